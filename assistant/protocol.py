@@ -1,0 +1,334 @@
+"""The wire types: what client and daemon (HTTP + SSE) and daemon and worker (JSON lines) say to each other.
+
+Every number that comes from outside is bounded here, once. Nothing in this file imports torch or the rest of ours.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+
+PROTOCOL = 1
+"""Bumped whenever client and daemon of two builds would misunderstand each other."""
+
+MAX_TEXT = 4 * 1024 * 1024
+"""Longest text of one turn, in characters."""
+
+Role = Literal["system", "user", "assistant", "transcript"]
+TurnState = Literal["pending", "done", "interrupted"]
+Quant = Literal["auto", "none", "int8", "nf4"]
+Name = Annotated[str, Field(min_length=1, max_length=80, pattern=r"^[^\x00-\x1f\x7f]+$")]
+
+
+class Wire(BaseModel):
+    """Base of all wire types: unknown fields are refused on the way in."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class Sampling(Wire):
+    """Decoding parameters of one reply. `temperature` 0 is greedy."""
+
+    temperature: float = Field(0.7, ge=0.0, le=2.0, allow_inf_nan=False)
+    top_p: float = Field(0.95, gt=0.0, le=1.0, allow_inf_nan=False)
+    top_k: int = Field(0, ge=0, le=100_000)
+    min_p: float = Field(0.0, ge=0.0, le=1.0, allow_inf_nan=False)
+    repetition_penalty: float = Field(1.1, ge=0.5, le=2.0, allow_inf_nan=False)
+    seed: int | None = Field(None, ge=0, le=2**63 - 1)
+    stop: list[Annotated[str, Field(min_length=1, max_length=200)]] = Field(default_factory=list, max_length=16)
+    max_tokens: int = Field(512, ge=1, le=32_768)
+
+
+class Engine(Wire):
+    """Which model runs, and in how much memory. `None` means: as the daemon's settings say."""
+
+    model: str | None = Field(None, max_length=512)
+    budget: str | None = Field(None, max_length=32)
+    quant: Quant | None = None
+    policy: str | None = Field(None, max_length=40)
+
+
+class Usage(Wire):
+    """The usage record of a reply (design §5). Times in seconds, sizes in bytes, the rest in tokens."""
+
+    prompt_tokens: int
+    cached_tokens: int
+    computed_tokens: int
+    completion_tokens: int
+    resident_tokens: int
+    stored_tokens: int
+    episode: str | None
+    recalled_tokens: int
+    ttft_s: float
+    decode_tok_s: float | None
+    peak_bytes: int
+    budget_bytes: int
+    mode: Literal["exact", "bounded"]
+    recomputed_tokens: int = 0
+    """Of `computed_tokens`, those that an earlier reply had already read once."""
+    recompute_reason: str | None = None
+
+
+class Turn(Wire):
+    """One turn as the history holds it, without its token ids."""
+
+    id: int
+    role: Role
+    text: str
+    state: TurnState
+    created: str
+    usage: Usage | None = None
+
+
+class Conversation(Wire):
+    """One row of the conversation list."""
+
+    id: str
+    name: str
+    title: str
+    turns: int
+    created: str
+    updated: str
+
+
+class Hit(Wire):
+    """One full-text search hit; `snippet` marks matches with [ and ]."""
+
+    conversation: str
+    turn_id: int
+    role: Role
+    snippet: str
+    created: str
+
+
+class AskRequest(Wire):
+    """POST /api/conversations/{name}/ask; the conversation is created when it does not exist."""
+
+    text: str = Field(min_length=1, max_length=MAX_TEXT)
+    sampling: Sampling = Field(default_factory=Sampling)
+    engine: Engine = Field(default_factory=Engine)
+    system: str | None = Field(None, max_length=MAX_TEXT)
+
+
+class NewTurn(Wire):
+    """One imported turn, text ready to be shown and read."""
+
+    role: Role
+    text: str = Field(min_length=1, max_length=MAX_TEXT)
+
+
+class ImportRequest(Wire):
+    """POST /api/conversations/{name}/import: store the turns, then read them into memory (prefill)."""
+
+    turns: list[NewTurn] = Field(min_length=1, max_length=200_000)
+    engine: Engine = Field(default_factory=Engine)
+
+
+# --- events: daemon → client as SSE; worker → daemon as JSON lines ---------------------------------------------------
+
+
+class Accepted(Wire):
+    """The user's turn is committed; from here on it cannot be lost."""
+
+    event: Literal["accepted"] = "accepted"
+    conversation: str
+    turn_id: int
+    reply_id: int | None
+
+
+class Queued(Wire):
+    event: Literal["queued"] = "queued"
+    position: int
+
+
+class Loading(Wire):
+    """The model is being loaded; bytes are those of the weight files."""
+
+    event: Literal["loading"] = "loading"
+    model: str
+    done_bytes: int
+    total_bytes: int
+
+
+class Prefill(Wire):
+    event: Literal["prefill"] = "prefill"
+    done: int
+    total: int
+    tok_s: float
+
+
+class Piece(Wire):
+    event: Literal["piece"] = "piece"
+    text: str
+
+
+class Done(Wire):
+    """The reply (or the import, then with an empty text) is committed."""
+
+    event: Literal["done"] = "done"
+    conversation: str
+    reply_id: int | None
+    text: str
+    finish: Literal["stop", "length", "cancelled", "read"]
+    model: str
+    usage: Usage
+
+
+class Failed(Wire):
+    """The request ended without a reply. What was written so far is in the history as `interrupted`."""
+
+    event: Literal["error"] = "error"
+    message: str
+    exit_code: int = 1
+
+
+Event = Annotated[Accepted | Queued | Loading | Prefill | Piece | Done | Failed, Field(discriminator="event")]
+EVENT: TypeAdapter[Event] = TypeAdapter(Event)
+
+
+# --- daemon ↔ worker, JSON lines over the worker's standard streams --------------------------------------------------
+
+
+class ModelSpec(Wire):
+    """What the worker loads: a folder with config.json, *.safetensors and tokenizer files."""
+
+    id: str
+    path: str
+    quant: Quant = "auto"
+    budget: str | None = None
+    policy: str = "patched_prompt"
+    block: int = Field(256, ge=1, le=8192)
+    threads: int | None = Field(None, ge=1, le=1024)
+
+
+class WorkerTurn(Wire):
+    """A turn with its recorded token ids (template text in front of it included), or None when it was never read."""
+
+    id: int
+    role: Role
+    text: str
+    token_ids: list[int] | None = None
+
+
+class Run(Wire):
+    """Read `turns` and write the reply `reply_id`; `sampling` None reads only (an import)."""
+
+    op: Literal["run"] = "run"
+    id: str
+    spec: ModelSpec
+    conversation: str
+    turns: list[WorkerTurn]
+    reply_id: int | None = None
+    sampling: Sampling | None = None
+
+
+class Cancel(Wire):
+    """End the running request with finish "cancelled"; unknown ids are ignored."""
+
+    op: Literal["cancel"] = "cancel"
+    id: str
+
+
+class Status(Wire):
+    op: Literal["status"] = "status"
+    id: str
+
+
+class Quit(Wire):
+    op: Literal["quit"] = "quit"
+
+
+Request = Annotated[Run | Cancel | Status | Quit, Field(discriminator="op")]
+REQUEST: TypeAdapter[Request] = TypeAdapter(Request)
+
+
+class MemorySplit(Wire):
+    """Where the budget goes, in bytes. `peak` is measured, the others are allocated or reserved."""
+
+    budget: int = 0
+    weights: int = 0
+    kv: int = 0
+    staging: int = 0
+    activations: int = 0
+    peak: int = 0
+    capacity_tokens: int = 0
+    resident_tokens: int = 0
+    stored_tokens: int = 0
+    device: str = "none"
+    quant: str = "none"
+
+
+class WorkerDone(Wire):
+    """The end of a Run. `token_ids` maps turn id → ids of every turn that was read for the first time."""
+
+    event: Literal["worker_done"] = "worker_done"
+    text: str
+    finish: Literal["stop", "length", "cancelled", "read"]
+    usage: Usage
+    token_ids: dict[int, list[int]]
+    memory: MemorySplit
+
+
+class WorkerStatus(Wire):
+    event: Literal["worker_status"] = "worker_status"
+    model: str | None
+    memory: MemorySplit
+
+
+WorkerEvent = Annotated[
+    Loading | Prefill | Piece | WorkerDone | WorkerStatus | Failed, Field(discriminator="event")
+]
+
+
+class WorkerLine(Wire):
+    """One line from the worker: the id of the request it answers, and what happened."""
+
+    id: str
+    body: WorkerEvent
+
+
+class DaemonStatus(Wire):
+    """GET /api/status."""
+
+    version: str
+    protocol: int
+    pid: int
+    started: str
+    uptime_s: float
+    socket: str
+    worker_pid: int | None
+    worker_state: Literal["none", "starting", "ready", "busy"]
+    model: str | None
+    queue: int
+    memory: MemorySplit
+
+
+class ModelStatus(Wire):
+    """GET /api/models: one catalogue entry and whether it can be loaded now."""
+
+    id: str
+    present: bool
+    download_bytes: int | None
+    default: bool = False
+
+
+class PullProgress(Wire):
+    """One line of `assistant models pull ID --json`; `done_bytes` never falls within a stage."""
+
+    event: Literal["pull"] = "pull"
+    id: str
+    stage: Literal["download", "verify", "convert", "done"]
+    done_bytes: int
+    total_bytes: int | None
+    rate: float | None = None
+    eta_s: float | None = None
+    path: str | None = None
+
+
+def dump(message: BaseModel) -> str:
+    """One JSON line without its newline."""
+    return message.model_dump_json()
+
+
+Json = dict[str, Any]
