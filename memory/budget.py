@@ -1,0 +1,210 @@
+"""The plan (weights | KV | staging | activations) and the ledger that is asked before anything is allocated.
+
+One number is promised, the budget. `plan` divides it before the model is loaded; `Ledger` refuses what would pass it.
+No torch in here: sizes are bytes, lengths are tokens.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from memory.errors import BudgetExceeded, BudgetTooSmall
+from memory.geometry import Geometry
+
+MIB = 1024**2
+GIB = 1024**3
+
+PATCH_TOKENS = 64
+"""Longest patch in tokens: the room kept beside the working set for the text whose queries score it."""
+
+SMALLEST_WORKING_SET = 256
+"""Below this many tokens beside one block a working set cannot hold sinks, a system prompt and a recent window."""
+
+_UNITS = {"": 1, "b": 1, "k": 1000, "kb": 1000, "kib": 1024, "m": 1000**2, "mb": 1000**2, "mib": MIB}
+_UNITS |= {"g": 1000**3, "gb": 1000**3, "gib": GIB, "t": 1000**4, "tb": 1000**4, "tib": 1024 * GIB}
+
+
+def parse_size(text: str) -> int:
+    """Bytes of "900MiB", "6 GiB", "1.5GB" or a plain number of bytes.
+
+    Raises:
+        ValueError: not a positive size; the text says what is expected.
+    """
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*", text)
+    size = int(float(match[1]) * _UNITS[match[2].lower()]) if match and match[2].lower() in _UNITS else 0
+    if not 0 < size < 2**50:
+        raise ValueError(f"{text!r} is not a size: write a number with MiB or GiB, for example 900MiB or 6GiB.")
+    return size
+
+
+def format_size(size: int) -> str:
+    """`size` bytes in the largest binary unit that keeps it at least 1, with at most one decimal above MiB."""
+    if abs(size) >= GIB:
+        return f"{size / GIB:.2f} GiB"
+    if abs(size) >= MIB:
+        return f"{size / MIB:,.0f} MiB"
+    return f"{size / 1024:,.0f} KiB" if abs(size) >= 1024 else f"{size} B"
+
+
+def default_budget(free_gpu: int | None, ram: int) -> int:
+    """90 % of the GPU memory free now; without a GPU a quarter of the RAM, at most 4 GiB. All in bytes."""
+    return free_gpu * 9 // 10 if free_gpu is not None else min(ram // 4, 4 * GIB)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How a budget is divided. Sizes in bytes; `capacity`, `block` and `patch` in tokens.
+
+    `capacity` is the number of entries per KV head that a layer without a sliding window can hold, the room for the
+    patch included; `working_set` is what remains after an eviction.
+    """
+
+    budget: int
+    weights: int
+    kv: int
+    staging: int
+    activations: int
+    capacity: int
+    block: int
+    patch: int
+
+    @property
+    def total(self) -> int:
+        """Bytes spoken for."""
+        return self.weights + self.kv + self.staging + self.activations
+
+    @property
+    def working_set(self) -> int:
+        """Entries kept per head when a block must make room: what fits beside one block and the patch."""
+        return self.capacity - self.block - self.patch
+
+    def sentence(self) -> str:
+        """The sum, for people."""
+        parts = (
+            ("weights", self.weights),
+            ("KV", self.kv),
+            ("staging", self.staging),
+            ("activations", self.activations),
+        )
+        return " + ".join(f"{name} {format_size(size)}" for name, size in parts) + f" = {format_size(self.total)}"
+
+
+def activation_bytes(geometry: Geometry, block: int, capacity: int, itemsize: int) -> int:
+    """Upper estimate of the live tensors of one block's forward pass beside weights and KV.
+
+    Counted: residual stream and norms (fp32 copies included), query/key/value before and after rotation, the partial
+    attention results and their merge, the gated MLP, the fp32 scores of the patch over one layer, the logits of one
+    token in fp32 with the copies that the samplers make.
+    """
+    head_dim = max(layer.head_dim for layer in geometry.layers)
+    attention = geometry.query_heads * head_dim
+    stream = block * (geometry.hidden * (4 * itemsize + 8) + attention * (4 * itemsize + 12))
+    mlp = block * geometry.intermediate * 4 * itemsize
+    scores = 2 * geometry.query_heads * PATCH_TOKENS * capacity * 4
+    return stream + mlp + scores + 8 * geometry.vocab * 4
+
+
+def staging_bytes(geometry: Geometry, capacity: int, itemsize: int) -> int:
+    """The largest temporary of an eviction: one layer's kept keys (or values) gathered, and rotated in fp32."""
+    widest = max(layer.kv_heads * layer.head_dim for layer in geometry.layers)
+    longest = max([capacity, *(layer.window or 0 for layer in geometry.layers)])
+    return widest * longest * (itemsize + 12)
+
+
+def plan(geometry: Geometry, budget: int, weights: int, itemsize: int, block: int) -> Plan:
+    """Divide `budget` bytes for a model whose weights take `weights` bytes and whose KV numbers take `itemsize`.
+
+    The capacity is the largest that fits, at most what the trained window can address; `block` is halved (to no less
+    than 16 tokens) while the smallest working set does not fit beside it.
+
+    Raises:
+        BudgetTooSmall: not even the smallest working set fits; the text shows the sum and the smallest budget.
+    """
+    block = min(block, max(16, geometry.window // 4))
+    while block > 16 and _divide(geometry, weights, itemsize, block, _smallest(geometry, block)).total > budget:
+        block //= 2
+    least = _divide(geometry, weights, itemsize, block, _smallest(geometry, block))
+    if least.total > budget:
+        raise BudgetTooSmall(
+            f"The budget of {format_size(budget)} is too small: {least.sentence()}. "
+            f"The smallest budget that works is {-(-least.total // MIB)} MiB.",
+            smallest=-(-least.total // MIB) * MIB,
+        )
+    low, high = least.capacity, max(least.capacity, geometry.window)
+    while low < high:
+        middle = (low + high + 1) // 2
+        fits = _divide(geometry, weights, itemsize, block, middle).total <= budget
+        low, high = (middle, high) if fits else (low, middle - 1)
+    return _divide(geometry, weights, itemsize, block, low, budget)
+
+
+def _smallest(geometry: Geometry, block: int) -> int:
+    return min(geometry.window, SMALLEST_WORKING_SET + block + _patch(geometry))
+
+
+def _patch(geometry: Geometry) -> int:
+    return min(PATCH_TOKENS, geometry.window // 8)
+
+
+def _divide(geometry: Geometry, weights: int, itemsize: int, block: int, capacity: int, budget: int = 0) -> Plan:
+    patch = _patch(geometry)
+    sliding = sum(
+        layer.bytes_per_entry(itemsize) * ((layer.window or 0) + block + patch) for layer in geometry.sliding_layers
+    )
+    positions = 2 * 4 * sum(layer.kv_heads for layer in geometry.layers) * capacity
+    return Plan(
+        budget=budget,
+        weights=weights,
+        kv=geometry.kv_bytes_per_token(itemsize) * capacity + sliding + positions,
+        staging=staging_bytes(geometry, capacity, itemsize),
+        activations=activation_bytes(geometry, block, capacity, itemsize),
+        capacity=capacity,
+        block=block,
+        patch=patch,
+    )
+
+
+@dataclass(slots=True)
+class Ledger:
+    """Bytes promised and bytes held, by name. Ask `reserve` first, allocate after."""
+
+    budget: int
+    held: dict[str, int] = field(default_factory=dict)
+    peak: int = 0
+
+    @property
+    def total(self) -> int:
+        """Bytes held now."""
+        return sum(self.held.values())
+
+    def reserve(self, name: str, size: int) -> None:
+        """Add `size` bytes under `name`.
+
+        Raises:
+            BudgetExceeded: the budget would be passed; nothing is recorded.
+        """
+        if self.total + size > self.budget:
+            raise BudgetExceeded(
+                f"{name} needs {format_size(size)}, and {format_size(self.total)} of the budget of "
+                f"{format_size(self.budget)} are taken."
+            )
+        self.held[name] = self.held.get(name, 0) + size
+        self.peak = max(self.peak, self.total)
+
+    def release(self, name: str) -> None:
+        """Give back everything held under `name`."""
+        self.held.pop(name, None)
+
+    @contextmanager
+    def transient(self, name: str, size: int) -> Iterator[None]:
+        """Hold `size` bytes under `name` for the duration of a step."""
+        self.reserve(name, size)
+        try:
+            yield
+        finally:
+            self.held[name] -= size
+            if not self.held[name]:
+                del self.held[name]
