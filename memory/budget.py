@@ -20,6 +20,9 @@ GIB = 1024**3
 PATCH_TOKENS = 64
 """Longest patch in tokens: the room kept beside the working set for the text whose queries score it."""
 
+HOME_COPY = 3
+"""Tensors per layer once positions are re-indexed: keys as first computed, keys in place, values (2 before that)."""
+
 SMALLEST_WORKING_SET = 256
 """Below this many tokens beside one block a working set cannot hold sinks, a system prompt and a recent window."""
 
@@ -108,10 +111,16 @@ def activation_bytes(geometry: Geometry, block: int, capacity: int, itemsize: in
 
 
 def staging_bytes(geometry: Geometry, capacity: int, itemsize: int) -> int:
-    """The largest temporary of an eviction: one layer's kept keys (or values) gathered, and rotated in fp32."""
-    widest = max(layer.kv_heads * layer.head_dim for layer in geometry.layers)
+    """The temporaries of an eviction: one layer's kept keys and values gathered, and one head rotated in fp32."""
     longest = max([capacity, *(layer.window or 0 for layer in geometry.layers)])
-    return widest * longest * (itemsize + 12)
+    widest = max(layer.kv_heads * layer.head_dim for layer in geometry.layers)
+    head_dim = max(layer.head_dim for layer in geometry.layers)
+    return longest * (2 * widest * itemsize + 6 * head_dim * 4 + 64)
+
+
+def sliding_capacity(window: int, block: int, patch: int) -> int:
+    """Entries a sliding layer must hold: its window, one block and the patch."""
+    return window + block + patch
 
 
 def plan(geometry: Geometry, budget: int, weights: int, itemsize: int, block: int) -> Plan:
@@ -152,7 +161,8 @@ def _patch(geometry: Geometry) -> int:
 def _divide(geometry: Geometry, weights: int, itemsize: int, block: int, capacity: int, budget: int = 0) -> Plan:
     patch = _patch(geometry)
     sliding = sum(
-        layer.bytes_per_entry(itemsize) * ((layer.window or 0) + block + patch) for layer in geometry.sliding_layers
+        layer.bytes_per_entry(itemsize) * HOME_COPY * sliding_capacity(layer.window or 0, block, patch) // 2
+        for layer in geometry.sliding_layers
     )
     positions = 2 * 4 * sum(layer.kv_heads for layer in geometry.layers) * capacity
     return Plan(

@@ -1,4 +1,4 @@
-"""KV geometry of a model, read from its configuration: layers, KV heads, head size, sliding windows, bytes per token."""
+"""KV geometry of a model, read from its configuration: layers, heads, head size, windows, bytes per token."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ _FOREIGN = {
     "attn_logit_softcapping": "soft-capped attention scores",
     "num_kv_shared_layers": "KV shared between layers",
     "alibi": "ALiBi positions",
+    "no_rope_layers": "layers without positions",
 }
 _INTERLEAVED = {"cohere", "cohere2", "glm", "glm4", "gptj", "ernie4_5", "helium"}
 

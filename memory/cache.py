@@ -1,0 +1,307 @@
+"""The working set: the one file that implements transformers' cache-layer API.
+
+Every layer's keys and values live in an arena that is allocated once. Three numbers are kept apart: the stored length
+(entries in the arena), the true length (tokens ever read) and, per entry, the position in the conversation it came
+from. Inside the trained window keys keep the rotation the model gave them. Past it (`reindex`) the layer also holds
+each key as it was first computed, and the keys in place are rotated from that copy, in fp32, to contiguous positions
+that end where the next token stands, whatever the layer's own length is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers.cache_utils import Cache, CacheLayerMixin
+
+from memory.budget import HOME_COPY, Ledger, Plan, sliding_capacity
+from memory.errors import BudgetExceeded
+from memory.geometry import Geometry, LayerGeometry
+from memory.rope import Rope
+
+
+class WorkingSetLayer(CacheLayerMixin):
+    """KV of one layer, batch size 1. Entries are in the order they were read, per KV head.
+
+    `length` entries are stored, `seen` tokens were read, and the last `run` entries are consecutive in every head.
+    """
+
+    is_compileable = False
+    is_croppable = False
+
+    def __init__(
+        self, shape: LayerGeometry, capacity: int, rope: Rope, dtype: torch.dtype, device: torch.device
+    ) -> None:
+        """Allocate room for `capacity` entries (two thirds of it once re-indexed)."""
+        super().__init__()
+        self.shape = shape
+        self.rope = rope
+        self.is_sliding = shape.window is not None
+        copies = HOME_COPY if self.is_sliding else 2
+        self.arena = torch.empty(copies * shape.kv_heads * capacity * shape.head_dim, dtype=dtype, device=device)
+        self.is_initialized = True
+        self.length = self.seen = self.run = self._home_end = 0
+        self.capacity = capacity
+        self.reset()
+
+    # --- transformers' side ----------------------------------------------------------------------------------------
+
+    def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
+        """Nothing to do: the arena is allocated at construction."""
+
+    def update(self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
+        """Append [1, KV heads, tokens, size] and return all keys and values, as views.
+
+        Raises:
+            BudgetExceeded: the arena is full; callers make room first.
+        """
+        end = self.length + key_states.shape[2]
+        if end > self.capacity:
+            raise BudgetExceeded(f"A layer's working set holds {self.capacity} entries, and {end} were asked for.")
+        self._keys[:, :, self.length : end] = key_states
+        self._values[:, :, self.length : end] = value_states
+        if self._homes is not None:
+            self._homes[:, :, self.length : end] = key_states
+        self.seen += key_states.shape[2]
+        self.run += key_states.shape[2]
+        self.length = end
+        return self._keys[:, :, :end], self._values[:, :, :end]
+
+    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
+        """Entries the next query sees, and their offset (always 0: the order of entries is what masks)."""
+        return self.length + query_length, 0
+
+    def get_seq_length(self) -> int:
+        """Position of the next token as the layer stores it; `WorkingSet.next_position` is what counts."""
+        return self.length
+
+    def get_max_length(self) -> int:
+        """Entries the arena can hold."""
+        return self.capacity
+
+    def reset(self) -> None:
+        """Forget every entry and go back to positions as read."""
+        self.length = self.seen = self.run = self._home_end = 0
+        self._kept_origins = torch.empty((self.shape.kv_heads, 0), dtype=torch.int32, device=self.arena.device)
+        self._kept_homes: Tensor | None = None
+        self._lay_out(copies=2)
+
+    # --- our side --------------------------------------------------------------------------------------------------
+
+    @property
+    def reindexed(self) -> bool:
+        """Whether keys are in place at contiguous positions rather than at those they were read at."""
+        return self._homes is not None
+
+    @property
+    def stored(self) -> tuple[Tensor, Tensor]:
+        """Keys and values in place, [KV heads, entries, size] each, as views."""
+        return self._keys[0, :, : self.length], self._values[0, :, : self.length]
+
+    def origins(self) -> Tensor:
+        """Position in the conversation of every entry, [KV heads, entries] int32, ascending per head."""
+        return self._with_tail(self._kept_origins, self.seen)
+
+    @property
+    def complete(self) -> bool:
+        """Whether nothing was evicted."""
+        return self.length == self.seen
+
+    def keep(self, index: Tensor) -> None:
+        """Keep the entries `index` [KV heads, kept], ascending per head; the rest leave."""
+        origins = self.origins().gather(1, index)
+        if self._kept_homes is not None:
+            self._kept_homes, self._home_end = self._home_positions().gather(1, index), self._home_end + self._tail
+        self.run = min(self.run, _trailing(index, self.length))
+        for store in (self._keys, self._values, self._homes):
+            if store is not None:
+                store[0, :, : index.shape[1]] = _take(store[0], index)
+        self._kept_origins = origins
+        self.length = index.shape[1]
+
+    def drop_last(self, count: int) -> None:
+        """Take back the last `count` entries, which must be consecutive tokens."""
+        self._home_end -= max(0, count - self._tail)
+        self.length -= count
+        self.seen -= count
+        self.run -= count
+        self._kept_origins = self._kept_origins[:, : self.length]
+        if self._kept_homes is not None:
+            self._kept_homes = self._kept_homes[:, : self.length]
+
+    def trim(self, room: int) -> None:
+        """Sliding layers: when `room` more entries do not fit, keep just the window."""
+        if self.shape.window is not None and self.length + room > self.reindexed_capacity():
+            last = torch.arange(self.length - self.shape.window, self.length, device=self.arena.device)
+            self.keep(last.expand(self.shape.kv_heads, -1))
+
+    def reindex(self, next_position: int) -> None:
+        """Rotate every key from where it was first computed to contiguous positions ending before `next_position`."""
+        if self._homes is None:
+            self._begin_reindexing()
+        assert self._homes is not None
+        homes = self._home_positions()
+        target = torch.arange(next_position - self.length, next_position, device=self.arena.device)
+        for head in range(self.shape.kv_heads):
+            source = self._homes[0, head, : self.length]
+            self._keys[0, head, : self.length] = self.rope.rotate(source, target - homes[head])
+        self._kept_origins, self._kept_homes = self.origins(), homes
+        self._home_end = next_position
+
+    def reindexed_capacity(self) -> int:
+        """Entries the arena holds once the keys are kept twice."""
+        return self.arena.numel() // (HOME_COPY * self.shape.kv_heads * self.shape.head_dim)
+
+    def _begin_reindexing(self) -> None:
+        """Lay the arena out anew; until here the keys in place are the keys as first computed."""
+        keys, values = (part.clone() for part in self.stored)
+        self._kept_homes = self._kept_origins = self.origins()
+        self._lay_out(copies=HOME_COPY)
+        assert self._homes is not None
+        self._homes[0, :, : self.length] = keys
+        self._values[0, :, : self.length] = values
+        self._home_end = self.seen
+
+    def _lay_out(self, copies: int) -> None:
+        shape = self.shape
+        self.capacity = self.arena.numel() // (copies * shape.kv_heads * shape.head_dim)
+        used = self.arena[: copies * shape.kv_heads * self.capacity * shape.head_dim]
+        parts = used.view(copies, 1, shape.kv_heads, self.capacity, shape.head_dim)
+        self._keys, self._values = parts[0], parts[1]
+        self._homes: Tensor | None = parts[2] if copies == HOME_COPY else None
+
+    def _home_positions(self) -> Tensor:
+        """Position at which each entry's home copy is rotated, [KV heads, entries]."""
+        assert self._kept_homes is not None
+        return self._with_tail(self._kept_homes, self._home_end + self._tail)
+
+    @property
+    def _tail(self) -> int:
+        """Entries appended since positions were last written down; theirs follow from their order."""
+        return self.length - self._kept_origins.shape[1]
+
+    def _with_tail(self, kept: Tensor, end: int) -> Tensor:
+        tail = torch.arange(end - self._tail, end, dtype=torch.int32, device=kept.device)
+        return torch.cat((kept, tail.expand(self.shape.kv_heads, -1)), dim=1)
+
+
+class WorkingSet(Cache):
+    """The KV resident for decoding, over all layers, at most what `plan` gives it."""
+
+    layers: list[WorkingSetLayer]  # type: ignore[assignment]
+
+    def __init__(
+        self,
+        geometry: Geometry,
+        plan: Plan,
+        ropes: Sequence[Rope],
+        dtype: torch.dtype,
+        device: torch.device,
+        ledger: Ledger,
+    ) -> None:
+        """Reserve the plan's KV bytes in `ledger`, then allocate every layer.
+
+        Raises:
+            BudgetExceeded: the ledger refuses the KV bytes.
+        """
+        ledger.reserve("kv", plan.kv)
+        room = [
+            plan.capacity if shape.window is None else sliding_capacity(shape.window, plan.block, plan.patch)
+            for shape in geometry.layers
+        ]
+        layers = [
+            WorkingSetLayer(shape, capacity, rope, dtype, device)
+            for shape, capacity, rope in zip(geometry.layers, room, ropes, strict=True)
+        ]
+        super().__init__(layers=list(layers))
+        self.plan = plan
+        self.position_shift = 0
+
+    @property
+    def bounded(self) -> list[WorkingSetLayer]:
+        """Layers whose entries a policy chooses (those without a sliding window)."""
+        return [layer for layer in self.layers if not layer.is_sliding]
+
+    @property
+    def seen(self) -> int:
+        """True length: tokens read so far."""
+        return self.layers[0].seen
+
+    @property
+    def length(self) -> int:
+        """Stored length: the most entries any layer holds."""
+        return max(layer.length for layer in (self.bounded or self.layers))
+
+    @property
+    def next_position(self) -> int:
+        """Rotary position of the next token."""
+        return self.seen - self.position_shift
+
+    @property
+    def reindexed(self) -> bool:
+        return self.layers[0].reindexed
+
+    @property
+    def complete(self) -> bool:
+        """Whether every token read is still resident in every layer that attends to everything."""
+        return all(layer.complete for layer in self.bounded)
+
+    @property
+    def room(self) -> int:
+        """Tokens that can be appended before an eviction, the patch's room left out."""
+        return (
+            min((layer.capacity - layer.length for layer in self.bounded), default=self.plan.block + self.plan.patch)
+            - self.plan.patch
+        )
+
+    def working_set_size(self, *, reindexed: bool) -> int:
+        """Entries per head to keep so that one block and the patch fit beside them."""
+        capacities = [layer.reindexed_capacity() if reindexed else layer.capacity for layer in self.bounded]
+        return min(capacities, default=self.plan.capacity) - self.plan.block - self.plan.patch
+
+    def trim(self, room: int) -> None:
+        """Make room for `room` tokens in the sliding layers."""
+        for layer in self.layers:
+            layer.trim(room)
+
+    def reindex(self) -> None:
+        """Re-index every layer, once after an eviction past the trained window."""
+        end = max(layer.length for layer in self.layers)
+        for layer in self.layers:
+            layer.reindex(end)
+        self.position_shift = self.seen - end
+
+    def can_drop(self, count: int) -> bool:
+        """Whether the last `count` tokens can be taken back as if they had not been read."""
+        return all(
+            count <= layer.run and (layer.complete or not layer.is_sliding or layer.length - count >= _needed(layer))
+            for layer in self.layers
+        )
+
+    def drop_last(self, count: int) -> None:
+        """Take back the last `count` tokens (see `can_drop`)."""
+        for layer in self.layers:
+            layer.drop_last(count)
+
+    def clear(self) -> None:
+        """Forget everything; the arenas stay."""
+        self.position_shift = 0
+        for layer in self.layers:
+            layer.reset()
+
+
+def _needed(layer: WorkingSetLayer) -> int:
+    return (layer.shape.window or 1) - 1
+
+
+def _trailing(index: Tensor, length: int) -> int:
+    """How many of the last kept entries are the last entries of all, in every head."""
+    same = index == torch.arange(length - index.shape[1], length, device=index.device)
+    return int(same.all(0).flip(0).to(torch.int32).cumprod(0).sum())
+
+
+def _take(store: Tensor, index: Tensor) -> Tensor:
+    """`store` [heads, entries, size] at `index` [heads, kept]."""
+    return store.gather(1, index.to(torch.int64)[..., None].expand(-1, -1, store.shape[-1]))

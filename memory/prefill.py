@@ -1,0 +1,156 @@
+"""Block-wise prefill into a bounded working set: read a block, make room when the next one does not fit.
+
+`bounded` mode (EpiCache): a block attends to the working set and to itself; peak KV is the working set, one block and
+the patch. Nothing is evicted while everything fits, and then the result is that of full attention.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from memory.budget import Ledger
+from memory.cache import WorkingSet
+from memory.errors import BudgetTooSmall
+from memory.policy import LayerView, Policy, Protection, select
+
+Progress = Callable[[int, int], None]
+"""Called with (tokens read, tokens to read) after every block; may raise `memory.errors.Cancelled`."""
+
+OOM_RETRIES = 2
+"""How often an out-of-memory block is halved before the error is passed on."""
+
+
+@dataclass(slots=True)
+class Reader:
+    """Reads tokens into `working_set` and keeps it within its plan."""
+
+    model: nn.Module
+    working_set: WorkingSet
+    window: int
+    policy: Policy
+    patch: Sequence[int]
+    ledger: Ledger
+    protection: Protection = field(default_factory=Protection)
+    evictions: int = 0
+
+    def read(self, ids: Sequence[int], progress: Progress | None = None) -> Tensor:
+        """Read `ids` (at least one) block by block; the logits [vocabulary] that follow the last one.
+
+        Raises:
+            BudgetTooSmall: the protected entries do not fit the working set.
+            torch.OutOfMemoryError: after the block was halved twice.
+        """
+        done, block = 0, self.working_set.plan.block
+        while True:
+            piece = ids[done : done + block]
+            logits, block = self._read_block(piece, block)
+            if logits is None:
+                continue
+            done += len(piece)
+            if progress is not None:
+                progress(done, len(ids))
+            if done >= len(ids):
+                return logits
+
+    def step(self, token: int) -> Tensor:
+        """Read one token; the logits [vocabulary] that follow it."""
+        self.make_room(1)
+        return self._forward([token])
+
+    def make_room(self, tokens: int) -> None:
+        """Evict, and past the trained window re-index, when `tokens` more do not fit."""
+        cache = self.working_set
+        outgrown = not cache.reindexed and cache.next_position + tokens > self.window
+        if outgrown or cache.room < tokens or cache.next_position + tokens > self.window:
+            self._evict(reindexed=outgrown or cache.reindexed)
+        cache.trim(tokens)
+
+    def _read_block(self, piece: Sequence[int], block: int) -> tuple[Tensor | None, int]:
+        """One block; (None, smaller block) when memory ran out and a smaller one should be tried."""
+        self.make_room(len(piece))
+        try:
+            return self._forward(piece), block
+        except torch.OutOfMemoryError:
+            if block <= self.working_set.plan.block >> OOM_RETRIES or block == 1:
+                raise
+        torch.cuda.empty_cache()
+        return None, block // 2
+
+    def _evict(self, *, reindexed: bool) -> None:
+        cache = self.working_set
+        keep = cache.working_set_size(reindexed=reindexed)
+        if self.protection.entries > keep:
+            raise BudgetTooSmall(
+                f"The working set holds {keep} tokens, and the system prompt, the first tokens and the recent window "
+                f"take {self.protection.entries}. Use a shorter system prompt or a larger budget.",
+                smallest=0,
+            )
+        for layer, scores in zip(cache.bounded, self._scores(), strict=True):
+            if layer.length > keep:
+                protected = self.protection.mask(layer.origins(), layer.seen)
+                layer.keep(select(scores, protected, keep))
+        cache.trim(cache.plan.block)
+        if reindexed:
+            cache.reindex()
+        self.evictions += 1
+
+    def _scores(self) -> list[Tensor]:
+        """One score tensor per bounded layer."""
+        if self.policy.patch is not None and self.patch:
+            return self._patched_scores()
+        return [self.policy.score(self._view(index, None, 1.0)) for index in self._bounded_indices()]
+
+    def _patched_scores(self) -> list[Tensor]:
+        """Pass the patch over the cache, score with its queries, and take its entries back."""
+        cache, scores = self.working_set, dict[int, Tensor]()
+        bounded = set(self._bounded_indices())
+        patch = list(self.patch[: cache.plan.patch])
+
+        def tap(index: int, queries: Tensor, scale: float) -> None:
+            if index in bounded:
+                scores[index] = self.policy.score(self._view(index, queries[0], scale, newest=len(patch)))
+
+        cache.trim(len(patch))
+        start = min(cache.next_position, self.window - len(patch))
+        self._forward(patch, start=start, tap=tap)
+        cache.drop_last(len(patch))
+        return [scores[index] for index in sorted(scores)]
+
+    def _view(self, index: int, queries: Tensor | None, scale: float, newest: int = 0) -> LayerView:
+        """Layer `index` without its `newest` entries."""
+        layer = self.working_set.layers[index]
+        stop = layer.length - newest
+        keys, values = layer.stored
+        return LayerView(
+            keys[:, :stop], values[:, :stop], layer.origins()[:, :stop], queries, scale, layer.seen - newest
+        )
+
+    def _bounded_indices(self) -> list[int]:
+        return [index for index, layer in enumerate(self.working_set.layers) if not layer.is_sliding]
+
+    def _forward(self, ids: Sequence[int], start: int | None = None, tap: Any = None) -> Tensor:
+        """The model over `ids`; on out of memory the cache is put back to where it was."""
+        cache, device = self.working_set, self.working_set.layers[0].arena.device
+        first = cache.next_position if start is None else start
+        before = [layer.length for layer in cache.layers]
+        try:
+            with torch.inference_mode(), self.ledger.transient("activations", cache.plan.activations):
+                output = self.model(
+                    input_ids=torch.tensor([list(ids)], device=device),
+                    position_ids=torch.arange(first, first + len(ids), device=device)[None],
+                    past_key_values=cache,
+                    use_cache=True,
+                    logits_to_keep=1,
+                    tap=tap,
+                )
+        except torch.OutOfMemoryError:
+            for layer, length in zip(cache.layers, before, strict=True):
+                layer.drop_last(layer.length - length)
+            raise
+        logits: Tensor = output.logits[0, -1]
+        return logits
