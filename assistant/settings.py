@@ -1,0 +1,178 @@
+"""The settings of the program, and the only place that reads them: flags, environment, two TOML files, defaults.
+
+The first source that names a field wins: flag > environment ASSISTANT_<FIELD> > project file > user file > default.
+"""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, PrivateAttr, ValidationError, field_validator
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from assistant.errors import UsageError
+from assistant.places import Places, find_places
+from assistant.protocol import MAX_TEXT, Quant, Sampling
+from memory.budget import parse_size
+
+PROJECT_FILE = "assistant.toml"
+DEFAULT = "default"
+
+
+class Settings(BaseSettings):
+    """All settings. Made by `load_settings`; `Settings()` alone is the defaults."""
+
+    model_config = SettingsConfigDict(env_prefix="ASSISTANT_", env_ignore_empty=True, extra="forbid", frozen=True)
+
+    model: str = Field(
+        "smollm2-135m", min_length=1, max_length=512, description="Model: an id or alias of the catalogue, or a source."
+    )
+    budget: str | None = Field(
+        None,
+        max_length=32,
+        description="Memory for weights, KV, staging and activations; unset: chosen for the device.",
+    )
+    quant: Quant = Field("auto", description="Weights: none, int8, nf4, or auto (the best that fits the budget).")
+    policy: str = Field(
+        "patched_prompt", min_length=1, max_length=40, description="Policy that chooses the working set."
+    )
+    block: int = Field(256, ge=1, le=8192, description="Tokens read in one prefill step.")
+    threads: int | None = Field(None, ge=1, le=1024, description="CPU threads of the worker; unset: torch decides.")
+    temperature: float = Field(
+        0.7,
+        ge=0.0,
+        le=2.0,
+        allow_inf_nan=False,
+        description="Sampling temperature; 0 always takes the likeliest token.",
+    )
+    top_p: float = Field(
+        0.95, gt=0.0, le=1.0, allow_inf_nan=False, description="Sample from the likeliest tokens of this total mass."
+    )
+    top_k: int = Field(0, ge=0, le=100_000, description="Sample from this many likeliest tokens; 0: no limit.")
+    min_p: float = Field(
+        0.0,
+        ge=0.0,
+        le=1.0,
+        allow_inf_nan=False,
+        description="Drop tokens below this share of the likeliest one's mass.",
+    )
+    repetition_penalty: float = Field(
+        1.1, ge=0.5, le=2.0, allow_inf_nan=False, description="Above 1 makes repetition less likely."
+    )
+    seed: int | None = Field(
+        None, ge=0, le=2**63 - 1, description="Random seed of a reply; unset: a fresh one each time."
+    )
+    max_tokens: int = Field(512, ge=1, le=32_768, description="Longest reply, in tokens.")
+    system: str | None = Field(None, max_length=MAX_TEXT, description="System prompt of new conversations.")
+    queue: int = Field(
+        8, ge=1, le=1024, description="Requests that may wait for the worker before new ones are refused."
+    )
+    drain_s: float = Field(
+        5.0, ge=0.0, le=600.0, allow_inf_nan=False, description="Seconds a stopping daemon waits for the running reply."
+    )
+
+    _origins: dict[str, str] = PrivateAttr(default_factory=dict)
+
+    @field_validator("budget", mode="before")
+    @classmethod
+    def _bytes_as_text(cls, value: object) -> object:
+        return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+    @field_validator("budget")
+    @classmethod
+    def _is_a_size(cls, value: str | None) -> str | None:
+        if value is not None:
+            parse_size(value)
+        return value
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003  (the signature is pydantic-settings')
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Only what `load_settings` hands over: it asks the sources itself, to know who said what."""
+        return (init_settings,)
+
+    def origin(self, field: str) -> str:
+        """Where the value of `field` comes from: a flag, a variable, a file, or "default"."""
+        if field not in type(self).model_fields:
+            raise KeyError(field)
+        return self._origins.get(field, DEFAULT)
+
+    def sampling(self) -> Sampling:
+        """The decoding parameters, as they go over the wire."""
+        return Sampling(**{name: getattr(self, name) for name in Sampling.model_fields if hasattr(self, name)})
+
+
+def load_settings(*, places: Places | None = None, folder: Path | None = None, **flags: Any) -> Settings:
+    """The settings in force. A flag that is None was not given; `folder` (default: here) may hold the project file.
+
+    Raises:
+        UsageError: an unknown key, an invalid value or an unreadable file; the text says where and what instead.
+    """
+    values: dict[str, Any] = {}
+    origins: dict[str, str] = {}
+    for origin, found in _sources(places or find_places(), folder or Path.cwd(), flags):
+        for name, value in found.items():
+            if name not in values:
+                values[name], origins[name] = value, _name_origin(origin, name)
+    settings = _validated(values, origins)
+    settings._origins.update(origins)
+    return settings
+
+
+def _sources(places: Places, folder: Path, flags: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every source and what it says, the strongest first."""
+    yield "flag", _known({name: value for name, value in flags.items() if value is not None}, "The command line")
+    yield "environment", EnvSettingsSource(Settings)()
+    for kind, path in (("project file", folder / PROJECT_FILE), ("user file", places.user_settings)):
+        yield f"{kind} {path}", _known(_read(path), f"The {kind} {path}")
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return TomlConfigSettingsSource(Settings, toml_file=path)()
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"The settings file {path} is not valid TOML: {error}.") from None
+    except OSError as error:
+        raise UsageError(f"The settings file {path} cannot be read: {error.strerror}.") from None
+
+
+def _known(values: dict[str, Any], where: str) -> dict[str, Any]:
+    names = list(Settings.model_fields)
+    for key in values:
+        if key not in names:
+            near = difflib.get_close_matches(key, names, n=1, cutoff=0.0)[0]
+            raise UsageError(f"{where} has the unknown key {key!r}; the nearest known key is {near!r}.")
+    return values
+
+
+def _name_origin(origin: str, field: str) -> str:
+    if origin == "flag":
+        return f"flag --{field.replace('_', '-')}"
+    return f"environment ASSISTANT_{field.upper()}" if origin == "environment" else origin
+
+
+def _validated(values: dict[str, Any], origins: Mapping[str, str]) -> Settings:
+    try:
+        return Settings(**values)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        name = str(first["loc"][0])
+        what = first["msg"].removeprefix("Value error, ").rstrip(".")
+        shown = repr(values.get(name))[:80]
+        raise UsageError(f"The setting {name} = {shown} ({origins.get(name, DEFAULT)}) is not valid: {what}.") from None
