@@ -1,0 +1,84 @@
+"""`python -m assistant.worker`: requests on standard input, events on standard output, one JSON object a line.
+
+Whatever libraries print goes to standard error. The worker ends when its input does, so it never outlives the daemon.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import sys
+import threading
+import traceback
+from typing import TextIO
+
+from pydantic import ValidationError
+
+from assistant.errors import AssistantError, Exit
+from assistant.protocol import REQUEST, Cancel, Failed, Run, Status, WorkerEvent, WorkerLine
+
+
+def main() -> None:
+    """Serve requests until the input ends or a Quit comes."""
+    output = _claim_stdout()
+    from assistant.worker.engine import Engine
+
+    engine, runs, lock = Engine(), queue.Queue[Run](), threading.Lock()
+    running: list[str] = []
+
+    def send(request: str, body: WorkerEvent) -> None:
+        with lock:
+            output.write(WorkerLine(id=request, body=body).model_dump_json() + "\n")
+            output.flush()
+
+    def listen() -> None:
+        for line in sys.stdin:
+            try:
+                request = REQUEST.validate_json(line)
+            except ValidationError as error:
+                print(f"ignored a request that is not one: {error}", file=sys.stderr, flush=True)
+                continue
+            match request:
+                case Run():
+                    runs.put(request)
+                case Cancel() if running == [request.id]:
+                    engine.cancelled.set()
+                case Status():
+                    send(request.id, engine.status())
+                case Cancel():
+                    pass
+                case _:
+                    break
+        os._exit(0)
+
+    threading.Thread(target=listen, name="requests", daemon=True).start()
+    while True:
+        request = runs.get()
+        engine.cancelled.clear()
+        running[:] = [request.id]
+        try:
+            send(request.id, engine.run(request, lambda body, to=request.id: send(to, body)))  # type: ignore[misc]
+        except AssistantError as error:
+            send(request.id, Failed(message=str(error), exit_code=error.exit_code))
+        except Exception as error:
+            traceback.print_exc()
+            engine.conversation = None
+            send(request.id, Failed(message=_unexpected(error), exit_code=Exit.FAILED))
+        finally:
+            running.clear()
+
+
+def _unexpected(error: Exception) -> str:
+    kind = type(error).__name__
+    return f"The worker could not finish the request ({kind}: {error}). The daemon's log has the details."
+
+
+def _claim_stdout() -> TextIO:
+    """Keep the real standard output for events and point file descriptor 1 at standard error."""
+    events = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    return events
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,69 @@
+"""What this machine has for the model: the device, its free memory, and what this process really takes of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import torch
+
+from memory.budget import default_budget
+
+_CLEAR_REFS = Path("/proc/self/clear_refs")
+_STATUS = Path("/proc/self/status")
+
+
+def pick_device() -> torch.device:
+    """The GPU when there is one, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def compute_dtype(device: torch.device) -> torch.dtype:
+    """bf16 on a GPU that has it, fp16 on one that has not; fp32 on a CPU, where it is the fastest."""
+    if device.type != "cuda":
+        return torch.float32
+    return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+
+
+def standard_budget(device: torch.device) -> int:
+    """The budget in bytes when nobody set one."""
+    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else None
+    return default_budget(free, psutil.virtual_memory().total)
+
+
+@dataclass(slots=True)
+class Gauge:
+    """Measures the peak: the allocator's on a GPU; on a CPU the weights plus how far the process grew since loading."""
+
+    device: torch.device
+    weights: int = 0
+    baseline: int = 0
+
+    def loaded(self, weights: int) -> None:
+        """Start measuring: the model is loaded, nothing else is allocated yet."""
+        self.weights = weights
+        if self.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self.device)
+            return
+        _reset_high_water()
+        self.baseline = psutil.Process().memory_info().rss
+
+    def peak(self) -> int:
+        """Bytes at the highest point since `loaded`."""
+        if self.device.type == "cuda":
+            return torch.cuda.max_memory_allocated(self.device)
+        return self.weights + max(0, _high_water() - self.baseline)
+
+
+def _reset_high_water() -> None:
+    if _CLEAR_REFS.exists():
+        _CLEAR_REFS.write_text("5")
+
+
+def _high_water() -> int:
+    """Highest resident size of this process in bytes; the present one where the system keeps no mark."""
+    if not _STATUS.exists():
+        return int(psutil.Process().memory_info().rss)
+    lines = _STATUS.read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))

@@ -1,0 +1,222 @@
+"""From a model folder to a model in memory: which quantisation fits, what it will take, and loading it."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
+from transformers.utils import logging as transformers_logging
+
+from assistant.errors import BudgetError, ModelError, UsageError
+from assistant.protocol import ModelSpec
+from assistant.template import encode_text, prepare_tokenizer
+from assistant.worker.device import Gauge, compute_dtype, pick_device, standard_budget
+from memory.attention import NAME, register
+from memory.budget import Ledger, Plan, parse_size, plan
+from memory.errors import BudgetTooSmall, UnsupportedModel
+from memory.geometry import Geometry
+from memory.policy import POLICIES, Policy
+from memory.store import Memory
+
+LoadProgress = Callable[[int, int], None]
+"""Called with (bytes loaded, bytes to load)."""
+
+BYTES_PER_LINEAR_WEIGHT = {"int8": 1.01, "nf4": 0.5 + 4 / 64}
+"""Quantised linear layers: int8 with a scale per row; NF4 with an fp32 scale per block of 64 (bitsandbytes)."""
+
+_TABLES_MARGIN = 1.005
+"""Biases and other small tensors that the shapes in a configuration do not show."""
+
+
+@dataclass(slots=True)
+class Loaded:
+    """A model ready to answer, its memory, and the books."""
+
+    spec: ModelSpec
+    model: nn.Module
+    tokenizer: Any
+    stops: frozenset[int]
+    quant: str
+    memory: Memory
+    ledger: Ledger
+    gauge: Gauge
+
+
+def load(spec: ModelSpec, progress: LoadProgress) -> Loaded:
+    """Plan first, then load, then allocate the working set.
+
+    Raises:
+        BudgetError: the weights and the smallest working set do not fit the budget.
+        ModelError: the folder is incomplete or of an unsupported kind.
+        UsageError: the budget or the policy of `spec` is not one.
+    """
+    device = pick_device()
+    if spec.threads:
+        torch.set_num_threads(spec.threads)
+    policy, budget = _policy(spec.policy), _budget(spec, device)
+    config = _config(spec)
+    geometry = _geometry(spec, config)
+    dtype = compute_dtype(device)
+    quant, _ = choose(geometry, budget, spec.quant, dtype.itemsize, spec.block)
+    tokenizer = _tokenizer(spec)
+    model = _weights(spec, config, quant, dtype, device, progress)
+    weights = weight_bytes(model)
+    gauge = Gauge(device)
+    gauge.loaded(weights)
+    division = _plan(geometry, budget, weights, dtype.itemsize, spec.block)
+    ledger = _books(division)
+    patch = encode_text(tokenizer, policy.patch) if policy.patch else []
+    memory = Memory(model, division, policy, patch, ledger, geometry, dtype=dtype)
+    return Loaded(spec, model, tokenizer, _stops(model, tokenizer), quant, memory, ledger, gauge)
+
+
+def choose(geometry: Geometry, budget: int, quant: str, itemsize: int, block: int) -> tuple[str, Plan]:
+    """The quantisation asked for, or for "auto" the most precise one that fits, with its plan before loading.
+
+    Raises:
+        BudgetError: none fits; the text is that of the smallest.
+    """
+    candidates = ["none", "int8", "nf4"] if quant == "auto" else [quant]
+    for name in candidates:
+        try:
+            return name, _plan(geometry, budget, estimate_weights(geometry, name, itemsize), itemsize, block)
+        except BudgetError as error:
+            problem = error
+    hint = "" if quant in ("auto", "nf4") else " --quant nf4 takes less."
+    raise BudgetError(f"{problem}{hint}")
+
+
+def estimate_weights(geometry: Geometry, quant: str, itemsize: int) -> int:
+    """Bytes of the weights before loading: linear layers at the quantised size, everything else in the compute type."""
+    linear = BYTES_PER_LINEAR_WEIGHT.get(quant, itemsize)
+    return int((geometry.linear_parameters * linear + geometry.other_parameters * itemsize) * _TABLES_MARGIN)
+
+
+def weight_bytes(model: nn.Module) -> int:
+    """Bytes of a loaded model's tensors, shared ones once, quantisation states included."""
+    tensors = {tensor.data_ptr(): tensor.nbytes for tensor in [*model.parameters(), *model.buffers()]}
+    states = [getattr(parameter, "quant_state", None) for parameter in model.parameters()]
+    scales = [int(state.absmax.nbytes) for state in states if state is not None]
+    return sum(tensors.values()) + sum(scales)
+
+
+def _policy(name: str) -> Policy:
+    if name not in POLICIES:
+        raise UsageError(f"There is no policy {name!r}. Choose one of: {', '.join(POLICIES)}.")
+    return POLICIES[name]()
+
+
+def _budget(spec: ModelSpec, device: torch.device) -> int:
+    if spec.budget is None:
+        return standard_budget(device)
+    try:
+        return parse_size(spec.budget)
+    except ValueError as error:
+        raise UsageError(f"--budget: {error}") from error
+
+
+def _config(spec: ModelSpec) -> Any:
+    folder = Path(spec.path)
+    if not (folder / "config.json").is_file():
+        raise ModelError(f"The model {spec.id!r} is incomplete on disk. Run: assistant models pull {spec.id}")
+    try:
+        return AutoConfig.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError) as error:
+        raise ModelError(f"The configuration of the model {spec.id!r} cannot be read: {error}") from error
+
+
+def _geometry(spec: ModelSpec, config: Any) -> Geometry:
+    try:
+        return Geometry.from_config(config.to_dict())
+    except UnsupportedModel as error:
+        raise ModelError(f"The model {spec.id!r} cannot be used. {error}") from error
+
+
+def _tokenizer(spec: ModelSpec) -> Any:
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(spec.path, local_files_only=True)
+    except (OSError, ValueError) as error:
+        raise ModelError(f"The tokenizer of the model {spec.id!r} cannot be read: {error}") from error
+    prepare_tokenizer(tokenizer)
+    return tokenizer
+
+
+def _weights(
+    spec: ModelSpec, config: Any, quant: str, dtype: torch.dtype, device: torch.device, progress: LoadProgress
+) -> nn.Module:
+    register()
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it logs a line per layer and step on a CPU
+    total = sum(file.stat().st_size for file in Path(spec.path).glob("*.safetensors"))
+    progress(0, total)
+    previous = transformers_logging.set_tqdm_hook(_bar(progress, total))
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            model = AutoModelForCausalLM.from_pretrained(
+                spec.path,
+                config=config,
+                dtype=dtype,
+                device_map={"": device},
+                attn_implementation=NAME,
+                quantization_config=_quantisation(quant, dtype),
+                use_safetensors=True,
+                local_files_only=True,
+            )
+    except (OSError, ValueError, RuntimeError) as error:
+        raise ModelError(
+            f"The model {spec.id!r} cannot be loaded ({error}). Run: assistant models rm {spec.id}, then pull it again."
+        ) from error
+    finally:
+        transformers_logging.set_tqdm_hook(previous)
+    progress(total, total)
+    loaded: nn.Module = model.eval().requires_grad_(False)
+    return loaded
+
+
+def _quantisation(quant: str, dtype: torch.dtype) -> BitsAndBytesConfig | None:
+    if quant == "int8":
+        return BitsAndBytesConfig(load_in_8bit=True)
+    if quant == "nf4":
+        return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype)
+    return None
+
+
+def _bar(progress: LoadProgress, total: int) -> Any:
+    """A hook that turns transformers' "Loading weights" bar into byte progress, at most 20 reports."""
+
+    def count(items: list[Any]) -> Iterator[Any]:
+        step = max(1, len(items) // 20)
+        for index, item in enumerate(items):
+            if index % step == 0:
+                progress(total * index // len(items), total)
+            yield item
+
+    return lambda _, args, kwargs: count(list(args[0] if args else kwargs["iterable"]))
+
+
+def _plan(geometry: Geometry, budget: int, weights: int, itemsize: int, block: int) -> Plan:
+    try:
+        return plan(geometry, budget, weights, itemsize, block)
+    except BudgetTooSmall as error:
+        raise BudgetError(str(error)) from error
+
+
+def _books(division: Plan) -> Ledger:
+    ledger = Ledger(division.budget)
+    ledger.reserve("weights", division.weights)
+    ledger.reserve("staging", division.staging)
+    return ledger
+
+
+def _stops(model: Any, tokenizer: Any) -> frozenset[int]:
+    """Ids that end a reply: those of the generation configuration and the tokenizer's own."""
+    configured = getattr(model.generation_config, "eos_token_id", None)
+    ids = configured if isinstance(configured, list) else [configured]
+    return frozenset(token for token in [*ids, tokenizer.eos_token_id] if token is not None)

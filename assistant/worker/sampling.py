@@ -1,0 +1,99 @@
+"""Choosing the next token with transformers' logits processors, and turning ids into text as they come."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+import torch
+from tokenizers.decoders import DecodeStream
+from torch import Tensor
+from transformers import (
+    LogitsProcessorList,
+    MinPLogitsWarper,
+    RepetitionPenaltyLogitsProcessor,
+    TemperatureLogitsWarper,
+    TopKLogitsWarper,
+    TopPLogitsWarper,
+)
+
+from assistant.protocol import Sampling
+
+
+class Sampler:
+    """Draws tokens as `Sampling` says; temperature 0 takes the most likely one. A seed makes draws repeatable."""
+
+    def __init__(self, sampling: Sampling, prompt: Sequence[int], device: torch.device) -> None:
+        self.greedy = sampling.temperature == 0
+        self.processors = _processors(sampling)
+        self.generator = torch.Generator(device)
+        if sampling.seed is None:
+            self.generator.seed()
+        else:
+            self.generator.manual_seed(sampling.seed)
+        self.ids = torch.empty((1, len(prompt) + sampling.max_tokens), dtype=torch.int64, device=device)
+        self.ids[0, : len(prompt)] = torch.tensor(prompt, dtype=torch.int64)
+        self.length = len(prompt)
+
+    def next(self, logits: Tensor) -> int:
+        """The next token for `logits` [vocabulary]."""
+        read = cast(torch.LongTensor, self.ids[:, : self.length])
+        scores = self.processors(read, cast(torch.FloatTensor, logits[None].to(torch.float32)))
+        if self.greedy:
+            token = int(scores.argmax(-1))
+        else:
+            token = int(torch.multinomial(scores.softmax(-1), 1, generator=self.generator))
+        self.ids[0, self.length] = token
+        self.length += 1
+        return token
+
+
+def _processors(sampling: Sampling) -> LogitsProcessorList:
+    """In the order transformers' generate applies them."""
+    chain: list[Any] = []
+    if sampling.repetition_penalty != 1:
+        chain.append(RepetitionPenaltyLogitsProcessor(sampling.repetition_penalty))
+    if sampling.temperature not in (0, 1):
+        chain.append(TemperatureLogitsWarper(sampling.temperature))
+    if sampling.temperature != 0:
+        if sampling.top_k:
+            chain.append(TopKLogitsWarper(sampling.top_k))
+        if sampling.top_p < 1:
+            chain.append(TopPLogitsWarper(sampling.top_p))
+        if sampling.min_p:
+            chain.append(MinPLogitsWarper(sampling.min_p))
+    return LogitsProcessorList(chain)
+
+
+class TextStream:
+    """Text of a reply while its tokens come: whole characters only, and nothing past a stop string."""
+
+    def __init__(self, tokenizer: Any, stops: Sequence[str]) -> None:
+        self.backend = tokenizer.backend_tokenizer
+        self.decoder = DecodeStream(skip_special_tokens=True)
+        self.stops = stops
+        self.longest = max(map(len, stops), default=0)
+        self.held = ""
+        self.stopped = False
+
+    def feed(self, token: int) -> str:
+        """Text that can be shown now; what may be the beginning of a stop string is held back."""
+        self.held += self.decoder.step(self.backend, token) or ""
+        found = [place for stop in self.stops if (place := self.held.find(stop)) >= 0]
+        if found:
+            self.stopped = True
+            return self._release(min(found))
+        return self._release(len(self.held) - self._suspect())
+
+    def finish(self) -> str:
+        """What was held back and turned out to be no stop string."""
+        return "" if self.stopped else self._release(len(self.held))
+
+    def _release(self, end: int) -> str:
+        text, self.held = self.held[:end], self.held[end:]
+        return text
+
+    def _suspect(self) -> int:
+        """Length of the longest end of the held text that begins a stop string."""
+        lengths = range(min(self.longest - 1, len(self.held)), 0, -1)
+        return next((n for n in lengths if any(stop.startswith(self.held[-n:]) for stop in self.stops)), 0)
