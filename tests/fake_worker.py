@@ -1,0 +1,220 @@
+"""A scripted worker without torch: it speaks the JSON lines of `assistant.protocol` and does what the last turn says.
+
+The first word of the last turn's text is the script; anything else is echoed as a Markdown reply:
+
+    crash              writes two pieces, then ends itself with SIGKILL
+    crash-at-once      ends itself before it writes anything
+    slow [FILE]        writes one piece, waits until FILE exists (without FILE: until it is cancelled), then goes on
+    long N             writes N pieces, "word0 word1 ..."
+    deaf               writes one piece and ignores Cancel
+    turns              replies with the turns it was given, as JSON
+    fail CODE TEXT     answers Failed with this exit code and text
+    garbage            writes a line that is not a WorkerLine
+    escape             replies with terminal escape codes in the text
+
+Token ids are the characters' code points. What one process has read once counts as cached the next time.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+from assistant.protocol import (
+    REQUEST,
+    Cancel,
+    Failed,
+    Loading,
+    MemorySplit,
+    ModelSpec,
+    Piece,
+    Prefill,
+    Quit,
+    Run,
+    Status,
+    Usage,
+    WorkerDone,
+    WorkerEvent,
+    WorkerLine,
+    WorkerStatus,
+    WorkerTurn,
+    dump,
+)
+
+MIB = 1024**2
+BUDGET = 900 * MIB
+Finish = Literal["stop", "length", "cancelled", "read"]
+
+
+class FakeWorker:
+    """One request at a time on the main thread; a second thread reads the input, so that Cancel is heard."""
+
+    def __init__(self) -> None:
+        self.runs: queue.Queue[Run] = queue.Queue()
+        self.cancelled: dict[str, threading.Event] = {}
+        self.spec: ModelSpec | None = None
+        self.seen: dict[int, int] = {}
+        self.output = threading.Lock()
+
+    def serve(self) -> None:
+        threading.Thread(target=self._listen, daemon=True).start()
+        while True:
+            self._run(self.runs.get())
+
+    def _listen(self) -> None:
+        for line in sys.stdin.buffer:
+            request = REQUEST.validate_json(line)
+            match request:
+                case Run():
+                    self.cancelled[request.id] = threading.Event()
+                    self.runs.put(request)
+                case Cancel():
+                    if (event := self.cancelled.get(request.id)) is not None:
+                        event.set()
+                case Status():
+                    model = self.spec.id if self.spec else None
+                    self._say(request.id, WorkerStatus(model=model, memory=self._memory()))
+                case Quit():
+                    break
+        os._exit(0)
+
+    def _run(self, run: Run) -> None:
+        self._load(run)
+        fresh = [turn for turn in run.turns if turn.id not in self.seen]
+        total = sum(len(turn.text) for turn in fresh)
+        for done in (total // 2, total):
+            self._say(run.id, Prefill(done=done, total=total, tok_s=1000.0))
+        if run.sampling is None:
+            self._done(run, "", "read", fresh)
+            return
+        stop = self.cancelled[run.id]
+        text = ""
+        finish: Finish = "stop"
+        for piece in self._script(run, stop):
+            if stop.is_set() and not _last_text(run).startswith("deaf"):
+                finish = "cancelled"
+                break
+            text += piece
+            self._say(run.id, Piece(text=piece))
+        else:
+            if stop.is_set():
+                finish = "cancelled"
+        if not _last_text(run).startswith("fail"):
+            self._done(run, text, finish, fresh)
+
+    def _load(self, run: Run) -> None:
+        if self.spec == run.spec:
+            return
+        self.spec, self.seen = run.spec, {}
+        for done in (0, 50 * MIB, 100 * MIB):
+            self._say(run.id, Loading(model=run.spec.id, done_bytes=done, total_bytes=100 * MIB))
+
+    def _script(self, run: Run, stop: threading.Event) -> Iterator[str]:
+        text = _last_text(run)
+        word, _, rest = text.partition(" ")
+        match word:
+            case "crash":
+                yield "These words "
+                yield "were written "
+                os.kill(os.getpid(), signal.SIGKILL)
+            case "crash-at-once":
+                os.kill(os.getpid(), signal.SIGKILL)
+            case "slow":
+                yield "Waiting for the gate. "
+                while not (rest and Path(rest).exists()) and not stop.wait(0.01):
+                    pass
+                yield "The gate is open."
+            case "long":
+                for number in range(int(rest or 100)):
+                    yield f"word{number} "
+            case "deaf":
+                yield "I hear nothing. "
+                threading.Event().wait()
+            case "turns":
+                yield json.dumps([[turn.role, turn.text, turn.token_ids is not None] for turn in run.turns])
+            case "fail":
+                code, _, message = rest.partition(" ")
+                self._say(run.id, Failed(message=message or "It does not fit.", exit_code=int(code or 5)))
+            case "garbage":
+                with self.output:
+                    print("this is not a line of the protocol", flush=True)
+            case "escape":
+                yield "before \x1b[31mred\x1b[0m \x1b]0;title\x07after"
+            case _:
+                yield from _echo(text)
+
+    def _done(self, run: Run, text: str, finish: Finish, fresh: list[WorkerTurn]) -> None:
+        new_ids = {turn.id: [ord(char) for char in turn.text] for turn in fresh if turn.token_ids is None}
+        if run.reply_id is not None:
+            new_ids[run.reply_id] = [ord(char) for char in text]
+        usage = self._usage(run, text, fresh)
+        self.seen.update({turn.id: len(turn.text) for turn in run.turns})
+        if run.reply_id is not None:
+            self.seen[run.reply_id] = len(text)
+        body = WorkerDone(text=text, finish=finish, usage=usage, token_ids=new_ids, memory=self._memory())
+        self._say(run.id, body)
+
+    def _usage(self, run: Run, text: str, fresh: list[WorkerTurn]) -> Usage:
+        prompt = sum(len(turn.text) for turn in run.turns)
+        computed = sum(len(turn.text) for turn in fresh)
+        again = sum(len(turn.text) for turn in fresh if turn.token_ids is not None)
+        return Usage(
+            prompt_tokens=prompt,
+            cached_tokens=prompt - computed,
+            computed_tokens=computed,
+            completion_tokens=len(text),
+            resident_tokens=min(prompt + len(text), 4096),
+            stored_tokens=prompt + len(text),
+            episode=None,
+            recalled_tokens=0,
+            ttft_s=0.01,
+            decode_tok_s=100.0 if text else None,
+            peak_bytes=300 * MIB,
+            budget_bytes=BUDGET,
+            mode="bounded",
+            recomputed_tokens=again,
+            recompute_reason="the worker is new" if again else None,
+        )
+
+    def _memory(self) -> MemorySplit:
+        stored = sum(self.seen.values())
+        return MemorySplit(
+            budget=BUDGET,
+            weights=100 * MIB,
+            kv=150 * MIB,
+            staging=10 * MIB,
+            activations=40 * MIB,
+            peak=300 * MIB,
+            capacity_tokens=4096,
+            resident_tokens=min(stored, 4096),
+            stored_tokens=stored,
+            device="cpu",
+            quant="none",
+        )
+
+    def _say(self, request_id: str, body: WorkerEvent) -> None:
+        with self.output:
+            print(dump(WorkerLine(id=request_id, body=body)), flush=True)
+
+
+def _last_text(run: Run) -> str:
+    return run.turns[-1].text
+
+
+def _echo(text: str) -> Iterator[str]:
+    yield "You said:\n\n"
+    yield "> "
+    for word in text.split():
+        yield f"{word} "
+    yield "\n\n- **one** thing\n- another, in `code`\n\nThat is *all*."
+
+
+if __name__ == "__main__":
+    FakeWorker().serve()
