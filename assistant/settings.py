@@ -23,6 +23,7 @@ from pydantic_settings import (
 from assistant.errors import UsageError
 from assistant.places import Places, find_places
 from assistant.protocol import MAX_TEXT, Quant, Sampling
+from assistant.source import parse_source
 from memory.budget import parse_size
 
 PROJECT_FILE = "assistant.toml"
@@ -38,7 +39,7 @@ class Settings(BaseSettings):
         "smollm2-135m", min_length=1, max_length=512, description="Model: an id or alias of the catalogue, or a source."
     )
     budget: str | None = Field(
-        None,
+        default=None,
         max_length=32,
         description="Memory for weights, KV, staging and activations; unset: chosen for the device.",
     )
@@ -47,7 +48,9 @@ class Settings(BaseSettings):
         "patched_prompt", min_length=1, max_length=40, description="Policy that chooses the working set."
     )
     block: int = Field(256, ge=1, le=8192, description="Tokens read in one prefill step.")
-    threads: int | None = Field(None, ge=1, le=1024, description="CPU threads of the worker; unset: torch decides.")
+    threads: int | None = Field(
+        default=None, ge=1, le=1024, description="CPU threads of the worker; unset: torch decides."
+    )
     temperature: float = Field(
         0.7,
         ge=0.0,
@@ -70,10 +73,10 @@ class Settings(BaseSettings):
         1.1, ge=0.5, le=2.0, allow_inf_nan=False, description="Above 1 makes repetition less likely."
     )
     seed: int | None = Field(
-        None, ge=0, le=2**63 - 1, description="Random seed of a reply; unset: a fresh one each time."
+        default=None, ge=0, le=2**63 - 1, description="Random seed of a reply; unset: a fresh one each time."
     )
     max_tokens: int = Field(512, ge=1, le=32_768, description="Longest reply, in tokens.")
-    system: str | None = Field(None, max_length=MAX_TEXT, description="System prompt of new conversations.")
+    system: str | None = Field(default=None, max_length=MAX_TEXT, description="System prompt of new conversations.")
     queue: int = Field(
         8, ge=1, le=1024, description="Requests that may wait for the worker before new ones are refused."
     )
@@ -82,6 +85,12 @@ class Settings(BaseSettings):
     )
 
     _origins: dict[str, str] = PrivateAttr(default_factory=dict)
+
+    @field_validator("model")
+    @classmethod
+    def _absolute(cls, value: str) -> str:
+        """A relative `file:` path means the caller's folder; the daemon, which reads it too, has another."""
+        return str(parse_source(value)) if value.startswith("file:") else value
 
     @field_validator("budget", mode="before")
     @classmethod
