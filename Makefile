@@ -1,0 +1,32 @@
+# Everything a person or CI runs. Each target makes .venv and installs the project on first use.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: chat test check format bench
+
+chat: .venv/installed
+	$(BIN)/assistant chat
+
+test: .venv/installed
+	$(BIN)/python -m pytest -n 2
+
+check: .venv/installed
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: .venv/installed
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: .venv/installed
+	$(BIN)/assistant models pull smollm2-135m
+	$(BIN)/python -m benchmarks.decode --quick
+	$(BIN)/python -m benchmarks.first_paint --quick
+
+.venv/installed: pyproject.toml models.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed: run make PYTHON=/path/to/python3.11"; exit 2; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[dev]"
+	touch $@

@@ -1,0 +1,42 @@
+"""What every benchmark does with its rows: a table on the terminal, a CSV under results/, JSON where asked."""
+
+from __future__ import annotations
+
+import csv
+import json
+import platform
+from pathlib import Path
+from typing import Any
+
+import torch
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def device_name() -> str:
+    """A folder name for the device measured on: the GPU's name, or cpu and its number of cores."""
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name().lower().replace(" ", "-")
+    return f"cpu-{platform.machine()}-{torch.get_num_threads()}-cores"
+
+
+def save(name: str, rows: list[dict[str, Any]], json_path: Path | None) -> Path:
+    """Write results/<device>/<name>.csv (and `json_path`) and return the CSV's path."""
+    path = RESULTS / device_name() / f"{name}.csv"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    if json_path is not None:
+        json_path.write_text(json.dumps({"rows": rows}, indent=2) + "\n", encoding="utf-8")
+    return path
+
+
+def show(rows: list[dict[str, Any]]) -> None:
+    """Print the rows as an aligned table."""
+    heads = list(rows[0])
+    lines = [heads, *([str(row[head]) for head in heads] for row in rows)]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(heads))]
+    for line in lines:
+        print("  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)), flush=True)

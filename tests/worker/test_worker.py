@@ -1,0 +1,223 @@
+"""The worker as the daemon sees it: a real process with a tiny model in a real folder."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from assistant.protocol import Failed, ModelSpec, Piece, Usage, WorkerDone
+from tests.worker.process import WorkerProcess
+from tests.worker.tiny import WINDOW, make_model_folder
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_model_folder(tmp_path_factory.mktemp("model"))
+
+
+def test_pieces_add_up_to_the_reply_and_the_usage_record_is_whole(folder: Path) -> None:
+    with WorkerProcess(folder) as worker:
+        done = worker.ask("Hello", max_tokens=20)
+
+        assert isinstance(done, WorkerDone)
+        assert worker.text == done.text
+        usage = done.usage
+        assert set(usage.model_dump()) == set(Usage.model_fields)
+        assert (
+            usage.computed_tokens
+            == usage.prompt_tokens
+            == sum(len(turn.token_ids or []) for turn in worker.turns)
+            - len(done.token_ids[1])
+            + (len(done.token_ids[1]) - usage.completion_tokens)
+        )
+        assert usage.cached_tokens == usage.recomputed_tokens == 0
+        assert usage.stored_tokens == usage.prompt_tokens + usage.completion_tokens
+        assert 0 < usage.peak_bytes <= usage.budget_bytes == 64 * 1024**2
+        assert usage.mode == "exact"
+        assert usage.ttft_s > 0
+
+
+def test_the_next_turn_reads_only_what_is_new(folder: Path) -> None:
+    with WorkerProcess(folder) as worker:
+        first = worker.ask("Hello")
+        second = worker.ask("Again")
+
+    assert second.usage.cached_tokens == first.usage.stored_tokens - (first.finish == "length")
+    assert second.usage.recomputed_tokens == 0
+    assert second.usage.recompute_reason is None
+
+
+def test_a_new_worker_reads_again_and_says_so(folder: Path) -> None:
+    with WorkerProcess(folder) as worker:
+        worker.ask("Hello")
+        turns = worker.turns
+    with WorkerProcess(folder) as worker:
+        worker.turns = turns
+        done = worker.ask("Again")
+
+    assert done.usage.cached_tokens == 0
+    assert done.usage.recomputed_tokens > 10
+    assert "started anew" in done.usage.recompute_reason
+
+
+def test_a_conversation_after_another_is_not_answered_from_its_memory(folder: Path) -> None:
+    with WorkerProcess(folder) as worker:
+        alone = worker.ask("What is my name?").text
+    with WorkerProcess(folder) as worker:
+        worker.ask("My name is Ada. " * 20)
+        worker.turns = []
+        assert worker.ask("What is my name?").text == alone
+
+
+def test_greedy_replies_do_not_depend_on_how_the_conversation_was_read(folder: Path) -> None:
+    with WorkerProcess(folder) as worker:
+        worker.ask("Hello")
+        going_on = worker.ask("Again").text
+        turns = worker.turns[:3]
+    with WorkerProcess(folder, block=16) as worker:
+        worker.turns = turns[:2]
+        assert worker.ask("Again").text == going_on
+
+
+def test_stopping_keeps_what_was_written(folder: Path) -> None:
+    with WorkerProcess(folder) as worker:
+        done = worker.ask("Hello", lambda event: worker.cancel() if isinstance(event, Piece) else None, max_tokens=1500)
+        assert done.finish == "cancelled"
+        assert 0 < done.usage.completion_tokens < 1500
+        assert worker.text == done.text
+        assert worker.ask("Go on").usage.cached_tokens > 0
+
+
+def test_stopping_while_reading_keeps_what_was_read(folder: Path) -> None:
+    def stop(event: Any) -> None:
+        if event.event == "prefill":
+            worker.cancel()
+
+    with WorkerProcess(folder, block=16) as worker:
+        done = worker.ask("x" * 1200, stop)
+        assert done.finish == "cancelled"
+        assert done.text == ""
+        read = worker.prefills[-1].done
+        worker.turns.pop()
+        worker.turns[-1].token_ids = None
+        assert worker.run(5, None).usage.cached_tokens == read
+
+
+def test_progress_of_reading_counts_every_token_once(folder: Path) -> None:
+    with WorkerProcess(folder, block=64) as worker:
+        usage = worker.ask("y" * 500).usage
+        counts = [event.done for event in worker.prefills]
+        assert counts == sorted(set(counts))
+        assert counts[-1] == worker.prefills[-1].total == usage.computed_tokens
+
+
+def test_a_conversation_far_past_the_window_goes_on(folder: Path) -> None:
+    with WorkerProcess(folder) as worker:
+        lines = [f"Ann: line {number} of a long talk about nothing in particular" for number in range(150)]
+        imported = worker.read(lines)
+        asked = worker.ask("What was it about?", max_tokens=300)
+
+    assert imported.finish == "read"
+    assert imported.usage.stored_tokens == imported.usage.prompt_tokens > 3 * WINDOW
+    assert imported.usage.resident_tokens < WINDOW
+    assert imported.usage.mode == "bounded"
+    assert asked.usage.cached_tokens == imported.usage.stored_tokens
+    assert asked.usage.peak_bytes <= asked.usage.budget_bytes
+
+
+def test_all_turns_of_an_import_get_their_ids(folder: Path) -> None:
+    with WorkerProcess(folder) as worker:
+        done = worker.read(["Ann: hi", "Bob: hello", "Ann: bye"])
+    assert sorted(done.token_ids) == [0, 1, 2]
+    assert sum(map(len, done.token_ids.values())) == done.usage.stored_tokens
+
+
+@pytest.mark.parametrize("policy", ["sinks_recent", "patched_prompt"])
+def test_every_policy_can_be_chosen(folder: Path, policy: str) -> None:
+    with WorkerProcess(folder, policy=policy) as worker:
+        assert isinstance(worker.ask("z" * 3000), WorkerDone)
+
+
+def test_another_budget_is_obeyed_from_the_next_turn_on(folder: Path) -> None:
+    with WorkerProcess(folder) as worker:
+        worker.ask("Hello")
+        worker.spec = worker.spec.model_copy(update={"budget": "8MiB"})
+        usage = worker.ask("Again").usage
+    assert usage.budget_bytes == 8 * 1024**2
+    assert usage.recomputed_tokens > 0
+
+
+def test_a_budget_too_small_shows_the_sum_and_one_that_works(folder: Path) -> None:
+    with WorkerProcess(folder, budget="200KiB", quant="none") as worker:
+        failed = worker.ask("Hello")
+        assert isinstance(failed, Failed)
+        assert failed.exit_code == 5
+        assert "weights" in failed.message
+        smallest = failed.message.split("smallest budget that works is ")[1].split(".")[0].replace(" ", "")
+        worker.spec = worker.spec.model_copy(update={"budget": smallest})
+        worker.turns = []
+        assert isinstance(worker.ask("Hello"), WorkerDone)
+
+
+@pytest.mark.parametrize(
+    ("change", "code", "word"),
+    [
+        ({"budget": "plenty"}, 2, "900MiB"),
+        ({"policy": "forget_all"}, 2, "sinks_recent"),
+        ({"path": "/nowhere"}, 6, "assistant models pull tiny"),
+    ],
+)
+def test_what_cannot_be_loaded_says_why(folder: Path, change: dict[str, str], code: int, word: str) -> None:
+    with WorkerProcess(folder) as worker:
+        worker.spec = ModelSpec.model_validate(worker.spec.model_dump() | change)
+        failed = worker.ask("Hello")
+        assert (failed.event, failed.exit_code) == ("error", code)
+        assert word in failed.message
+
+
+def test_damaged_weights_are_a_sentence_and_the_worker_lives_on(folder: Path, tmp_path: Path) -> None:
+    broken = tmp_path / "broken"
+    shutil.copytree(folder, broken)
+    weights = broken / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    with WorkerProcess(broken) as worker:
+        failed = worker.ask("Hello")
+        assert failed.exit_code == 6
+        assert "assistant models rm tiny" in failed.message
+        worker.spec = worker.spec.model_copy(update={"path": str(folder)})
+        worker.turns = []
+        assert isinstance(worker.ask("Hello"), WorkerDone)
+
+
+def test_lines_that_are_no_request_are_ignored(folder: Path) -> None:
+    with WorkerProcess(folder) as worker:
+        worker.send("not json")
+        worker.send(json.dumps({"op": "run", "id": "1", "temperature": 1e999}))
+        assert isinstance(worker.ask("Hello"), WorkerDone)
+
+
+def test_the_worker_ends_with_its_input_even_while_it_writes(folder: Path) -> None:
+    with WorkerProcess(folder) as worker:
+        worker.ask("Hello")
+        request = {"temperature": 0.0, "max_tokens": 1500}
+        worker.send(
+            json.dumps(
+                {
+                    "op": "run",
+                    "id": "2",
+                    "spec": worker.spec.model_dump(),
+                    "conversation": "c",
+                    "turns": [turn.model_dump() for turn in worker.turns[:1]],
+                    "reply_id": 9,
+                    "sampling": request,
+                }
+            )
+        )
+        worker.receive()
+        assert worker.process.stdin is not None
+        worker.process.stdin.close()
+        assert worker.process.wait(timeout=20) == 0
