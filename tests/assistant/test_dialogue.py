@@ -1,0 +1,169 @@
+"""Files people bring along become turns; broken ones are refused with file and line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from assistant.dialogue import read_dialogues
+from assistant.errors import UsageError
+
+FRIENDS: dict[str, Any] = {
+    "id": "friends/1",
+    "speakers": ["Ann", "Bob"],
+    "sessions": [
+        {
+            "session": 1,
+            "date": "2023-05-08T13:56",
+            "date_raw": "1:56 pm on 8 May, 2023",
+            "turns": [
+                {"speaker": "Ann", "text": "Hi!", "dia_id": "D1:1"},
+                {"speaker": "Bob", "text": "Look", "image_caption": "a dog on a beach"},
+                {"speaker": "Ann", "text": "", "image_caption": None},
+            ],
+        },
+        {"session": 2, "date": "2023-06-01", "turns": [{"speaker": "Bob", "text": "", "image_caption": "a cat"}]},
+    ],
+    "questions": [{"qid": "1", "question": "?", "answer": "!"}],
+}
+CHAT = {
+    "sessions": [
+        {"date": "2024-03-03", "turns": [{"speaker": "user", "text": "Hi"}, {"speaker": "assistant", "text": "Yo"}]}
+    ]
+}
+MESSAGES = [
+    {"role": "developer", "content": "Be kind."},
+    {"role": "user", "content": [{"type": "text", "text": "Hi"}, {"type": "image_url", "image_url": {"url": "x"}}]},
+    {"role": "assistant", "content": None, "tool_calls": []},
+    {"role": "assistant", "content": "Hello"},
+]
+EXPORT = {
+    "title": "Dogs",
+    "current_node": "d",
+    "mapping": {
+        "a": {"message": None, "parent": None, "children": ["b"]},
+        "b": {
+            "message": {"author": {"role": "user"}, "content": {"parts": ["Hi"]}},
+            "parent": "a",
+            "children": ["c", "d"],
+        },
+        "c": {
+            "message": {"author": {"role": "assistant"}, "content": {"parts": ["Old"]}},
+            "parent": "b",
+            "children": [],
+        },
+        "d": {
+            "message": {"author": {"role": "assistant"}, "content": {"parts": ["New"]}},
+            "parent": "b",
+            "children": [],
+        },
+    },
+}
+
+
+def write(folder: Path, content: Any, name: str = "file.jsonl") -> Path:
+    path = folder / name
+    path.write_text(content if isinstance(content, str) else json.dumps(content), encoding="utf-8")
+    return path
+
+
+def turns(path: Path, **options: Any) -> list[tuple[str, str]]:
+    return [(turn.role, turn.text) for turn in read_dialogues(path, **options)[0].turns]
+
+
+def test_people_become_a_transcript_with_dates_names_and_captions(tmp_path: Path) -> None:
+    assert turns(write(tmp_path, FRIENDS)) == [
+        (
+            "transcript",
+            "This is a transcript of conversations between Ann and Bob.\n\n[1:56 pm on 8 May, 2023]\nAnn: Hi!",
+        ),
+        ("transcript", "Bob: Look [image: a dog on a beach]"),
+        ("transcript", "\n[2023-06-01]\nBob: [image: a cat]"),
+    ]
+
+
+def test_user_and_assistant_become_roles_unless_a_transcript_is_asked_for(tmp_path: Path) -> None:
+    path = write(tmp_path, CHAT)
+    assert turns(path) == turns(path, form="roles") == [("user", "[2024-03-03]\nHi"), ("assistant", "Yo")]
+    assert {role for role, _ in turns(path, form="transcript")} == {"transcript"}
+
+
+def test_people_as_roles_are_refused_with_the_way_out(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"file.jsonl, conversation 1: the speaker 'Ann' .* --as transcript"):
+        read_dialogues(write(tmp_path, FRIENDS), form="roles")
+
+
+@pytest.mark.parametrize("content", [MESSAGES, {"messages": MESSAGES}, [{"messages": MESSAGES}]])
+def test_message_lists(tmp_path: Path, content: Any) -> None:
+    assert turns(write(tmp_path, content, "chat.json")) == [
+        ("system", "Be kind."),
+        ("user", "Hi"),
+        ("assistant", "Hello"),
+    ]
+
+
+@pytest.mark.parametrize("content", [EXPORT, [EXPORT]])
+def test_a_chatgpt_export_gives_the_branch_last_seen(tmp_path: Path, content: Any) -> None:
+    path = write(tmp_path, content, "conversations.json")
+    assert turns(path) == [("user", "Hi"), ("assistant", "New")]
+    assert read_dialogues(path)[0].id == "Dogs"
+
+
+def test_one_conversation_a_line_up_to_the_limit(tmp_path: Path) -> None:
+    lines = "\n".join(json.dumps(FRIENDS | {"id": f"friends/{number}"}) for number in range(5))
+    path = write(tmp_path, lines + "\n\n")
+    assert [dialogue.id for dialogue in read_dialogues(path)] == [f"friends/{number}" for number in range(5)]
+    assert len(read_dialogues(path, limit=2)) == 2
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (json.dumps(FRIENDS) + "\n{broken\n", "line 2: this is not JSON"),
+        ('{"sessions": [{"turns": [{"text": "who?"}]}]}', "'speaker' is missing"),
+        ('[{"role": "robot", "content": "hi"}]', "message 1 has no role"),
+        ('{"something": 1}', "expected sessions"),
+        ("42", "expected an object"),
+        ("", "holds no turns"),
+        ('{"messages": []}', "holds no turns"),
+    ],
+)
+def test_broken_files_are_refused_with_file_and_place(tmp_path: Path, content: str, words: str) -> None:
+    with pytest.raises(UsageError, match=r"file\.jsonl") as refused:
+        read_dialogues(write(tmp_path, content))
+    assert words in str(refused.value)
+
+
+def test_a_missing_and_a_binary_file_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="cannot be read"):
+        read_dialogues(tmp_path / "none.jsonl")
+    binary = tmp_path / "model.bin"
+    binary.write_bytes(b"\x80\x00\xff" * 10)
+    with pytest.raises(UsageError, match=r"model\.bin is not a text file"):
+        read_dialogues(binary)
+
+
+JSON_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(
+            st.sampled_from(["sessions", "turns", "messages", "mapping", "role", "content", "x"]), inner, max_size=4
+        )
+    ),
+    max_leaves=20,
+)
+
+
+@given(value=JSON_VALUES)
+@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_json_gives_turns_or_a_sentence(tmp_path: Path, value: Any) -> None:
+    try:
+        assert any(dialogue.turns for dialogue in read_dialogues(write(tmp_path, value)))
+    except UsageError as refused:
+        assert "file.jsonl" in str(refused)
