@@ -41,6 +41,7 @@ class Memory:
         patch: Sequence[int] = (),
         ledger: Ledger | None = None,
         geometry: Geometry | None = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
         """Allocate the working set and switch `model` to this library's attention.
 
@@ -51,6 +52,7 @@ class Memory:
             patch: token ids of `policy.patch` (longer ones are cut to `plan.patch`).
             ledger: asked before allocating; default: one with the plan's budget and the weights reserved.
             geometry: default: from the model's configuration.
+            dtype: of the keys and values; default: that of the model's embeddings.
 
         Raises:
             UnsupportedModel: the model's attention is not standard.
@@ -62,10 +64,9 @@ class Memory:
         self.ledger = ledger or _ledger(plan)
         register()
         model.set_attn_implementation(NAME)  # type: ignore[operator]
-        first = next(model.parameters())
+        first = model.get_input_embeddings().weight  # type: ignore[operator]
         ropes = layer_ropes(model, [SLIDING if layer.window else FULL for layer in self.geometry.layers])
-        dtype = first.dtype if first.dtype.is_floating_point else torch.get_default_dtype()
-        cache = WorkingSet(self.geometry, plan, ropes, dtype, first.device, self.ledger)
+        cache = WorkingSet(self.geometry, plan, ropes, dtype or first.dtype, first.device, self.ledger)
         self.reader = Reader(model, cache, self.geometry.window, policy, patch, self.ledger)
         self.tokens: list[int] = []
         self.protect(0)

@@ -27,13 +27,8 @@ def test_pieces_add_up_to_the_reply_and_the_usage_record_is_whole(folder: Path) 
         assert worker.text == done.text
         usage = done.usage
         assert set(usage.model_dump()) == set(Usage.model_fields)
-        assert (
-            usage.computed_tokens
-            == usage.prompt_tokens
-            == sum(len(turn.token_ids or []) for turn in worker.turns)
-            - len(done.token_ids[1])
-            + (len(done.token_ids[1]) - usage.completion_tokens)
-        )
+        recorded = sum(len(ids) for ids in done.token_ids.values())
+        assert usage.computed_tokens == usage.prompt_tokens == recorded - usage.completion_tokens
         assert usage.cached_tokens == usage.recomputed_tokens == 0
         assert usage.stored_tokens == usage.prompt_tokens + usage.completion_tokens
         assert 0 < usage.peak_bytes <= usage.budget_bytes == 64 * 1024**2
