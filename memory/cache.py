@@ -35,7 +35,7 @@ class WorkingSetLayer(CacheLayerMixin):
         self, shape: LayerGeometry, capacity: int, rope: Rope, dtype: torch.dtype, device: torch.device
     ) -> None:
         """Allocate room for `capacity` entries (two thirds of it once re-indexed)."""
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.shape = shape
         self.rope = rope
         self.is_sliding = shape.window is not None
