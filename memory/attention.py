@@ -65,7 +65,7 @@ def partial_attention(
         flash = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
         out, lse = flash(query, key, value, 0.0, causal, attn_mask=mask, scale=scale)
         return out, lse
-    if query.device.type == "cuda" and mask is None and query.dtype in (torch.float16, torch.bfloat16):
+    if query.device.type == "cuda" and mask is None and _flash_takes(query):
         flash = torch.ops.aten._scaled_dot_product_flash_attention
         out, lse = flash(query, key, value, 0.0, causal, scale=scale)[:2]
         return out, lse
@@ -76,6 +76,10 @@ def merge(first: tuple[Tensor, Tensor], second: tuple[Tensor, Tensor]) -> Tensor
     """The attention over both parts, from each part's (result, log-sum-exp); fp32 weights, exact."""
     weight = torch.sigmoid(second[1] - first[1])[..., None].to(first[0].dtype)
     return torch.lerp(first[0], second[0], weight)
+
+
+def _flash_takes(query: Tensor) -> bool:
+    return query.dtype in (torch.float16, torch.bfloat16) and query.shape[-1] % 8 == 0 and query.shape[-1] <= 256
 
 
 def _reference(

@@ -39,6 +39,8 @@ class Gauge:
     device: torch.device
     weights: int = 0
     baseline: int = 0
+    marked: bool = False
+    """Whether the kernel's high-water mark counts from `loaded` on; else the size at each call is what is known."""
 
     def loaded(self, weights: int) -> None:
         """Start measuring: the model is loaded, nothing else is allocated yet."""
@@ -46,24 +48,31 @@ class Gauge:
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
             return
-        _reset_high_water()
-        self.baseline = psutil.Process().memory_info().rss
+        self.marked = _reset_high_water()
+        self.baseline = _resident()
 
     def peak(self) -> int:
         """Bytes at the highest point since `loaded`."""
         if self.device.type == "cuda":
             return torch.cuda.max_memory_allocated(self.device)
-        return self.weights + max(0, _high_water() - self.baseline)
+        highest = _high_water() if self.marked else _resident()
+        return self.weights + max(0, highest - self.baseline)
 
 
-def _reset_high_water() -> None:
-    if _CLEAR_REFS.exists():
+def _resident() -> int:
+    return int(psutil.Process().memory_info().rss)
+
+
+def _reset_high_water() -> bool:
+    """Restart the kernel's mark of this process's highest resident size; False where it cannot be."""
+    try:
         _CLEAR_REFS.write_text("5")
+    except OSError:
+        return False
+    return True
 
 
 def _high_water() -> int:
-    """Highest resident size of this process in bytes; the present one where the system keeps no mark."""
-    if not _STATUS.exists():
-        return int(psutil.Process().memory_info().rss)
+    """Highest resident size since the last reset, in bytes."""
     lines = _STATUS.read_text().splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
