@@ -58,5 +58,5 @@ def test_queries_are_shown_to_the_tap_once_per_layer() -> None:
     memory = make_memory("gemma3", make_plan("gemma3", 100, 8))
     memory.read(tokens(30))
     shown = list[tuple[int, tuple[int, ...]]]()
-    memory.reader._forward(tokens(5), tap=lambda layer, query, scale: shown.append((layer, tuple(query.shape))))
+    memory.reader._forward(tokens(5), tap=lambda layer, query, _: shown.append((layer, tuple(query.shape))))
     assert shown == [(layer, (1, 4, 5, 8)) for layer in range(3)]
