@@ -125,6 +125,20 @@ class ImportRequest(Wire):
     engine: Engine = Field(default_factory=Engine)
 
 
+class Rename(Wire):
+    """PATCH /api/conversations/{name}."""
+
+    name: Name
+
+
+class Version(Wire):
+    """GET /version: what a client checks before anything else."""
+
+    version: str
+    protocol: int
+    pid: int
+
+
 # --- events: daemon → client as SSE; worker → daemon as JSON lines ---------------------------------------------------
 
 

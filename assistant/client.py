@@ -1,0 +1,237 @@
+"""The client of the daemon: everything a front end can ask, over the Unix socket."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from asyncio.subprocess import PIPE
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from typing import Any, Self, TypeVar
+from urllib.parse import quote
+
+import httpx2
+from pydantic import BaseModel, TypeAdapter, ValidationError
+
+from assistant.daemon import spawn
+from assistant.daemon.probe import listener
+from assistant.errors import AssistantError, BudgetError, DaemonError, Exit, ModelError, UsageError
+from assistant.places import Places, find_places
+from assistant.protocol import (
+    EVENT,
+    PROTOCOL,
+    AskRequest,
+    Conversation,
+    DaemonStatus,
+    Done,
+    Event,
+    Failed,
+    Hit,
+    ImportRequest,
+    ModelStatus,
+    PullProgress,
+    Rename,
+    Turn,
+    Version,
+)
+
+T = TypeVar("T")
+
+SILENCE_S = 60.0
+"""The daemon pings every 15 s: a stream that is silent for longer than this is dead."""
+LARGEST_EVENT = 64 * 1024 * 1024
+
+_KINDS: dict[int, type[AssistantError]] = {
+    Exit.USAGE: UsageError,
+    Exit.BUDGET: BudgetError,
+    Exit.MODEL: ModelError,
+    Exit.DAEMON: DaemonError,
+}
+
+
+class Client:
+    """A connection to the daemon. Made by `connect`; an async context manager."""
+
+    def __init__(self, http: httpx2.AsyncClient) -> None:
+        self._http = http
+
+    @classmethod
+    async def connect(cls, places: Places | None = None, start: bool = True) -> Self:
+        """Connect, after starting a daemon when none runs (and `start`), and check that it speaks our protocol.
+
+        Raises:
+            DaemonError: none runs and none could be started, or it is of another version.
+        """
+        places = places or find_places()
+        if await asyncio.to_thread(listener, places.socket) is None:
+            if not start:
+                raise DaemonError("No daemon is running. Start one with: assistant daemon start")
+            await asyncio.to_thread(spawn.start, places)
+        transport = httpx2.AsyncHTTPTransport(uds=str(places.socket))
+        timeout = httpx2.Timeout(SILENCE_S, connect=5.0)
+        client = cls(httpx2.AsyncClient(transport=transport, base_url="http://daemon", timeout=timeout))
+        try:
+            await client._greet()
+        except BaseException:
+            await client.close()
+            raise
+        return client
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the connection. A stream that is still open is cancelled by the daemon."""
+        await self._http.aclose()
+
+    async def status(self) -> DaemonStatus:
+        """Who serves, with which model, and where its memory goes."""
+        return await self._get("/api/status", DaemonStatus)
+
+    async def models(self) -> list[ModelStatus]:
+        """The catalogue, and what of it is on this machine."""
+        return await self._get("/api/models", list[ModelStatus])
+
+    async def conversations(self, query: str = "") -> list[Conversation]:
+        """Conversations whose name or title contains `query`, the latest first."""
+        return await self._get("/api/conversations", list[Conversation], query=query)
+
+    async def turns(self, name: str, before: int | None = None, limit: int = 50) -> list[Turn]:
+        """The newest turns (of those with an id below `before`), oldest first."""
+        page: dict[str, Any] = {"limit": limit} if before is None else {"limit": limit, "before": before}
+        return await self._get(_path(name, "/turns"), list[Turn], **page)
+
+    async def search(self, words: str, limit: int = 20) -> list[Hit]:
+        """Turns that contain all words."""
+        return await self._get("/api/search", list[Hit], words=words, limit=limit)
+
+    def ask(self, name: str, request: AskRequest) -> AsyncIterator[Event]:
+        """Send a message; what happens, up to Done or Failed. Closing the iterator early stops the reply."""
+        return self._stream(_path(name, "/ask"), request)
+
+    def import_turns(self, name: str, request: ImportRequest) -> AsyncIterator[Event]:
+        """Store turns and have them read; what happens, up to Done or Failed."""
+        return self._stream(_path(name, "/import"), request)
+
+    async def stop(self, name: str) -> bool:
+        """Cancel what runs or waits for a conversation; returns when it has ended: whether anything did."""
+        answer = await self._send("POST", _path(name, "/stop"), json={})
+        return bool(answer.json()["stopped"])
+
+    async def rename(self, old: str, new: str) -> None:
+        """Give a conversation another name."""
+        try:
+            body = Rename(name=new)
+        except ValidationError:
+            raise UsageError(f"{new[:100]!r} cannot be a name: 1 to 80 printable characters.") from None
+        await self._send("PATCH", _path(old), json=body.model_dump())
+
+    async def remove(self, name: str) -> None:
+        """Delete a conversation and everything in it."""
+        await self._send("DELETE", _path(name))
+
+    async def shutdown(self) -> None:
+        """Ask the daemon to drain and end."""
+        await self._send("POST", "/api/shutdown", json={})
+
+    async def _greet(self) -> None:
+        version = await self._get("/version", Version)
+        if version.protocol != PROTOCOL:
+            raise DaemonError(
+                f"The running daemon (pid {version.pid}, version {version.version}) speaks protocol "
+                f"{version.protocol}, this program {PROTOCOL}. Run: assistant daemon restart"
+            )
+
+    async def _get(self, path: str, kind: type[T], **params: Any) -> T:
+        answer = await self._send("GET", path, params=params)
+        return TypeAdapter(kind).validate_json(answer.content)
+
+    async def _send(self, method: str, path: str, **content: Any) -> httpx2.Response:
+        try:
+            answer = await self._http.request(method, path, **content)
+        except httpx2.TransportError as error:
+            raise DaemonError(
+                f"The daemon does not answer ({_kind(error)}). Start it with: assistant daemon start"
+            ) from error
+        _raise_for(answer)
+        return answer
+
+    async def _stream(self, path: str, request: BaseModel) -> AsyncIterator[Event]:
+        content = request.model_dump_json().encode()
+        headers = {"Content-Type": "application/json"}
+        try:
+            async with self._http.sse(
+                path, method="POST", content=content, headers=headers, max_event_size=LARGEST_EVENT
+            ) as source:
+                if source.response.is_error:
+                    await source.response.aread()
+                    _raise_for(source.response)
+                async for message in source:
+                    event = EVENT.validate_json(message.data)
+                    yield event
+                    if isinstance(event, Done | Failed):
+                        return
+        except httpx2.TransportError as error:
+            raise DaemonError(_lost(_kind(error))) from error
+        raise DaemonError(_lost("the stream ended early"))
+
+
+async def pull(model_id: str) -> AsyncIterator[PullProgress]:
+    """Fetch a model with `assistant models pull` in a child process; closing the iterator ends it.
+
+    Raises:
+        AssistantError: it failed; the text and the exit code are the child's.
+    """
+    child = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "assistant.cli", "models", "pull", model_id, "--json", stdout=PIPE, stderr=PIPE
+    )
+    assert child.stdout is not None
+    assert child.stderr is not None
+    said = asyncio.create_task(child.stderr.read())
+    try:
+        async for line in child.stdout:
+            yield PullProgress.model_validate_json(line)
+        if code := await child.wait():
+            raise _error((await said).decode(errors="replace"), code)
+    finally:
+        with suppress(ProcessLookupError):
+            child.terminate()
+        await child.wait()
+        await said
+
+
+def _path(name: str, rest: str = "") -> str:
+    """The path of a conversation. Dots are encoded too, so that no name is read as a relative path."""
+    return f"/api/conversations/{quote(name, safe='').replace('.', '%2E')}{rest}"
+
+
+def _raise_for(answer: httpx2.Response) -> None:
+    if not answer.is_error:
+        return
+    try:
+        failed = Failed.model_validate_json(answer.content)
+    except ValidationError:
+        raise DaemonError(f"The daemon answered {answer.status_code}; its log says why.") from None
+    raise error_of(failed)
+
+
+def error_of(failed: Failed) -> AssistantError:
+    """The exception for a failure that came over the wire."""
+    return _KINDS.get(failed.exit_code, AssistantError)(failed.message, exit_code=Exit(failed.exit_code))
+
+
+def _error(said: str, code: int) -> AssistantError:
+    lines = [line for line in said.splitlines() if line.strip()]
+    message = lines[-1].removeprefix("assistant: ") if lines else f"The download ended with code {code}."
+    return error_of(Failed(message=message, exit_code=code if code in set(Exit) else 1))
+
+
+def _lost(how: str) -> str:
+    return f"The daemon died ({how}). What was written so far is kept in the history as interrupted."
+
+
+def _kind(error: Exception) -> str:
+    return str(error) or type(error).__name__

@@ -1,0 +1,167 @@
+"""The routes: HTTP and SSE in front of `Service`. Every refusal is a `Failed` as JSON, with its exit code."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Callable
+from typing import Annotated, Any
+
+from fastapi import FastAPI, Path, Query, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from sse_starlette import EventSourceResponse, ServerSentEvent
+from starlette.exceptions import HTTPException
+
+from assistant import __version__
+from assistant.daemon.guard import Guard
+from assistant.daemon.lane import LaneFull
+from assistant.daemon.service import Service
+from assistant.daemon.turns import Turn
+from assistant.errors import AssistantError, DaemonError, Exit, ModelError, UsageError
+from assistant.history import History, NameTaken, UnknownConversation
+from assistant.protocol import (
+    PROTOCOL,
+    AskRequest,
+    Conversation,
+    DaemonStatus,
+    Engine,
+    Failed,
+    Hit,
+    ImportRequest,
+    ModelStatus,
+    Name,
+    Rename,
+    Version,
+    dump,
+)
+from assistant.protocol import Turn as TurnRow
+
+PING_S = 15
+STATUSES: dict[type[AssistantError], int] = {
+    UnknownConversation: 404,
+    NameTaken: 409,
+    LaneFull: 429,
+    DaemonError: 503,
+    ModelError: 409,
+    UsageError: 400,
+}
+
+Named = Annotated[Name, Path()]
+Ident = Annotated[int | None, Query(ge=1, le=2**62)]
+
+
+def create_app(service: Service, shut_down: Callable[[], None]) -> FastAPI:
+    """The application of one daemon; `shut_down` begins its end and returns at once."""
+    app = FastAPI(title="assistant", version=__version__, docs_url=None, redoc_url=None)
+    app.add_middleware(Guard)
+    _add_errors(app)
+    _add_state(app, service, shut_down)
+    _add_conversations(app, service)
+    _add_requests(app, service)
+    return app
+
+
+def _add_state(app: FastAPI, service: Service, shut_down: Callable[[], None]) -> None:
+    @app.get("/health")
+    async def health() -> dict[str, bool]:
+        return {"ok": True}
+
+    @app.get("/ready")
+    async def ready() -> dict[str, bool]:
+        service.engines.spec(Engine())
+        return {"ok": True}
+
+    @app.get("/version")
+    async def version() -> Version:
+        return Version(version=__version__, protocol=PROTOCOL, pid=os.getpid())
+
+    @app.get("/api/status")
+    async def status() -> DaemonStatus:
+        return await service.status()
+
+    @app.get("/api/models")
+    async def models() -> list[ModelStatus]:
+        return service.engines.models()
+
+    @app.post("/api/shutdown", status_code=202)
+    async def shutdown() -> dict[str, bool]:
+        shut_down()
+        return {"ok": True}
+
+
+def _add_conversations(app: FastAPI, service: Service) -> None:
+    records = service.records
+
+    @app.get("/api/conversations")
+    async def conversations(query: Annotated[str, Query(max_length=200)] = "") -> list[Conversation]:
+        return await records.run(History.conversations, query)
+
+    @app.get("/api/conversations/{name:path}/turns")
+    async def turns(
+        name: Named, before: Ident = None, limit: Annotated[int, Query(ge=1, le=500)] = 50
+    ) -> list[TurnRow]:
+        return await records.run(History.turns, name, before, limit)
+
+    @app.patch("/api/conversations/{name:path}", status_code=204)
+    async def rename(name: Named, body: Rename) -> None:
+        await records.run(History.rename, name, body.name)
+
+    @app.delete("/api/conversations/{name:path}", status_code=204)
+    async def remove(name: Named) -> None:
+        await service.remove(name)
+
+    @app.get("/api/search")
+    async def search(
+        words: Annotated[str, Query(min_length=1, max_length=1000)],
+        limit: Annotated[int, Query(ge=1, le=200)] = 20,
+    ) -> list[Hit]:
+        return await records.run(History.search, words, limit)
+
+
+def _add_requests(app: FastAPI, service: Service) -> None:
+    @app.post("/api/conversations/{name:path}/ask")
+    async def ask(name: Named, body: AskRequest) -> EventSourceResponse:
+        return _stream(service, await service.ask(name, body))
+
+    @app.post("/api/conversations/{name:path}/import")
+    async def read(name: Named, body: ImportRequest) -> EventSourceResponse:
+        return _stream(service, await service.read(name, body))
+
+    @app.post("/api/conversations/{name:path}/stop")
+    async def stop(name: Named) -> dict[str, bool]:
+        return {"stopped": await service.stop(name)}
+
+
+def _stream(service: Service, turn: Turn) -> EventSourceResponse:
+    """The turn's events as SSE; a client that goes away cancels it."""
+
+    async def events() -> AsyncIterator[ServerSentEvent]:
+        async for event in turn.events():
+            yield ServerSentEvent(dump(event), event=event.event)
+
+    async def gone(_message: Any) -> None:
+        await service.lane.cancel(turn)
+
+    return EventSourceResponse(events(), ping=PING_S, client_close_handler_callable=gone)
+
+
+def _add_errors(app: FastAPI) -> None:
+    @app.exception_handler(AssistantError)
+    async def ours(_request: Request, error: AssistantError) -> JSONResponse:
+        status = next((code for kind, code in STATUSES.items() if isinstance(error, kind)), 500)
+        return _failed(status, str(error), error.exit_code)
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(_request: Request, error: RequestValidationError) -> JSONResponse:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"][1:])
+        return _failed(422, f"{where or 'The request'}: {first['msg']}.", Exit.USAGE)
+
+    @app.exception_handler(HTTPException)
+    async def unknown(_request: Request, error: HTTPException) -> JSONResponse:
+        return _failed(error.status_code, f"{error.detail}.", Exit.USAGE)
+
+
+def _failed(status: int, message: str, exit_code: int) -> JSONResponse:
+    headers = {"Retry-After": "5"} if status in (429, 503) else None
+    return JSONResponse(Failed(message=message, exit_code=exit_code).model_dump(), status, headers)

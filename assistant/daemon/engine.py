@@ -1,0 +1,50 @@
+"""From what a request and the settings say to the model the worker is asked to load."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from assistant.catalog import load_catalog
+from assistant.errors import UsageError
+from assistant.places import Places
+from assistant.protocol import Engine, ModelSpec, ModelStatus
+from assistant.settings import Settings
+from memory.budget import parse_size
+
+
+@dataclass(frozen=True, slots=True)
+class Engines:
+    """The daemon's settings, and how a request departs from them."""
+
+    places: Places
+    settings: Settings
+
+    def spec(self, asked: Engine) -> ModelSpec:
+        """What the worker loads for a request.
+
+        Raises:
+            ModelError: the model is unknown or not on this machine.
+            UsageError: the budget is not a size.
+        """
+        catalog = load_catalog(self.places)
+        entry = catalog.find(asked.model or self.settings.model)
+        return ModelSpec(
+            id=entry.id,
+            path=str(catalog.require(entry, self.places)),
+            quant=asked.quant or self.settings.quant,
+            budget=_size(asked.budget) or self.settings.budget,
+            policy=asked.policy or self.settings.policy,
+            block=self.settings.block,
+            threads=self.settings.threads,
+        )
+
+    def models(self) -> list[ModelStatus]:
+        """Every model of the catalogue."""
+        return load_catalog(self.places).statuses(self.places, self.settings.model)
+
+
+def _size(text: str | None) -> str | None:
+    try:
+        return text if text is None or parse_size(text) else None
+    except ValueError as error:
+        raise UsageError(str(error)) from None

@@ -1,0 +1,143 @@
+"""The one lane to the worker: jobs run one after the other, a bounded number may wait, each hears its position."""
+
+from __future__ import annotations
+
+import asyncio
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator
+
+import structlog
+
+from assistant.errors import AssistantError, DaemonError
+from assistant.protocol import Event, Queued
+
+log = structlog.get_logger("lane")
+
+
+class LaneFull(AssistantError):
+    """As many requests as allowed are waiting already."""
+
+
+class Job(ABC):
+    """One request on its way: the lane runs it, its client reads `events`, anyone may `cancel` it."""
+
+    def __init__(self, conversation_id: str) -> None:
+        self.conversation_id = conversation_id
+        self.cancelled = asyncio.Event()
+        self.ended = asyncio.Event()
+        self._events: asyncio.Queue[Event | None] = asyncio.Queue()
+
+    def emit(self, event: Event) -> None:
+        """Tell the client. Pieces of one reply are bounded by its token limit, so nothing blocks here."""
+        self._events.put_nowait(event)
+
+    async def events(self) -> AsyncIterator[Event]:
+        """What happens to this job, until it has ended."""
+        while (event := await self._events.get()) is not None:
+            yield event
+
+    def end(self) -> None:
+        """Close the stream of events."""
+        self.ended.set()
+        self._events.put_nowait(None)
+
+    @abstractmethod
+    async def run(self) -> None:
+        """Do the work; ends early once `cancelled` is set. Reports its own errors as events."""
+
+    @abstractmethod
+    async def abandon(self) -> None:
+        """Cancelled before it ran: leave everything in a proper state and say so."""
+
+
+class Lane:
+    """A queue of jobs with one place to run."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._admitted = 0
+        self._waiting: list[Job] = []
+        self._running: Job | None = None
+        self._wake = asyncio.Event()
+        self._closed = False
+
+    @property
+    def waiting(self) -> int:
+        """How many jobs wait for their turn."""
+        return len(self._waiting)
+
+    def admit(self) -> None:
+        """Reserve a place, to be used by `submit` or given back by `release`.
+
+        Raises:
+            LaneFull: the lane is full.
+            DaemonError: the daemon is stopping.
+        """
+        if self._closed:
+            raise DaemonError("The daemon is stopping; try again in a moment.")
+        if self._admitted > self._limit:
+            raise LaneFull(
+                f"{self._limit} requests are waiting already; nothing was stored, try again when one has ended."
+            )
+        self._admitted += 1
+
+    def release(self) -> None:
+        """Give a reserved place back."""
+        self._admitted -= 1
+
+    def submit(self, job: Job) -> None:
+        """Put a job with a reserved place at the end of the lane."""
+        if self._running is not None or self._waiting:
+            job.emit(Queued(position=len(self._waiting) + 1))
+        self._waiting.append(job)
+        self._wake.set()
+
+    async def serve(self) -> None:
+        """Run jobs for ever."""
+        while True:
+            while not self._waiting:
+                self._wake.clear()
+                await self._wake.wait()
+            self._running = self._waiting.pop(0)
+            self._tell_positions()
+            try:
+                await self._running.run()
+            except Exception:
+                log.exception("job failed")
+            finally:
+                self._leave(self._running)
+                self._running = None
+
+    async def cancel(self, job: Job) -> None:
+        """Ask a running job to end; take a waiting one out at once."""
+        job.cancelled.set()
+        if job in self._waiting:
+            self._waiting.remove(job)
+            self._tell_positions()
+            try:
+                await job.abandon()
+            finally:
+                self._leave(job)
+
+    async def cancel_all(self, conversation_id: str | None = None) -> bool:
+        """Cancel the jobs of one conversation, or all, and wait for their end; whether there were any."""
+        jobs = [job for job in (self._running, *self._waiting) if job is not None]
+        jobs = [job for job in jobs if conversation_id in (None, job.conversation_id)]
+        for job in reversed(jobs):
+            await self.cancel(job)
+        for job in jobs:
+            await job.ended.wait()
+        return bool(jobs)
+
+    async def close(self) -> None:
+        """Admit nothing more and end everything."""
+        self._closed = True
+        await self.cancel_all()
+
+    def _leave(self, job: Job) -> None:
+        self.release()
+        job.end()
+
+    def _tell_positions(self) -> None:
+        for number, job in enumerate(self._waiting, start=1):
+            job.emit(Queued(position=number))

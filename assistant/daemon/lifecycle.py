@@ -1,0 +1,154 @@
+"""The life of one daemon process: lock, socket, service, drain. `run` is the whole of it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+
+import structlog
+import uvicorn
+from filelock import FileLock, Timeout
+
+from assistant import __version__
+from assistant.daemon import worker as child
+from assistant.daemon.app import create_app
+from assistant.daemon.door import OwnUserOnly, bind
+from assistant.daemon.engine import Engines
+from assistant.daemon.log import open_log
+from assistant.daemon.probe import listener
+from assistant.daemon.records import Records
+from assistant.daemon.service import Service
+from assistant.errors import DaemonError, Exit
+from assistant.history import History
+from assistant.places import Places, private
+from assistant.settings import Settings
+
+ANSWER_S = 2.0
+"""How long a second daemon waits for the first, which holds the lock, to answer."""
+CLOSE_S = 2
+MOST_CONNECTIONS = 64
+MOST_HEADERS = 32 * 1024
+
+log = structlog.get_logger("daemon")
+
+
+def run(places: Places, settings: Settings, command: Sequence[str] = child.COMMAND) -> Exit:
+    """Be the daemon until a signal or POST /api/shutdown ends it; how it ended, as an exit code.
+
+    Raises:
+        DaemonError: another daemon serves these places; the text names its pid.
+    """
+    os.umask(0o077)
+    with _alone(places):
+        open_log(places.log)
+        door = bind(places.socket)
+        try:
+            return asyncio.run(Daemon(places, settings, command).serve(door))
+        finally:
+            places.socket.unlink(missing_ok=True)
+            door.close()
+
+
+class Daemon:
+    """Everything a daemon has, from the first request to the last."""
+
+    def __init__(self, places: Places, settings: Settings, command: Sequence[str]) -> None:
+        self._places = places
+        self._settings = settings
+        self._worker = child.Worker(places.log, command)
+        self._leave = asyncio.Event()
+        self._exit = Exit.OK
+
+    async def serve(self, door: socket.socket) -> Exit:
+        """Serve until told to leave, then drain."""
+        records = await Records.open(self._places.history)
+        interrupted = await records.run(History.recover)
+        service = Service(records, self._worker, Engines(self._places, self._settings))
+        server = _Server(service, self._leave.set)
+        log.info("serving", pid=os.getpid(), version=__version__, interrupted=interrupted)
+        self._listen_to_signals()
+        lane = asyncio.create_task(service.lane.serve())
+        serving = asyncio.create_task(server.serve(sockets=[door]))
+        await asyncio.wait([serving, asyncio.create_task(self._leave.wait())], return_when=asyncio.FIRST_COMPLETED)
+        await self._drain(service)
+        server.should_exit = True
+        await serving
+        lane.cancel()
+        await self._worker.stop()
+        await records.close()
+        log.info("stopped", exit=int(self._exit))
+        return self._exit
+
+    async def _drain(self, service: Service) -> None:
+        """End every request within `drain_s`: partial replies are kept, a worker that does not stop is ended."""
+        closing = asyncio.create_task(service.lane.close())
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._settings.drain_s):
+                await asyncio.shield(closing)
+        if not closing.done():
+            await self._worker.kill()
+        await closing
+
+    def _listen_to_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number, code in ((signal.SIGTERM, Exit.SIGTERM), (signal.SIGINT, Exit.SIGINT)):
+            loop.add_signal_handler(number, self._stop, code)
+
+    def _stop(self, code: Exit) -> None:
+        self._exit = code
+        self._leave.set()
+
+
+class _Server(uvicorn.Server):
+    """uvicorn on a socket that we bound; signals are the daemon's business."""
+
+    def __init__(self, service: Service, shut_down: Callable[[], None]) -> None:
+        super().__init__(
+            uvicorn.Config(
+                create_app(service, shut_down),
+                http=OwnUserOnly,
+                ws="none",
+                lifespan="off",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                limit_concurrency=MOST_CONNECTIONS,
+                h11_max_incomplete_event_size=MOST_HEADERS,
+                timeout_graceful_shutdown=CLOSE_S,
+            )
+        )
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave them alone."""
+        yield
+
+
+@contextmanager
+def _alone(places: Places) -> Iterator[None]:
+    """Hold the lock for life; the operating system gives it back even after kill -9."""
+    private(places.runtime)
+    lock = FileLock(places.lock, timeout=0, mode=0o600)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise DaemonError(_already(places)) from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _already(places: Places) -> str:
+    """Name the daemon that holds the lock; one that has just begun to start is given a moment."""
+    end = time.monotonic() + ANSWER_S
+    while (pid := listener(places.socket)) is None and time.monotonic() < end:
+        time.sleep(0.02)
+    if pid is None:
+        return f"Another daemon holds {places.lock} but does not answer. Look for it with: fuser {places.lock}"
+    return f"A daemon runs already with pid {pid}. Stop it with: assistant daemon stop"

@@ -1,0 +1,35 @@
+"""Is there a daemon, and which process is it? Asked of the socket itself: a connection proves more than any file."""
+
+from __future__ import annotations
+
+import socket
+import struct
+from pathlib import Path
+from typing import NamedTuple
+
+CONNECT_S = 1.0
+_CREDENTIALS = struct.Struct("3i")
+
+
+class Peer(NamedTuple):
+    """The process at the other end of a Unix socket, as the kernel knows it."""
+
+    pid: int
+    uid: int
+    gid: int
+
+
+def peer(end: socket.socket) -> Peer:
+    """Who is at the other end."""
+    return Peer(*_CREDENTIALS.unpack(end.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)))
+
+
+def listener(path: Path) -> int | None:
+    """The pid of the process that listens at `path`, None when nobody does (no file, or a stale one)."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as end:
+        end.settimeout(CONNECT_S)
+        try:
+            end.connect(str(path))
+            return peer(end).pid
+        except OSError:
+            return None

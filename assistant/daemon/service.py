@@ -1,0 +1,87 @@
+"""What the daemon does for its clients, without HTTP: accept turns, stop them, status, remove conversations."""
+
+from __future__ import annotations
+
+import os
+import time
+from datetime import UTC, datetime
+
+from assistant import __version__
+from assistant.daemon.engine import Engines
+from assistant.daemon.lane import Lane
+from assistant.daemon.records import Records
+from assistant.daemon.turns import Turn
+from assistant.daemon.worker import Worker
+from assistant.history import History
+from assistant.protocol import PROTOCOL, Accepted, AskRequest, DaemonStatus, ImportRequest
+
+
+class Service:
+    """History, lane and worker of one daemon, put together."""
+
+    def __init__(self, records: Records, worker: Worker, engines: Engines) -> None:
+        self.records = records
+        self.engines = engines
+        self.lane = Lane(engines.settings.queue)
+        self._worker = worker
+        self._started = datetime.now(UTC)
+        self._clock = time.monotonic()
+
+    async def ask(self, name: str, request: AskRequest) -> Turn:
+        """Commit the user's turn and a pending reply, then put the reply on its way.
+
+        What cannot run (unknown model, full lane, another system prompt) is refused before anything is stored.
+        """
+        spec = self.engines.spec(request.engine)
+        self.lane.admit()
+        try:
+            begun = await self.records.run(
+                History.begin, name, request.text, request.system, default_system=self.engines.settings.system
+            )
+        except BaseException:
+            self.lane.release()
+            raise
+        accepted = Accepted(conversation=name, turn_id=begun.turn_id, reply_id=begun.reply_id)
+        turn = Turn(self.records, self._worker, accepted, begun.conversation_id, spec, request.sampling)
+        self.lane.submit(turn)
+        return turn
+
+    async def read(self, name: str, request: ImportRequest) -> Turn:
+        """Commit imported turns, then have them read into memory."""
+        spec = self.engines.spec(request.engine)
+        self.lane.admit()
+        try:
+            added = await self.records.run(History.add, name, request.turns)
+        except BaseException:
+            self.lane.release()
+            raise
+        accepted = Accepted(conversation=name, turn_id=added.last_turn_id, reply_id=None)
+        turn = Turn(self.records, self._worker, accepted, added.conversation_id, spec, None)
+        self.lane.submit(turn)
+        return turn
+
+    async def stop(self, name: str) -> bool:
+        """Cancel whatever runs or waits for a conversation; whether anything did."""
+        return await self.lane.cancel_all(await self.records.run(History.find, name))
+
+    async def remove(self, name: str) -> None:
+        """Cancel what runs for a conversation, then delete it."""
+        await self.stop(name)
+        await self.records.run(History.remove, name)
+
+    async def status(self) -> DaemonStatus:
+        """Who runs here, with what, and where its memory goes."""
+        await self._worker.refresh()
+        return DaemonStatus(
+            version=__version__,
+            protocol=PROTOCOL,
+            pid=os.getpid(),
+            started=self._started.isoformat(timespec="seconds"),
+            uptime_s=round(time.monotonic() - self._clock, 3),
+            socket=str(self.engines.places.socket),
+            worker_pid=self._worker.pid,
+            worker_state=self._worker.state,
+            model=self._worker.model,
+            queue=self.lane.waiting,
+            memory=self._worker.memory,
+        )

@@ -1,0 +1,214 @@
+"""The child process that owns the device: started when needed, spoken to in JSON lines, replaced when it died."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import signal
+import sys
+from asyncio.subprocess import PIPE, Process
+from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Literal
+
+import structlog
+from pydantic import ValidationError
+
+from assistant.daemon.log import open_raw
+from assistant.protocol import (
+    Cancel,
+    Failed,
+    MemorySplit,
+    Quit,
+    Request,
+    Run,
+    Status,
+    WorkerDone,
+    WorkerEvent,
+    WorkerLine,
+    WorkerStatus,
+    dump,
+)
+
+COMMAND = (sys.executable, "-m", "assistant.worker")
+LONGEST_LINE = 256 * 1024 * 1024
+"""Token ids of a whole conversation come back in one line."""
+STATUS_S = 0.5
+QUIT_S = 2.0
+
+State = Literal["none", "starting", "ready", "busy"]
+Inbox = asyncio.Queue[WorkerEvent | None]
+log = structlog.get_logger("worker")
+
+
+class WorkerDied(Exception):
+    """The worker process ended, or spoke nonsense and was ended, while a request waited for it."""
+
+
+class Worker:
+    """At most one child at a time; `run` starts it when there is none."""
+
+    def __init__(self, log_path: Path, command: Sequence[str] = COMMAND) -> None:
+        self.model: str | None = None
+        self.memory = MemorySplit()
+        self._command = command
+        self._log_path = log_path
+        self._process: Process | None = None
+        self._reader: asyncio.Task[None] | None = None
+        self._inboxes: dict[str, Inbox] = {}
+        self._running: str | None = None
+        self._heard = False
+        self._end = ""
+
+    @property
+    def pid(self) -> int | None:
+        """Process id of the living child."""
+        return self._process.pid if self._process else None
+
+    @property
+    def state(self) -> State:
+        """None, or a child that starts, waits or works."""
+        if self._process is None:
+            return "none"
+        if self._running is None:
+            return "ready"
+        return "busy" if self._heard else "starting"
+
+    async def run(self, request: Run, cancelled: asyncio.Event) -> AsyncIterator[WorkerEvent]:
+        """Everything the worker says about `request`, up to WorkerDone or Failed.
+
+        A `cancel` from before the request was sent would be lost, so `cancelled` is looked at again after it.
+
+        Raises:
+            WorkerDied: it ended before it had answered.
+        """
+        self._running = request.id
+        inbox = self._inboxes[request.id] = asyncio.Queue()
+        try:
+            await self._send(await self._started(), request)
+            if cancelled.is_set():
+                await self.cancel(request.id)
+            while not isinstance(event := await self._next(inbox), WorkerDone | Failed):
+                yield event
+            if isinstance(event, WorkerDone):
+                self.model, self.memory = request.spec.id, event.memory
+            yield event
+        finally:
+            del self._inboxes[request.id]
+            self._running = None
+
+    async def cancel(self, request_id: str) -> None:
+        """Ask the worker to end a request early."""
+        if self._process is not None:
+            with suppress(WorkerDied):
+                await self._send(self._process, Cancel(id=request_id))
+
+    async def refresh(self) -> None:
+        """Ask a living worker where its memory is now; one that does not answer in time leaves the last figures."""
+        if self._process is None or self.state == "starting":
+            return
+        status = Status(id=f"status-{secrets.token_hex(4)}")
+        inbox = self._inboxes[status.id] = asyncio.Queue()
+        try:
+            with suppress(WorkerDied, TimeoutError):
+                async with asyncio.timeout(STATUS_S):
+                    await self._send(self._process, status)
+                    answer = await self._next(inbox)
+                    if isinstance(answer, WorkerStatus):
+                        self.model, self.memory = answer.model, answer.memory
+        finally:
+            del self._inboxes[status.id]
+
+    async def kill(self) -> None:
+        """End the child now."""
+        if self._process is not None and self._reader is not None:
+            _signal(self._process)
+            await asyncio.shield(self._reader)
+
+    async def stop(self) -> None:
+        """Let an idle child leave by itself, end one that does not."""
+        if self._process is None or self._reader is None:
+            return
+        with suppress(WorkerDied):
+            await self._send(self._process, Quit())
+        with suppress(TimeoutError):
+            async with asyncio.timeout(QUIT_S):
+                await asyncio.shield(self._reader)
+        await self.kill()
+
+    async def _started(self) -> Process:
+        if self._process is None:
+            stderr = open_raw(self._log_path)
+            try:
+                # A session of its own: Ctrl+C in the daemon's terminal must not hit it before the daemon has drained.
+                self._process = await asyncio.create_subprocess_exec(
+                    *self._command, stdin=PIPE, stdout=PIPE, stderr=stderr, limit=LONGEST_LINE, start_new_session=True
+                )
+            except OSError as error:
+                raise WorkerDied(f"could not be started: {error}") from error
+            finally:
+                os.close(stderr)
+            self._heard = False
+            self._reader = asyncio.create_task(self._read(self._process))
+            log.info("started", pid=self._process.pid)
+        return self._process
+
+    async def _send(self, process: Process, message: Request) -> None:
+        assert process.stdin is not None
+        try:
+            process.stdin.write(dump(message).encode() + b"\n")
+            await process.stdin.drain()
+        except (ConnectionError, RuntimeError) as error:
+            await self.kill()
+            raise WorkerDied(self._end) from error
+
+    async def _next(self, inbox: Inbox) -> WorkerEvent:
+        event = await inbox.get()
+        if event is None:
+            raise WorkerDied(self._end)
+        return event
+
+    async def _read(self, process: Process) -> None:
+        """Hand out the child's lines until it ends; then tell everyone who still waits."""
+        self._end = ""
+        assert process.stdout is not None
+        try:
+            while line := await process.stdout.readline():
+                self._heard = True
+                answer = WorkerLine.model_validate_json(line)
+                if (inbox := self._inboxes.get(answer.id)) is not None:
+                    inbox.put_nowait(answer.body)
+        except (ValidationError, ValueError):
+            self._end = "said something that is not in the protocol, and was ended"
+            _signal(process)
+        code = await _ended(process)
+        self._end = self._end or _describe(code)
+        log.info("ended", pid=process.pid, code=code)
+        self._process, self.model, self.memory = None, None, MemorySplit()
+        for inbox in self._inboxes.values():
+            inbox.put_nowait(None)
+
+
+async def _ended(process: Process) -> int:
+    """The exit code; a child that closed its output and lives on is of no use and is ended."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(QUIT_S):
+            return await process.wait()
+    _signal(process)
+    return await process.wait()
+
+
+def _signal(process: Process) -> None:
+    with suppress(ProcessLookupError):
+        process.kill()
+
+
+def _describe(code: int) -> str:
+    if code >= 0:
+        return f"ended with code {code}"
+    name = signal.Signals(-code).name
+    return f"was ended by {name}" + (
+        " (by hand, or because the machine ran out of memory)" if name == "SIGKILL" else ""
+    )

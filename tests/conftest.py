@@ -1,0 +1,111 @@
+"""Fixtures for everything that needs places, a model that is "here", or a daemon: a real one with a scripted worker."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from assistant.daemon.probe import listener
+from assistant.places import Places, find_places
+
+FAKE_DAEMON = Path(__file__).with_name("fake_daemon.py")
+DEADLINE_S = 20.0
+
+
+def wait_until(true: Callable[[], bool], what: str, seconds: float = DEADLINE_S) -> None:
+    """Poll a predicate; fail with `what` when it is not true in time."""
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end, f"not in {seconds} s: {what}"
+        time.sleep(0.01)
+
+
+@pytest.fixture
+def home(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An own ASSISTANT_HOME with a short path (sockets), and the model `fake` in its catalogue, as the default."""
+    folder = Path(tempfile.mkdtemp(prefix="a", dir="/tmp"))
+    for name in [name for name in os.environ if name.startswith("ASSISTANT_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("ASSISTANT_HOME", str(folder))
+    monkeypatch.setenv("ASSISTANT_MODEL", "fake")
+    _make_model(folder / "fake")
+    (folder / "config").mkdir()
+    (folder / "config" / "models.toml").write_text(
+        f'[fake]\nsource = "file:{folder / "fake"}"\naliases = ["pretend"]\n'
+    )
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def places(home: Path) -> Places:
+    """The places under `home`."""
+    return find_places()
+
+
+class RunningDaemon:
+    """A daemon in a child process, and the means to hurt it."""
+
+    def __init__(self, places: Places, **environment: str) -> None:
+        self.places = places
+        self.process = subprocess.Popen(
+            [sys.executable, "-P", str(FAKE_DAEMON)], env=os.environ | environment, stderr=subprocess.PIPE, text=True
+        )
+        wait_until(lambda: listener(places.socket) == self.pid or self.process.poll() is not None, "it answers or ends")
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    def signal(self, number: signal.Signals) -> int:
+        """Send a signal and wait for the end; the exit code."""
+        self.process.send_signal(number)
+        return self.wait()
+
+    def wait(self) -> int:
+        return self.process.wait(DEADLINE_S)
+
+    def close(self) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+        assert self.process.stderr is not None
+        self.process.stderr.close()
+
+
+@pytest.fixture
+def start_daemon(places: Places) -> Iterator[Callable[..., RunningDaemon]]:
+    """Start daemons; they are ended after the test."""
+    started: list[RunningDaemon] = []
+
+    def start(**environment: str) -> RunningDaemon:
+        started.append(RunningDaemon(places, **environment))
+        return started[-1]
+
+    yield start
+    for daemon in started:
+        daemon.close()
+
+
+@pytest.fixture
+def daemon(start_daemon: Callable[..., RunningDaemon]) -> RunningDaemon:
+    """A running daemon."""
+    return start_daemon()
+
+
+def _make_model(folder: Path) -> None:
+    """What the catalogue takes for a model that can be loaded; nobody loads it."""
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps({"model_type": "llama"}))
+    for name in ("model.safetensors", "tokenizer.json", "tokenizer_config.json"):
+        (folder / name).write_text("{}")
