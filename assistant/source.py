@@ -42,11 +42,15 @@ class Source:
         return self.kind == "file" and not self.is_gguf
 
     @property
+    def digest(self) -> str:
+        """Eight letters that tell this source from others."""
+        return hashlib.sha256(str(self).encode()).hexdigest()[:8]
+
+    @property
     def slug(self) -> str:
         """A folder name for a source that has no id: readable, and unique by a digest."""
-        digest = hashlib.sha256(str(self).encode()).hexdigest()[:8]
         tail = Path(self.path).stem if self.path else self.name.rpartition("/")[2]
-        return re.sub(r"[^\w.-]+", "-", tail).strip(".-")[:60] + f"@{digest}"
+        return re.sub(r"[^\w.-]+", "-", tail).strip(".-")[:60] + f"@{self.digest}"
 
 
 def is_source(text: str) -> bool:

@@ -1,0 +1,108 @@
+"""What a model takes, and what a budget leaves of it for KV: estimates from the geometry, before anything is loaded."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict
+
+from memory.budget import MIB, Plan, format_size, plan
+from memory.errors import BudgetTooSmall
+from memory.geometry import Geometry
+
+LINEAR_BYTES = {"fp32": 4.0, "bf16": 2.0, "int8": 1.01, "nf4": 0.5 + 4 / 64}
+"""Bytes per weight of a linear layer (bitsandbytes): int8 with a scale per row, NF4 with one per 64 weights."""
+
+SMALL_TENSORS = 1.005
+"""Biases and other small tensors that the shapes in a configuration do not show."""
+
+GGUF_NOTE = "A GGUF saves no memory here: it is converted once, and loaded in one of the quantisations above."
+
+
+class Fit(BaseModel):
+    """One quantisation against one budget. Bytes, except `kv_tokens`: the tokens the KV part has room for.
+
+    `here` is whether this machine's device computes like that: fp32 on a CPU, bf16 on a GPU.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    quantisation: str
+    weights: int
+    kv: int
+    staging: int
+    activations: int
+    total: int
+    kv_tokens: int
+    block: int
+    smallest_budget: int
+    fits: bool
+    here: bool
+
+    @property
+    def sum(self) -> str:
+        """The sum, for people."""
+        parts = {"weights": self.weights, "KV": self.kv, "staging": self.staging, "activations": self.activations}
+        return (
+            " + ".join(f"{name} {format_size(size)}" for name, size in parts.items()) + f" = {format_size(self.total)}"
+        )
+
+
+def fits(geometry: Geometry, budget: int, itemsize: int, block: int) -> list[Fit]:
+    """Every quantisation against `budget`, on a device that computes in numbers of `itemsize` bytes."""
+    sizes = {"fp32": 4, "bf16": 2, "int8": itemsize, "nf4": itemsize}
+    return [_fit(geometry, name, budget, size, block, here=size == itemsize) for name, size in sizes.items()]
+
+
+def weight_bytes(geometry: Geometry, quantisation: str, itemsize: int) -> int:
+    """Bytes of the weights: linear layers as quantised, embeddings, head and norms in the compute type."""
+    linear = geometry.linear_parameters * LINEAR_BYTES[quantisation]
+    return int((linear + geometry.other_parameters * itemsize) * SMALL_TENSORS)
+
+
+def verdict(found: list[Fit], budget: int) -> str:
+    """One sentence about this machine: fits, fits if ..., or does not."""
+    ours = [fit for fit in found if fit.here]
+    first = ours[0]
+    if first.fits:
+        return f"fits: {first.quantisation}, with {first.kv_tokens:,} tokens of KV in {format_size(budget)}"
+    enough = format_size(first.smallest_budget)
+    if smaller := next((fit for fit in ours if fit.fits), None):
+        loaded = f"{smaller.quantisation} ({smaller.kv_tokens:,} tokens of KV)"
+        return f"fits if loaded as {loaded}, which --quant auto does; {first.quantisation} needs {enough}"
+    least = min(ours, key=lambda fit: fit.smallest_budget)
+    smallest = f"{least.smallest_budget // MIB}MiB with --quant {_flag(least)}"
+    return f"no: {format_size(budget)} is too small; the smallest budget that works is {smallest}"
+
+
+def _fit(geometry: Geometry, name: str, budget: int, itemsize: int, block: int, *, here: bool) -> Fit:
+    weights = weight_bytes(geometry, name, itemsize)
+    smallest = _smallest(geometry, weights, itemsize, block)
+    division = plan(geometry, max(budget, smallest), weights, itemsize, block)
+    return _described(name, division, smallest, fits=budget >= smallest, here=here)
+
+
+def _smallest(geometry: Geometry, weights: int, itemsize: int, block: int) -> int:
+    try:
+        plan(geometry, 1, weights, itemsize, block)
+    except BudgetTooSmall as error:
+        return error.smallest
+    return 1
+
+
+def _described(name: str, division: Plan, smallest: int, *, fits: bool, here: bool) -> Fit:
+    return Fit(
+        quantisation=name,
+        weights=division.weights,
+        kv=division.kv,
+        staging=division.staging,
+        activations=division.activations,
+        total=division.total,
+        kv_tokens=division.capacity if fits else 0,
+        block=division.block,
+        smallest_budget=smallest,
+        fits=fits,
+        here=here,
+    )
+
+
+def _flag(fit: Fit) -> str:
+    return "none" if fit.quantisation in ("fp32", "bf16") else fit.quantisation
