@@ -33,6 +33,9 @@ RESERVE = 256 * MIB
 EXACT_UP_TO = 4 * GIB
 """Converted models up to this size are fp32, larger ones half precision (assistant.worker.convert)."""
 
+CONVERTER = 1
+"""Raised when what assistant.worker.convert writes changes, so that models converted before are known as such."""
+
 Notice = Callable[[str], None]
 
 
@@ -102,6 +105,7 @@ def _bring(entry: ModelEntry, places: Places, meter: Meter) -> None:
         source, made["sha256"] = _gguf(entry, places, staging, meter)
         made["stamp"] = file_stamp(source) if entry.origin.kind == "file" else None
         model = _fresh(staging / "model")
+        made["converter"] = CONVERTER
         made |= _convert(entry, source, model, staging / "convert.log", meter)
     if not is_model_folder(model):
         raise ModelError(

@@ -30,6 +30,11 @@ PROJECT_FILE = "assistant.toml"
 DEFAULT = "default"
 
 
+def _wire(name: str) -> Any:
+    """The default of a decoding parameter, which the wire type states."""
+    return Sampling.model_fields[name].default
+
+
 class Settings(BaseSettings):
     """All settings. Made by `load_settings`; `Settings()` alone is the defaults."""
 
@@ -52,30 +57,40 @@ class Settings(BaseSettings):
         default=None, ge=1, le=1024, description="CPU threads of the worker; unset: torch decides."
     )
     temperature: float = Field(
-        0.7,
+        _wire("temperature"),
         ge=0.0,
         le=2.0,
         allow_inf_nan=False,
         description="Sampling temperature; 0 always takes the likeliest token.",
     )
     top_p: float = Field(
-        0.95, gt=0.0, le=1.0, allow_inf_nan=False, description="Sample from the likeliest tokens of this total mass."
+        _wire("top_p"),
+        gt=0.0,
+        le=1.0,
+        allow_inf_nan=False,
+        description="Sample from the likeliest tokens of this total mass.",
     )
-    top_k: int = Field(0, ge=0, le=100_000, description="Sample from this many likeliest tokens; 0: no limit.")
+    top_k: int = Field(
+        _wire("top_k"), ge=0, le=100_000, description="Sample from this many likeliest tokens; 0: no limit."
+    )
     min_p: float = Field(
-        0.0,
+        _wire("min_p"),
         ge=0.0,
         le=1.0,
         allow_inf_nan=False,
         description="Drop tokens below this share of the likeliest one's mass.",
     )
     repetition_penalty: float = Field(
-        1.1, ge=0.5, le=2.0, allow_inf_nan=False, description="Above 1 makes repetition less likely."
+        _wire("repetition_penalty"),
+        ge=0.5,
+        le=2.0,
+        allow_inf_nan=False,
+        description="Above 1 makes repetition less likely.",
     )
     seed: int | None = Field(
         default=None, ge=0, le=2**63 - 1, description="Random seed of a reply; unset: a fresh one each time."
     )
-    max_tokens: int = Field(512, ge=1, le=32_768, description="Longest reply, in tokens.")
+    max_tokens: int = Field(_wire("max_tokens"), ge=1, le=32_768, description="Longest reply, in tokens.")
     system: str | None = Field(default=None, max_length=MAX_TEXT, description="System prompt of new conversations.")
     queue: int = Field(
         8, ge=1, le=1024, description="Requests that may wait for the worker before new ones are refused."

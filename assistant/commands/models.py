@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated, Any
 
 import typer
@@ -14,7 +17,7 @@ from assistant import machine
 from assistant.catalog import load_catalog
 from assistant.commands.progress import plain_console, progress_reporter
 from assistant.entry import PROVENANCE, ModelEntry, read_json
-from assistant.errors import UsageError
+from assistant.errors import Exit, UsageError
 from assistant.fetch import folder_size
 from assistant.fit import GGUF_NOTE, Fit, fits, verdict
 from assistant.places import Places, find_places
@@ -71,7 +74,7 @@ def pull(model: Name, as_json: AsJson = False) -> None:
     """
     places = find_places()
     entry = load_catalog(places).find(model)
-    with progress_reporter(entry, as_json=as_json) as report:
+    with _ended_by_sigterm(), progress_reporter(entry, as_json=as_json) as report:
         folder = fetch(entry, places, report, _say)
     if not as_json:
         print(folder)
@@ -87,6 +90,16 @@ def rm(model: Name, as_json: AsJson = False) -> None:
         print(json.dumps({"id": entry.id, "freed_bytes": freed}))
     else:
         print(f"Removed {entry.id}: {freed:,} bytes ({format_size(freed)}) are free again.")
+
+
+@contextmanager
+def _ended_by_sigterm() -> Iterator[None]:
+    """SIGTERM ends a pull like an exception does, so that its child processes end with it."""
+    previous = signal.signal(signal.SIGTERM, lambda *_: sys.exit(Exit.SIGTERM))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
 
 
 def _row(entry: ModelEntry, places: Places) -> dict[str, Any]:

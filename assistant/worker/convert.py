@@ -37,9 +37,6 @@ from assistant.pull import EXACT_UP_TO
 from memory.errors import UnsupportedModel
 from memory.geometry import Geometry
 
-VERSION = 1
-"""Raised when what this file writes changes, so that models converted before are known as such."""
-
 Progress = Callable[[float], None]
 """Called with the share that is done, 0 to 1."""
 
@@ -193,7 +190,7 @@ def main(argv: list[str]) -> int:
     except ModelError as error:
         _say(error=str(error))
         return error.exit_code
-    _say(about={"converter": VERSION, "transformers": transformers.__version__})
+    _say(about={"transformers": transformers.__version__})
     return Exit.OK
 
 
