@@ -1,0 +1,185 @@
+"""Carries out what the user asks of the chat screen: send, stop, switch, new, older; one piece of work at a time.
+
+A message waits as a widget in the transcript until it is sent. What cannot be sent goes back into the prompt, and why
+is said in a sentence.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from assistant.errors import AssistantError, DaemonError
+from tui.exchange import Exchange
+from tui.screens.pull import PullScreen
+from tui.screens.switcher import Switcher
+from tui.session import DEFAULT_NAME, Session, free_name
+from tui.state import Phase, enter, opened, with_status
+from tui.text import one_line
+from tui.widgets.prompt import Prompt
+from tui.widgets.status import Title
+from tui.widgets.transcript import PAGE, Transcript
+from tui.widgets.turn import NoteTurn, UserTurn
+
+if TYPE_CHECKING:
+    from tui.screens.chat import ChatScreen
+
+_BUSY = "A reply is being written. Esc stops and keeps it; then you can change the conversation."
+_STARTING = "The daemon is still starting. Try again in a moment."
+
+
+class Desk:
+    """The chat screen's hands. `send` and `start` return at once; the work goes on in a Textual worker."""
+
+    def __init__(self, screen: ChatScreen, session: Session) -> None:
+        self._screen = screen
+        self._session = session
+        self._name: str | None = None
+        self._exchange: Exchange | None = None
+        self._waiting: UserTurn | None = None
+        self._model_there = False
+        self._working = False
+
+    # --- sending ----------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Reach the daemon, open the conversation, send what waits."""
+        if not self._working:
+            self._working = True
+            self._screen.run_worker(self._work(), group="desk", exit_on_error=False)
+
+    def send(self, text: str) -> bool:
+        """Send a message, after the running reply if there is one; False when one is waiting already."""
+        if self._waiting is not None:
+            return False
+        self._waiting = UserTurn(text, waits="queued, leaves after this reply" if self._exchange else "")
+        self._transcript.show(self._waiting)
+        self.start()
+        return True
+
+    async def stop(self) -> None:
+        """Stop the reply and keep it; a waiting message goes back to the prompt."""
+        await self._give_back(self._take_waiting())
+        if self._exchange is not None:
+            try:
+                await self._exchange.stop()
+            except AssistantError as error:
+                await self._say(str(error))
+
+    async def _work(self) -> None:
+        try:
+            await self._prepare()
+            while (said := self._take_waiting()) and await self._exchange_of(said):
+                pass
+        except AssistantError as error:
+            await self._say(str(error))
+            self._enter("offline" if isinstance(error, DaemonError) else "ready")
+        finally:
+            left, self._working = self._take_waiting(), False
+        await self._give_back(left)
+
+    async def _exchange_of(self, said: UserTurn) -> bool:
+        """One message and its reply; False when it failed and what waits should not follow by itself."""
+        assert self._name is not None
+        said.wait("")
+        await self._transcript.trim()
+        self._exchange = Exchange(self._session, self._transcript, self._name, said, self._screen.change)
+        try:
+            await self._exchange.run()
+        finally:
+            exchange, self._exchange = self._exchange, None
+        if not exchange.accepted:
+            await self._give_back(said)
+        return not exchange.failed
+
+    def _take_waiting(self) -> UserTurn | None:
+        said, self._waiting = self._waiting, None
+        return said
+
+    async def _give_back(self, said: UserTurn | None) -> None:
+        if said is not None:
+            self._screen.query_one(Prompt).give_back(said.text)
+            await said.remove()
+
+    def _enter(self, phase: Phase) -> None:
+        self._screen.change(lambda view: enter(view, phase, time.monotonic()))
+
+    async def _say(self, sentence: str) -> None:
+        await self._transcript.add(NoteTurn(sentence))
+
+    # --- opening ----------------------------------------------------------------------------------------------------
+
+    async def _prepare(self) -> None:
+        """Reach the daemon (again), open a conversation when none is open, and see that the model is there."""
+        if not self._session.connected:
+            self._enter("starting")
+        status = await self._session.connect()
+        self._enter("ready")
+        self._screen.change(lambda view: with_status(view, status))
+        if self._name is None:
+            await self._open(self._session.options.conversation or await self._last_used())
+        if not self._model_there:
+            await self._fetch_model()
+
+    async def _last_used(self) -> str:
+        found = await self._session.conversations()
+        return found[0].name if found else DEFAULT_NAME
+
+    async def _fetch_model(self) -> None:
+        if missing := await self._session.missing_model():
+            problem = await self._screen.app.push_screen_wait(PullScreen(self._session, missing))
+            if problem is not None:
+                raise AssistantError(problem)
+        self._model_there = True
+
+    async def _open(self, name: str) -> None:
+        """Show a conversation, which need not exist yet."""
+        known = {one.name: one for one in await self._session.conversations()}
+        turns = await self._session.turns(name, limit=PAGE) if name in known else []
+        total = known[name].turns if name in known else 0
+        await self._transcript.open(turns, total - len(turns))
+        self._screen.query_one(Prompt).remember([turn.text for turn in turns if turn.role == "user"])
+        self._named(name, known[name].title if name in known else "")
+        self._screen.change(lambda view: opened(view, turns))
+
+    def _named(self, name: str, about: str = "") -> None:
+        self._name = name
+        self._screen.query_one(Title).show(one_line(name, 60), one_line(about, 200))
+
+    # --- changing the conversation ----------------------------------------------------------------------------------
+
+    async def switch(self) -> None:
+        """Let the user choose, rename and delete conversations, and open what was chosen."""
+        if not self._free():
+            return
+        switcher = Switcher(self._session, self._name)
+        chosen = await self._screen.app.push_screen_wait(switcher)
+        if switcher.current is None:
+            chosen = chosen or await self._last_used()
+        elif switcher.current != self._name:
+            self._named(switcher.current)
+        if chosen is not None and chosen != self._name:
+            await self._open(chosen)
+
+    async def new(self) -> None:
+        """Open an empty conversation; it is stored with its first message."""
+        if self._free():
+            taken = {one.name for one in await self._session.conversations()}
+            await self._open(free_name(taken))
+
+    async def older(self) -> None:
+        """Put a page of older turns above the others."""
+        first = self._transcript.first_id
+        if self._name is None or first is None or not self._transcript.hidden:
+            self._screen.notice("There are no older turns.")
+            return
+        await self._transcript.prepend(await self._session.turns(self._name, before=first, limit=PAGE))
+
+    def _free(self) -> bool:
+        if self._working:
+            self._screen.notice(_BUSY if self._exchange else _STARTING)
+        return not self._working
+
+    @property
+    def _transcript(self) -> Transcript:
+        return self._screen.query_one(Transcript)

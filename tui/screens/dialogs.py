@@ -1,0 +1,55 @@
+"""Two small questions over the screen: yes or no, and one line of text."""
+
+from __future__ import annotations
+
+from textual.app import ComposeResult
+from textual.binding import Binding
+from textual.containers import Vertical
+from textual.screen import ModalScreen
+from textual.widgets import Input, Static
+
+
+class Confirm(ModalScreen[bool]):
+    """A question that is answered with y, or anything else for no."""
+
+    CSS_PATH = "../sheet.tcss"
+    BINDINGS = [
+        Binding("y", "answer(True)", "Yes"),
+        Binding("n,escape,enter", "answer(False)", "No", key_display="n"),
+    ]
+
+    def __init__(self, question: str, yes: str) -> None:
+        super().__init__()
+        self._question = question
+        self._yes = yes
+
+    def compose(self) -> ComposeResult:
+        with Vertical(classes="sheet"):
+            yield Static(self._question, classes="body", markup=False)
+            yield Static(f"y {self._yes} · n keep", classes="keys", markup=False)
+
+    def action_answer(self, answer: bool) -> None:
+        self.dismiss(answer)
+
+
+class AskLine(ModalScreen[str | None]):
+    """Asks for one line of text; Esc gives None."""
+
+    CSS_PATH = "../sheet.tcss"
+    BINDINGS = [Binding("escape", "dismiss(None)", "Cancel")]
+
+    def __init__(self, question: str, value: str, limit: int) -> None:
+        super().__init__()
+        self._question = question
+        self._value = value
+        self._limit = limit
+
+    def compose(self) -> ComposeResult:
+        with Vertical(classes="sheet"):
+            yield Static(self._question, classes="heading", markup=False)
+            yield Input(self._value, max_length=self._limit)
+            yield Static("enter accepts · esc cancels", classes="keys", markup=False)
+
+    def on_input_submitted(self, event: Input.Submitted) -> None:
+        event.stop()
+        self.dismiss(event.value.strip() or None)

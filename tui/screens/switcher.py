@@ -1,0 +1,178 @@
+"""The conversation switcher: filter, open, rename, delete."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from textual import on, work
+from textual.app import ComposeResult
+from textual.binding import Binding
+from textual.containers import Vertical
+from textual.content import Content
+from textual.screen import ModalScreen
+from textual.widgets import Input, OptionList, Static
+from textual.widgets.option_list import Option
+
+from assistant.errors import AssistantError
+from tui.figures import plural, when
+from tui.screens.dialogs import AskLine, Confirm
+from tui.session import Session
+from tui.text import one_line
+
+if TYPE_CHECKING:
+    from assistant.protocol import Conversation
+
+_NAME_LIMIT = 80
+_KEYS = "enter opens · ↓ list · in the list: r rename, d delete · esc back"
+
+
+class ConversationList(OptionList):
+    """The list; its letters are keys only while it has the focus, so that the filter can be typed."""
+
+    BINDINGS = [
+        Binding("r,f2", "screen.rename", "Rename", key_display="r"),
+        Binding("d,delete", "screen.delete", "Delete, after a question", key_display="d"),
+        Binding("slash", "screen.filter", "Filter", key_display="/"),
+    ]
+
+    def action_cursor_up(self) -> None:
+        if self.highlighted in (None, 0):
+            self.screen.query_one(Input).focus()
+        else:
+            super().action_cursor_up()
+
+
+class Switcher(ModalScreen[str | None]):
+    """Gives the name of the conversation to open, or None for the one that is open."""
+
+    CSS_PATH = "../sheet.tcss"
+    BINDINGS = [
+        Binding("escape", "dismiss(None)", "Back"),
+        Binding("down", "list", "To the list", key_display="↓"),
+    ]
+
+    def __init__(self, session: Session, current: str | None) -> None:
+        super().__init__()
+        self._session = session
+        self._current = current
+        self._all: list[Conversation] = []
+
+    def compose(self) -> ComposeResult:
+        with Vertical(classes="sheet"):
+            yield Static("Conversations", classes="heading", markup=False)
+            yield Input(placeholder="type to filter")
+            yield ConversationList(markup=False)
+            yield Static("", classes="error", markup=False)
+            yield Static(_KEYS, classes="keys", markup=False)
+
+    def on_mount(self) -> None:
+        self.query_one(".error").display = False
+        self.query_one(Input).focus()
+        self.load()
+
+    def on_resize(self) -> None:
+        self.call_after_refresh(self._show)
+
+    @property
+    def current(self) -> str | None:
+        """The open conversation's name, which may have been changed here; None when it was deleted."""
+        return self._current
+
+    @work(exclusive=True, exit_on_error=False)
+    async def load(self) -> None:
+        """Read the list from the daemon and show what the filter lets through."""
+        try:
+            self._all = await self._session.conversations()
+        except AssistantError as error:
+            self._say(str(error))
+            return
+        self.call_after_refresh(self._show)
+
+    @on(Input.Changed)
+    def _show(self) -> None:
+        words = self.query_one(Input).value.casefold().split()
+        found = [one for one in self._all if all(word in f"{one.name} {one.title}".casefold() for word in words)]
+        options = self.query_one(ConversationList)
+        options.clear_options()
+        now = datetime.now().astimezone()
+        width = max(options.content_size.width - 1, 20)
+        options.add_options([Option(_row(one, now, width, one.name == self._current), id=one.id) for one in found])
+        options.highlighted = 0 if found else None
+        self.query_one(".heading", Static).update(f"Conversations · {len(found)} of {len(self._all)}")
+
+    @on(Input.Submitted)
+    def _open_first(self) -> None:
+        if chosen := self._chosen():
+            self.dismiss(chosen.name)
+
+    @on(OptionList.OptionSelected)
+    def _open(self, event: OptionList.OptionSelected) -> None:
+        self.dismiss(self._named(event.option_id))
+
+    def action_list(self) -> None:
+        self.query_one(ConversationList).focus()
+
+    def action_filter(self) -> None:
+        self.query_one(Input).focus()
+
+    @work(exit_on_error=False)
+    async def action_rename(self) -> None:
+        if (chosen := self._chosen()) is None:
+            return
+        name = await self.app.push_screen_wait(AskLine(f"A new name for “{chosen.name}”", chosen.name, _NAME_LIMIT))
+        if name is None or name == chosen.name:
+            return
+        try:
+            await self._session.rename(chosen.name, name)
+        except AssistantError as error:
+            self._say(str(error))
+            return
+        if chosen.name == self._current:
+            self._current = name
+        self.load()
+
+    @work(exit_on_error=False)
+    async def action_delete(self) -> None:
+        if (chosen := self._chosen()) is None:
+            return
+        question = f"Delete “{chosen.name}” with its {plural(chosen.turns, 'turn')}? This cannot be undone."
+        if not await self.app.push_screen_wait(Confirm(question, "delete")):
+            return
+        try:
+            await self._session.remove(chosen.name)
+        except AssistantError as error:
+            self._say(str(error))
+            return
+        if chosen.name == self._current:
+            self._current = None
+        self.load()
+
+    def _chosen(self) -> Conversation | None:
+        options = self.query_one(ConversationList)
+        if options.highlighted is None:
+            return None
+        wanted = options.get_option_at_index(options.highlighted).id
+        return next((one for one in self._all if one.id == wanted), None)
+
+    def _named(self, wanted: str | None) -> str | None:
+        return next((one.name for one in self._all if one.id == wanted), None)
+
+    def _say(self, sentence: str) -> None:
+        line = self.query_one(".error", Static)
+        line.update(sentence)
+        line.display = True
+
+
+def _row(one: Conversation, now: datetime, width: int, current: bool) -> Content:
+    """Name and title on the left, turns and date on the right."""
+    right = f"{plural(one.turns, 'turn'):>11}  {when(one.updated, now):>11}"
+    name = one_line(one.name, max(width - len(right) - 4, 8))
+    room = width - len(right) - len(name) - 6
+    title = one_line(one.title, room) if room > 8 and one.title != one.name else ""
+    left = f"{name}  {title}" if title else name
+    gap = " " * max(width - 2 - len(left) - len(right), 1)
+    parts: list[tuple[str, str]] = [("• " if current else "  ", "$accent"), (name, "bold" if current else "")]
+    if title:
+        parts.append((f"  {title}", "dim"))
+    return Content.assemble(*parts, (gap + right, "dim"))

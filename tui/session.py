@@ -1,0 +1,148 @@
+"""The line to the daemon: connect late, once, and again when it is gone. The only place that opens a client.
+
+`assistant.client` and the wire types are imported on first use, in a thread, so that the first paint does not wait.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing, suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
+
+from assistant.errors import AssistantError, DaemonError, UsageError
+
+if TYPE_CHECKING:
+    from assistant.client import Client
+    from assistant.protocol import AskRequest, Conversation, DaemonStatus, Event, ModelStatus, PullProgress, Turn
+
+DEFAULT_NAME = "chat"
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the command line said; None leaves it to the daemon's settings."""
+
+    conversation: str | None = None
+    model: str | None = None
+    budget: str | None = None
+    quant: str | None = None
+    policy: str | None = None
+
+
+class Session:
+    """Calls of one chat program to the daemon. Every method raises `AssistantError` with a sentence."""
+
+    def __init__(self, options: Options) -> None:
+        self.options = options
+        self._client: Client | None = None
+        self._lock = asyncio.Lock()
+
+    @property
+    def connected(self) -> bool:
+        """A daemon was reached, and nothing has said that it is gone."""
+        return self._client is not None
+
+    async def connect(self) -> DaemonStatus:
+        """Reach the daemon, starting one when none runs, and return what it says of itself."""
+        async with self._lock:
+            if self._client is not None:
+                with suppress(DaemonError):
+                    return await self._client.status()
+                await self._drop()
+            client_class = await asyncio.to_thread(_client_class)
+            self._client = await client_class.connect()
+            return await self._client.status()
+
+    async def close(self) -> None:
+        """Leave; the daemon goes on."""
+        async with self._lock:
+            await self._drop()
+
+    async def status(self) -> DaemonStatus:
+        return await self._reached().status()
+
+    async def missing_model(self) -> ModelStatus | None:
+        """The model this chat would use, when it is in the catalogue and not on this machine."""
+        models = await self._reached().models()
+        wanted = self.options.model
+        used = next((model for model in models if (model.id == wanted if wanted else model.default)), None)
+        return used if used is not None and not used.present else None
+
+    async def conversations(self, query: str = "") -> list[Conversation]:
+        """Conversations, the one used last first."""
+        found = await self._reached().conversations(query)
+        return sorted(found, key=lambda one: one.updated, reverse=True)
+
+    async def turns(self, name: str, before: int | None = None, limit: int = 50) -> list[Turn]:
+        return await self._reached().turns(name, before=before, limit=limit)
+
+    async def ask(self, name: str, text: str) -> AsyncGenerator[Event, None]:
+        """Send a message and yield what happens until the reply is committed."""
+        events = cast("AsyncGenerator[Event, None]", self._reached().ask(name, self._request(text)))
+        async with aclosing(events):
+            async for event in events:
+                yield event
+
+    def _request(self, text: str) -> AskRequest:
+        from assistant.protocol import AskRequest
+
+        chosen = self.options
+        engine = {"model": chosen.model, "budget": chosen.budget, "quant": chosen.quant, "policy": chosen.policy}
+        try:
+            return AskRequest.model_validate({"text": text, "engine": engine})
+        except ValueError as error:
+            raise UsageError(f"This message cannot be sent: {_reasons(error)}.") from error
+
+    async def stop(self, name: str) -> None:
+        await self._reached().stop(name)
+
+    async def rename(self, old: str, new: str) -> None:
+        await self._reached().rename(old, new)
+
+    async def remove(self, name: str) -> None:
+        await self._reached().remove(name)
+
+    async def pull(self, model_id: str) -> AsyncGenerator[PullProgress, None]:
+        """Fetch a model; leaving the iteration early ends the download and keeps what can be resumed."""
+        from assistant.client import pull
+
+        steps = cast("AsyncGenerator[PullProgress, None]", pull(model_id))
+        async with aclosing(steps):
+            async for step in steps:
+                yield step
+
+    def _reached(self) -> Client:
+        if self._client is None:
+            raise DaemonError("The daemon is not reached yet. Try again in a moment.")
+        return self._client
+
+    async def _drop(self) -> None:
+        client, self._client = self._client, None
+        if client is not None:
+            with suppress(AssistantError):
+                await client.close()
+
+
+def free_name(taken: set[str]) -> str:
+    """A name for a new conversation that is not taken: `chat`, `chat 2`, `chat 3` …"""
+    if DEFAULT_NAME not in taken:
+        return DEFAULT_NAME
+    number = 2
+    while f"{DEFAULT_NAME} {number}" in taken:
+        number += 1
+    return f"{DEFAULT_NAME} {number}"
+
+
+def _reasons(error: ValueError) -> str:
+    """What pydantic found wrong, without its form."""
+    details = getattr(error, "errors", None)
+    found = details(include_url=False, include_input=False) if details else []
+    return "; ".join(f"{one['loc'][-1]}: {one['msg']}" for one in found) or str(error)
+
+
+def _client_class() -> type[Client]:
+    from assistant.client import Client
+
+    return Client

@@ -1,0 +1,55 @@
+"""Text that others wrote, made safe to draw: no terminal escapes, no control or direction-override characters.
+
+Nothing in `tui` passes such text through a markup parser; this file is about the characters themselves.
+"""
+
+from __future__ import annotations
+
+import re
+
+_ESCAPE = re.compile(
+    r"\x1b\[[0-?]*[ -/]*[@-~]"  # CSI: colours, cursor movement
+    r"|\x1b[\]PX^_][^\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c)"  # OSC, DCS, SOS, PM, APC: titles, clipboard
+    r"|\x9b[0-?]*[ -/]*[@-~]"  # the one-byte CSI
+    r"|\x1b[ -/]*[0-~]"  # all other two- and three-byte sequences
+)
+_UNFINISHED = re.compile(r"(?:\x1b(?:\[[0-?]*[ -/]*|[\]PX^_][^\x07\x1b\x9c]*\x1b?|[ -/]*)|\x9b[0-?]*[ -/]*)\Z")
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ufeff]")
+_LONGEST_ESCAPE = 256
+
+
+def clean(text: str) -> str:
+    """The text without escape sequences and control characters; line ends become newlines, tabs stay."""
+    return _CONTROL.sub("", _ESCAPE.sub("", text.replace("\r\n", "\n").replace("\r", "\n")))
+
+
+def removed(text: str) -> int:
+    """How many characters `clean` takes away (line ends aside)."""
+    return len(text.replace("\r\n", "\n")) - len(clean(text))
+
+
+def shorten(text: str, limit: int) -> tuple[str, int]:
+    """The first `limit` characters, and how many were left off."""
+    return (text, 0) if len(text) <= limit else (text[:limit], len(text) - limit)
+
+
+def one_line(text: str, limit: int) -> str:
+    """The text on one line of at most `limit` characters, with an ellipsis when cut."""
+    flat = " ".join(clean(text).split())
+    return flat if len(flat) <= limit else flat[: max(limit - 1, 0)] + "…"
+
+
+class Cleaner:
+    """`clean` for a stream: a sequence that is cut by the end of a piece is held back until it is whole."""
+
+    def __init__(self) -> None:
+        self._held = ""
+
+    def feed(self, piece: str) -> str:
+        """The part of everything fed so far that is now safe to draw."""
+        text, self._held = self._held + piece, ""
+        if (cut := _UNFINISHED.search(text)) and len(cut[0]) <= _LONGEST_ESCAPE:
+            text, self._held = text[: cut.start()], cut[0]
+        elif text.endswith("\r"):
+            text, self._held = text[:-1], "\r"
+        return clean(text)

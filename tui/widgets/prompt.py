@@ -1,0 +1,127 @@
+"""The prompt: a text area in which Enter sends, Ctrl+J breaks the line and Up brings earlier messages back.
+
+Text is never lost here: what cannot be sent is put back, and a very long text is kept beside the text area and shown
+as one marker, because drawing a megabyte at every key press would freeze the screen.
+"""
+
+from __future__ import annotations
+
+from textual import events
+from textual.binding import Binding
+from textual.message import Message
+from textual.widgets import TextArea
+
+from tui.figures import count
+from tui.text import clean, removed
+
+LONG = 16_384
+"""From this many characters on a text is shown as a marker."""
+
+
+class Prompt(TextArea):
+    """Where messages are written. Posts `Sent`; `give_back` returns a text that could not be sent."""
+
+    BINDINGS = [
+        Binding("enter", "send", "Send", priority=True),
+        Binding("ctrl+j,shift+enter,alt+enter", "newline", "New line", key_display="^j", priority=True),
+        Binding("up", "older", "Earlier message (in an empty prompt)", key_display="↑"),
+        Binding("down", "newer", "Later message", key_display="↓", show=False),
+    ]
+
+    class Sent(Message):
+        """The user pressed Enter; the prompt is empty already."""
+
+        def __init__(self, text: str) -> None:
+            super().__init__()
+            self.text = text
+
+    class Cleaned(Message):
+        """Control characters were taken out of a paste."""
+
+        def __init__(self, characters: int) -> None:
+            super().__init__()
+            self.characters = characters
+
+    def __init__(self) -> None:
+        super().__init__(
+            id="prompt", compact=True, highlight_cursor_line=False, placeholder="Message", max_checkpoints=20
+        )
+        self._sent: list[str] = []
+        self._at: int | None = None
+        self._kept: dict[str, str] = {}
+
+    @property
+    def message(self) -> str:
+        """The text with every marker replaced by what it stands for."""
+        text = self.text
+        for marker, full in self._kept.items():
+            text = text.replace(marker, full, 1)
+        return text
+
+    def give_back(self, text: str) -> None:
+        """Put a text back in front of whatever has been typed since."""
+        shown = self._shown(text)
+        self.text = f"{shown}\n{self.text}" if self.text else shown
+        self.move_cursor(self.document.end)
+
+    def remember(self, messages: list[str]) -> None:
+        """Earlier messages of the conversation, oldest first, for Up."""
+        self._sent = list(messages)
+        self._at = None
+
+    def action_send(self) -> None:
+        text = self.message
+        if not text.strip():
+            return
+        self._sent.append(text)
+        self._clear()
+        self.post_message(self.Sent(text))
+
+    def action_newline(self) -> None:
+        self.insert("\n")
+
+    def action_older(self) -> None:
+        if self._recalling() and self.cursor_location[0] == 0:
+            self._recall(len(self._sent) - 1 if self._at is None else max(self._at - 1, 0))
+        else:
+            self.action_cursor_up()
+
+    def action_newer(self) -> None:
+        if self._at is not None and self._recalling() and self.cursor_at_last_line:
+            self._recall(self._at + 1)
+        else:
+            self.action_cursor_down()
+
+    async def _on_paste(self, event: events.Paste) -> None:
+        event.prevent_default()
+        event.stop()
+        if dropped := removed(event.text):
+            self.post_message(self.Cleaned(dropped))
+        if result := self._replace_via_keyboard(self._shown(clean(event.text)), *self.selection):
+            self.move_cursor(result.end_location)
+
+    def _recalling(self) -> bool:
+        """The prompt is empty, or shows a recalled message as it was."""
+        if self._at is None:
+            return not self.text and bool(self._sent)
+        return self._at < len(self._sent) and self.message == self._sent[self._at]
+
+    def _recall(self, index: int) -> None:
+        self._clear()
+        if index < len(self._sent):
+            self._at = index
+            self.text = self._shown(self._sent[index])
+            self.move_cursor(self.document.end)
+
+    def _shown(self, text: str) -> str:
+        """The text itself, or the marker that stands for it."""
+        if len(text) <= LONG:
+            return text
+        marker = f"[text {len(self._kept) + 1}: {count(len(text))} characters]"
+        self._kept[marker] = text
+        return marker
+
+    def _clear(self) -> None:
+        self.text = ""
+        self._at = None
+        self._kept = {}

@@ -1,0 +1,134 @@
+"""The transcript: the newest turns as widgets, a row for the older ones, and a scroll that follows unless moved."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from textual.containers import VerticalScroll
+from textual.message import Message
+from textual.widget import Widget
+from textual.widgets import Static
+
+from tui.figures import plural
+
+if TYPE_CHECKING:
+    from assistant.protocol import Turn
+
+PAGE = 50
+"""Turns mounted at once, and loaded at a time."""
+
+WELCOME = """\
+Hello. What you write here stays on this machine, and so do the replies.
+
+Enter sends, Ctrl+J breaks the line, Esc stops a reply and keeps it.
+Ctrl+S shows your conversations, F1 all keys."""
+
+
+class OlderRow(Static):
+    """The row above the oldest turn on the screen."""
+
+    class Pressed(Message):
+        """The row was clicked."""
+
+    def __init__(self) -> None:
+        super().__init__("", id="older", markup=False)
+        self.display = False
+
+    def on_click(self) -> None:
+        self.post_message(self.Pressed())
+
+
+class Transcript(VerticalScroll, can_focus=False):
+    """The turns of the open conversation, at most a page of them plus what was loaded on request."""
+
+    class Following(Message):
+        """Whether the end of the transcript is kept in sight has changed."""
+
+        def __init__(self, following: bool) -> None:
+            super().__init__()
+            self.following = following
+
+    def __init__(self) -> None:
+        super().__init__(OlderRow(), Static(WELCOME, id="welcome", markup=False), id="transcript")
+        self.hidden = 0
+        """Turns of this conversation above the oldest one on the screen."""
+
+    def on_mount(self) -> None:
+        self.anchor()
+
+    def watch_scroll_y(self, old_value: float, new_value: float) -> None:
+        super().watch_scroll_y(old_value, new_value)
+        self.post_message(self.Following(self.at_end))
+
+    @property
+    def at_end(self) -> bool:
+        return self.scroll_y >= self.max_scroll_y
+
+    @property
+    def first_id(self) -> int | None:
+        """The id of the oldest turn on the screen, where loading goes on."""
+        ids = (getattr(child, "turn_id", None) for child in self._turns())
+        return next((one for one in ids if one is not None), None)
+
+    async def open(self, turns: list[Turn], older: int) -> None:
+        """Show a conversation: its newest turns, and how many there are before them. What is not sent yet stays."""
+        with self.app.batch_update():
+            await self.remove_children([child for child in self._turns() if not child.has_class("-unsent")])
+            self._older(older)
+            self.query_one("#welcome").display = not turns and not self._turns()
+            await self.mount_all([widget_of(turn) for turn in turns], after=self.query_one("#welcome"))
+        self.anchor()
+
+    def show(self, widget: Widget) -> None:
+        """Add a turn at the end and go there."""
+        self.query_one("#welcome").display = False
+        self.mount(widget)
+        self.anchor()
+
+    async def add(self, widget: Widget) -> None:
+        """Add a turn at the end; a user who has scrolled up stays there."""
+        self.query_one("#welcome").display = False
+        await self.mount(widget)
+
+    async def prepend(self, turns: list[Turn]) -> None:
+        """Older turns above the others; what the user was reading stays where it is."""
+        self.release_anchor()
+        height, place = self.virtual_size.height, self.scroll_y
+        self._older(self.hidden - len(turns) if turns else 0)
+        await self.mount_all([widget_of(turn) for turn in turns], after=self.query_one("#welcome"))
+        self.call_after_refresh(self._keep_place, height, place)
+
+    async def trim(self) -> None:
+        """Turns beyond a page go back to "older"."""
+        if surplus := self._turns()[:-PAGE]:
+            self._older(self.hidden + sum(child.has_class("turn") for child in surplus))
+            await self.remove_children(surplus)
+        self.anchor()
+
+    def _keep_place(self, height: int, place: float) -> None:
+        self.scroll_to(y=place + self.virtual_size.height - height, animate=False, force=True)
+
+    def _turns(self) -> list[Widget]:
+        return [child for child in self.children if child.has_class("turn") or child.has_class("note")]
+
+    def _older(self, hidden: int) -> None:
+        self.hidden = max(hidden, 0)
+        row = self.query_one(OlderRow)
+        row.display = self.hidden > 0
+        row.update(f"↑ {plural(self.hidden, 'older turn')} · ^o loads {min(self.hidden, PAGE)}")
+
+
+def widget_of(turn: Turn) -> Widget:
+    """The widget that draws a turn of the history."""
+    from tui.widgets.turn import ReplyTurn, UserTurn  # Markdown is imported after the first paint
+
+    if turn.role == "assistant":
+        return ReplyTurn(turn.text, state=turn.state, usage=turn.usage, turn_id=turn.id)
+    return UserTurn(turn.text, role=turn.role, turn_id=turn.id)
+
+
+def note(sentence: str) -> Widget:
+    """A sentence of the program, as a widget."""
+    from tui.widgets.turn import NoteTurn
+
+    return NoteTurn(sentence)

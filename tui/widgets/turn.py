@@ -1,0 +1,170 @@
+"""One turn on the screen: what the user wrote, a reply (streaming Markdown), and sentences of the program itself.
+
+No markup is ever parsed in these texts: they are drawn as characters, or as Markdown with HTML switched off.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from markdown_it import MarkdownIt
+from textual import on
+from textual.app import ComposeResult
+from textual.containers import Vertical
+from textual.content import Content
+from textual.timer import Timer
+from textual.widgets import Markdown, Static
+from textual.widgets.markdown import MarkdownStream
+
+from tui.figures import count, plural, rate, seconds
+from tui.text import Cleaner, clean, shorten
+
+if TYPE_CHECKING:
+    from assistant.protocol import TurnState, Usage
+
+SHOWN = 20_000
+"""Longest text of a user's turn that is drawn; the rest is counted."""
+_FLUSH_S = 1 / 12
+
+
+def _parser() -> MarkdownIt:
+    return MarkdownIt("gfm-like", {"html": False})
+
+
+def report(usage: Usage, *, full: bool = True) -> str:
+    """The usage record as one line under the reply: nothing that was read or kept goes unsaid."""
+    read = f"read {count(usage.computed_tokens)}"
+    if usage.recomputed_tokens:
+        reason = f": {clean(usage.recompute_reason)}" if usage.recompute_reason and full else ""
+        read += f" ({count(usage.recomputed_tokens)} of them again{reason})"
+    wrote = f"wrote {plural(usage.completion_tokens, 'token')}"
+    parts = [f"reused {count(usage.cached_tokens)}, {read}, {wrote}", f"TTFT {seconds(usage.ttft_s)}"]
+    if usage.decode_tok_s is not None:
+        parts.append(f"{rate(usage.decode_tok_s)} tok/s")
+    return " · ".join(parts)
+
+
+class UserTurn(Vertical):
+    """A message of the user (or an imported transcript or system turn)."""
+
+    def __init__(self, text: str, *, role: str = "user", turn_id: int | None = None, waits: str = "") -> None:
+        super().__init__(classes=f"turn -{role}")
+        self.text = text
+        self.turn_id = turn_id
+        self._waits = waits
+        self.set_class(turn_id is None, "-unsent")
+
+    def compose(self) -> ComposeResult:
+        yield Static(shorten(clean(self.text), SHOWN)[0], classes="said", markup=False)
+        yield Static("", classes="foot", markup=False)
+
+    def on_mount(self) -> None:
+        self._foot()
+
+    def wait(self, reason: str) -> None:
+        """Say under the turn what it waits for; empty when it no longer does."""
+        self._waits = reason
+        if self.is_mounted:
+            self._foot()
+
+    def sent(self, turn_id: int) -> None:
+        """The daemon has it."""
+        self.turn_id = turn_id
+        self.remove_class("-unsent")
+
+    def _foot(self) -> None:
+        _, left = shorten(clean(self.text), SHOWN)
+        more = f"… and {count(left)} more characters, stored in full" if left else ""
+        words = " · ".join(part for part in (more, self._waits) if part)
+        foot = self.query_one(".foot", Static)
+        foot.update(words)
+        foot.display = bool(words)
+
+
+class ReplyTurn(Vertical):
+    """A reply. Either complete from the history, or fed piece by piece and then finished once."""
+
+    def __init__(
+        self,
+        text: str = "",
+        *,
+        state: TurnState = "done",
+        usage: Usage | None = None,
+        turn_id: int | None = None,
+    ) -> None:
+        super().__init__(classes="turn -reply")
+        self.text = clean(text)
+        self.turn_id = turn_id
+        self._usage = usage
+        self._state: TurnState = state
+        self._remark = ""
+        self._cleaner = Cleaner()
+        self._pending: list[str] = []
+        self._stream: MarkdownStream | None = None
+        self._timer: Timer | None = None
+
+    def compose(self) -> ComposeResult:
+        yield Markdown(self.text, parser_factory=_parser, open_links=False)
+        yield Static("", classes="foot", markup=False)
+
+    def on_mount(self) -> None:
+        self._foot()
+
+    def feed(self, piece: str) -> None:
+        """Add a piece; drawing follows at a steady pace, so that a fast model does not drown the screen."""
+        if safe := self._cleaner.feed(piece):
+            self.text += safe
+            self._pending.append(safe)
+        if self._timer is None:
+            self._stream = Markdown.get_stream(self.query_one(Markdown))
+            self._timer = self.set_interval(_FLUSH_S, self._flush)
+
+    async def finish(self, text: str | None, state: TurnState, usage: Usage | None = None) -> None:
+        """End the stream and draw the whole text once more, so that an open fence cannot vanish.
+
+        `text` None keeps what was fed.
+        """
+        if self._timer is not None:
+            self._timer.stop()
+        if self._stream is not None:
+            await self._stream.stop()
+            self._stream = None
+        self.text = self.text if text is None else clean(text)
+        self._state, self._usage = state, usage
+        await self.query_one(Markdown).update(self.text)
+        self._foot()
+
+    def remark(self, words: str) -> None:
+        """One more word about the reply, in the line under it."""
+        self._remark = words
+        self._foot()
+
+    async def _flush(self) -> None:
+        if self._pending and self._stream is not None:
+            text = "".join(self._pending)
+            self._pending.clear()
+            await self._stream.write(text)
+
+    def _foot(self) -> None:
+        state = "interrupted" if self._state == "interrupted" else ""
+        figures = report(self._usage, full=self.size.width > 70) if self._usage else ""
+        words = [(part, style) for part, style in ((state, "$warning"), (self._remark, ""), (figures, "")) if part]
+        foot = self.query_one(".foot", Static)
+        foot.update(Content(" · ").join(Content.styled(*word) for word in words))
+        foot.display = bool(words)
+
+    @on(Markdown.LinkClicked)
+    def _show_link(self, event: Markdown.LinkClicked) -> None:
+        """A model may write any link under any words: show and copy the address, and open nothing."""
+        event.stop()
+        address = clean(event.href)
+        self.app.copy_to_clipboard(address)
+        self.app.notify(address, title="Link copied", markup=False)
+
+
+class NoteTurn(Static):
+    """A sentence of the program: an error, or a welcome."""
+
+    def __init__(self, text: str, kind: str = "error") -> None:
+        super().__init__(clean(text), classes=f"note -{kind}", markup=False)
+        self.text = text
