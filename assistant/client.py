@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from asyncio.subprocess import PIPE
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import suppress
 from typing import Any, Self, TypeVar
 from urllib.parse import quote
@@ -49,6 +49,10 @@ _KINDS: dict[int, type[AssistantError]] = {
 }
 
 
+class _Gone(DaemonError):
+    """The connection broke before an answer came."""
+
+
 class Client:
     """A connection to the daemon. Made by `connect`; an async context manager."""
 
@@ -63,6 +67,13 @@ class Client:
             DaemonError: none runs and none could be started, or it is of another version.
         """
         places = places or find_places()
+        try:
+            return await cls._open(places, start)
+        except _Gone:
+            return await cls._open(places, start)  # it died between answering the probe and being asked
+
+    @classmethod
+    async def _open(cls, places: Places, start: bool) -> Self:
         if await asyncio.to_thread(listener, places.socket) is None:
             if not start:
                 raise DaemonError("No daemon is running. Start one with: assistant daemon start")
@@ -108,11 +119,11 @@ class Client:
         """Turns that contain all words."""
         return await self._get("/api/search", list[Hit], words=words, limit=limit)
 
-    def ask(self, name: str, request: AskRequest) -> AsyncIterator[Event]:
+    def ask(self, name: str, request: AskRequest) -> AsyncGenerator[Event, None]:
         """Send a message; what happens, up to Done or Failed. Closing the iterator early stops the reply."""
         return self._stream(_path(name, "/ask"), request)
 
-    def import_turns(self, name: str, request: ImportRequest) -> AsyncIterator[Event]:
+    def import_turns(self, name: str, request: ImportRequest) -> AsyncGenerator[Event, None]:
         """Store turns and have them read; what happens, up to Done or Failed."""
         return self._stream(_path(name, "/import"), request)
 
@@ -153,13 +164,13 @@ class Client:
         try:
             answer = await self._http.request(method, path, **content)
         except httpx2.TransportError as error:
-            raise DaemonError(
+            raise _Gone(
                 f"The daemon does not answer ({_kind(error)}). Start it with: assistant daemon start"
             ) from error
         _raise_for(answer)
         return answer
 
-    async def _stream(self, path: str, request: BaseModel) -> AsyncIterator[Event]:
+    async def _stream(self, path: str, request: BaseModel) -> AsyncGenerator[Event, None]:
         content = request.model_dump_json().encode()
         headers = {"Content-Type": "application/json"}
         try:
@@ -179,7 +190,7 @@ class Client:
         raise DaemonError(_lost("the stream ended early"))
 
 
-async def pull(model_id: str) -> AsyncIterator[PullProgress]:
+async def pull(model_id: str) -> AsyncGenerator[PullProgress, None]:
     """Fetch a model with `assistant models pull` in a child process; closing the iterator ends it.
 
     Raises:

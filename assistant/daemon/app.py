@@ -68,7 +68,7 @@ def _add_state(app: FastAPI, service: Service, shut_down: Callable[[], None]) ->
 
     @app.get("/ready")
     async def ready() -> dict[str, bool]:
-        service.engines.spec(Engine())
+        service.engines.spec(Engine.model_validate({}))
         return {"ok": True}
 
     @app.get("/version")

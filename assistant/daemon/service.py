@@ -42,7 +42,9 @@ class Service:
             self.lane.release()
             raise
         accepted = Accepted(conversation=name, turn_id=begun.turn_id, reply_id=begun.reply_id)
-        turn = Turn(self.records, self._worker, accepted, begun.conversation_id, spec, request.sampling)
+        said = "sampling" in request.model_fields_set
+        sampling = request.sampling if said else self.engines.settings.sampling()
+        turn = Turn(self.records, self._worker, accepted, begun.conversation_id, spec, sampling)
         self.lane.submit(turn)
         return turn
 

@@ -1,0 +1,137 @@
+"""The command line: finds the command, runs it, turns how it ended into an exit code.
+
+`chat` belongs to the floor above and is found through its entry point before anything else is imported, so that its
+first frame waits for nothing; every other command is a module of `assistant.commands`, imported when it is called.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import signal
+import sys
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from assistant.errors import AssistantError, Exit, UsageError
+
+if TYPE_CHECKING:
+    import typer
+
+COMMANDS = {
+    "chat": "assistant.commands.plain",
+    "ask": "assistant.commands.ask",
+    "import": "assistant.commands.bring",
+    "export": "assistant.commands.export",
+    "conversations": "assistant.commands.conversations",
+    "search": "assistant.commands.search",
+    "models": "assistant.commands.models",
+    "daemon": "assistant.commands.daemon",
+    "config": "assistant.commands.config",
+}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command; its exit code."""
+    os.umask(0o077)
+    args = sys.argv[1:] if argv is None else argv
+    try:
+        if args[:1] == ["chat"] and _on_a_terminal(args):
+            return _chat(args[1:])
+        signal.signal(signal.SIGTERM, _terminate)
+        return _finished(_run(args))
+    except AssistantError as error:
+        print(f"assistant: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        return Exit.SIGINT
+    except BrokenPipeError:
+        return _hang_up()
+
+
+def _on_a_terminal(args: list[str]) -> bool:
+    return not {"--plain", "--help"} & set(args) and sys.stdin.isatty() and sys.stdout.isatty()
+
+
+def _chat(args: list[str]) -> int:
+    """The chat of whoever registered it."""
+    for found in entry_points(group="assistant.commands", name="chat"):
+        return int(found.load()(args))
+    raise UsageError("No terminal app is installed with this program. Run: assistant chat --plain")
+
+
+def _run(args: list[str]) -> int:
+    from typer.exceptions import Abort, TyperException
+
+    name = args[0] if args and args[0] in COMMANDS else None
+    try:
+        if name is None:
+            result = _command(_all()).main(args, prog_name="assistant", standalone_mode=False)
+        else:
+            result = _command(_app(name)).main(args[1:], prog_name=f"assistant {name}", standalone_mode=False)
+    except TyperException as error:
+        where = f"assistant {name}" if name else "assistant"
+        raise UsageError(f"{error.format_message()} See: {where} --help") from None
+    except Abort:
+        return Exit.SIGINT
+    return result if isinstance(result, int) else Exit.OK
+
+
+def _all() -> typer.Typer:
+    """The whole tree, for the general help and for words that are no command."""
+    import typer
+
+    from assistant import __version__
+
+    app = typer.Typer(help="An on-device assistant that remembers.", no_args_is_help=True, add_completion=False)
+
+    @app.callback(invoke_without_command=True)
+    def options(
+        version: bool = typer.Option(False, "--version", help="Print the version and exit."),
+    ) -> None:
+        """An on-device assistant that remembers everything you told it, in the memory you gave it."""
+        if version:
+            print(__version__)
+            raise typer.Exit
+
+    for name in COMMANDS:
+        part = _app(name)
+        if len(part.registered_commands) == 1 and not part.registered_callback:
+            command = part.registered_commands[0]
+            command.name = name
+            app.registered_commands.append(command)
+        else:
+            app.add_typer(part, name=name)
+    return app
+
+
+def _app(name: str) -> typer.Typer:
+    app: typer.Typer = importlib.import_module(COMMANDS[name]).app
+    return app
+
+
+def _command(app: typer.Typer) -> Any:
+    from typer.main import get_command
+
+    app._add_completion = False
+    return get_command(app)
+
+
+def _finished(code: int) -> int:
+    """Hand over what is still buffered while a broken pipe can be answered."""
+    sys.stdout.flush()
+    return code
+
+
+def _hang_up() -> int:
+    """Whoever read our output is gone: end without a word, also at interpreter exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return Exit.FAILED
+
+
+def _terminate(_number: int, _frame: object) -> NoReturn:
+    raise SystemExit(Exit.SIGTERM)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

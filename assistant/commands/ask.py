@@ -1,0 +1,129 @@
+"""`assistant ask`: one question, one answer, for people in a hurry and for scripts."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Annotated, Any
+
+import typer
+
+from assistant.client import Client, error_of
+from assistant.commands import options as opt
+from assistant.commands.supply import supply_model
+from assistant.commands.terminal import checked_name, new_name, read_prompt, say, show
+from assistant.commands.watch import Watch
+from assistant.errors import AssistantError
+from assistant.protocol import Accepted, AskRequest, Done, Failed, Piece
+from assistant.settings import Settings
+
+app = typer.Typer()
+
+Question = Annotated[str | None, typer.Argument(metavar="QUESTION", help="The question; also from standard input.")]
+
+
+@app.command(epilog='Example: assistant ask -c trip "Where did I want to go?"   git diff | assistant ask "Explain."')
+def ask(
+    question: Question = None,
+    conversation: opt.In = None,
+    as_json: opt.AsJson = False,
+    system: opt.System = None,
+    model: opt.Model = None,
+    budget: opt.Budget = None,
+    quant: opt.Quant = None,
+    policy: opt.Policy = None,
+    temperature: opt.Temperature = None,
+    top_p: opt.TopP = None,
+    top_k: opt.TopK = None,
+    min_p: opt.MinP = None,
+    repetition_penalty: opt.Penalty = None,
+    seed: opt.Seed = None,
+    max_tokens: opt.MaxTokens = None,
+    stop: opt.Stop = None,
+) -> None:
+    """Ask one question, in a conversation or in a new one; the answer goes to standard output."""
+    try:
+        settings = opt.settings_of(
+            model=model,
+            budget=budget,
+            quant=quant,
+            policy=policy,
+            system=system,
+            temperature=temperature,
+            top_p=top_p,
+            top_k=top_k,
+            min_p=min_p,
+            repetition_penalty=repetition_penalty,
+            seed=seed,
+            max_tokens=max_tokens,
+        )
+        name = checked_name(new_name() if conversation is None else conversation)
+        request = AskRequest(
+            text=read_prompt(question),
+            sampling=opt.sampling_of(settings, stop),
+            engine=opt.engine_of(settings),
+            system=system,
+        )
+        asyncio.run(_ask(settings, name, request, as_json, system))
+    except AssistantError as error:
+        if as_json:
+            print(json.dumps({"error": str(error), "exit_code": error.exit_code}))
+        raise
+
+
+async def _ask(settings: Settings, name: str, request: AskRequest, as_json: bool, system: str | None) -> None:
+    async with await Client.connect() as client:
+        await supply_model(client, settings)
+        request.system = await system_for(client, name, settings, system)
+        try:
+            accepted, done = await _answer(client, name, request, aloud=not as_json)
+        except asyncio.CancelledError:
+            say(f"stopped; what was written is kept in the conversation {name!r} as interrupted")
+            raise
+    if as_json:
+        print(json.dumps(_record(accepted, done)))
+    if done.finish == "length":
+        say(f"the reply was cut at {done.usage.completion_tokens} tokens (see --max-tokens)")
+    if done.finish == "cancelled":
+        raise AssistantError("The reply was stopped by another client; what was written is kept as interrupted.")
+
+
+async def system_for(client: Client, name: str, settings: Settings, flag: str | None) -> str | None:
+    """The system prompt to send: the flag always, one from the settings only for a new conversation."""
+    if flag is not None or not opt.is_set(settings, "system"):
+        return flag
+    known = any(found.name == name for found in await client.conversations(name))
+    return None if known else settings.system
+
+
+async def _answer(client: Client, name: str, request: AskRequest, aloud: bool) -> tuple[Accepted, Done]:
+    """Run the request; pieces go to standard output when `aloud`."""
+    accepted: Accepted | None = None
+    with Watch() as watch:
+        async for event in client.ask(name, request):
+            watch.see(event)
+            match event:
+                case Accepted():
+                    accepted = event
+                case Piece() if aloud:
+                    show(event.text, end="")
+                case Done():
+                    if aloud and not event.text.endswith("\n"):
+                        show("")
+                    assert accepted is not None
+                    return accepted, event
+                case Failed():
+                    raise error_of(event)
+    raise AssertionError("the client ends every stream with Done or Failed")
+
+
+def _record(accepted: Accepted, done: Done) -> dict[str, Any]:
+    return {
+        "conversation": done.conversation,
+        "turn_id": accepted.turn_id,
+        "reply_id": done.reply_id,
+        "text": done.text,
+        "finish": done.finish,
+        "model": done.model,
+        "usage": done.usage.model_dump(),
+    }

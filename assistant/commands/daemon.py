@@ -1,0 +1,99 @@
+"""`assistant daemon`: start, stop, look at and be the process behind every front end."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+from typing import Any
+
+import typer
+
+from assistant.commands.options import AsJson
+from assistant.daemon import spawn
+from assistant.daemon.probe import listener
+from assistant.errors import DaemonError, Exit
+from assistant.places import Places, find_places
+from assistant.settings import load_settings
+
+app = typer.Typer(help="Start, stop and look at the daemon.", no_args_is_help=True)
+
+STOP_S = 15.0
+"""How long `stop` waits beyond the daemon's own time to drain."""
+
+
+@app.command(epilog="Example: assistant daemon start --json")
+def start(as_json: AsJson = False) -> None:
+    """Start the daemon in the background and wait until it answers. Does nothing when one runs."""
+    places = find_places()
+    running = listener(places.socket)
+    pid = spawn.start(places)
+    _report(as_json, {"running": True, "pid": pid, "started": running is None}, _started(pid, running))
+
+
+@app.command(epilog="Example: assistant daemon stop")
+def stop(as_json: AsJson = False) -> None:
+    """End the daemon: the running reply is stopped and kept, then it leaves. Does nothing when none runs."""
+    pid = _stop(find_places())
+    sentence = "No daemon was running." if pid is None else f"The daemon (pid {pid}) has ended."
+    _report(as_json, {"running": False, "pid": pid, "stopped": pid is not None}, sentence)
+
+
+@app.command(epilog="Example: assistant daemon restart")
+def restart(as_json: AsJson = False) -> None:
+    """Stop the daemon when one runs, then start one (also of another version, also with changed settings)."""
+    places = find_places()
+    old = _stop(places)
+    pid = spawn.start(places)
+    _report(as_json, {"running": True, "pid": pid, "started": True, "stopped_pid": old}, _started(pid, None))
+
+
+@app.command(epilog="Example: assistant daemon status --json")
+def status(as_json: AsJson = False) -> None:
+    """Show the daemon, its worker and its memory. Exit code 7 when none runs."""
+    facts = asyncio.run(_status())
+    if facts is None:
+        _report(as_json, {"running": False}, "No daemon is running. Start one with: assistant daemon start")
+        raise typer.Exit(Exit.DAEMON)
+    lines = [f"{name.replace('_', ' ')}: {value}" for name, value in facts.items() if not isinstance(value, dict)]
+    memory = [f"memory {name.replace('_', ' ')}: {value}" for name, value in facts["memory"].items()]
+    _report(as_json, facts, "\n".join(lines + memory))
+
+
+@app.command(epilog="Example: assistant daemon run")
+def run() -> None:
+    """Be the daemon, in the foreground: for a service manager or to look at it. Ctrl+C ends it."""
+    from assistant.daemon.lifecycle import run as serve
+
+    places = find_places()
+    raise typer.Exit(serve(places, load_settings(places=places)))
+
+
+def _stop(places: Places) -> int | None:
+    """End the daemon that listens; a signal, since a daemon of another version may not understand us."""
+    pid = listener(places.socket)
+    if pid is None:
+        return None
+    os.kill(pid, signal.SIGTERM)
+    patience = load_settings(places=places).drain_s + STOP_S
+    if not spawn.wait_for_end(places, pid, patience):
+        raise DaemonError(f"The daemon (pid {pid}) did not end within {patience:.0f} s. End it with: kill -9 {pid}")
+    return pid
+
+
+async def _status() -> dict[str, Any] | None:
+    from assistant.client import Client
+
+    if listener(find_places().socket) is None:
+        return None
+    async with await Client.connect(start=False) as client:
+        return {"running": True} | (await client.status()).model_dump()
+
+
+def _started(pid: int, running: int | None) -> str:
+    return f"The daemon runs with pid {pid}." if running is None else f"The daemon runs already, with pid {pid}."
+
+
+def _report(as_json: bool, facts: dict[str, Any], sentence: str) -> None:
+    print(json.dumps(facts) if as_json else sentence)

@@ -1,0 +1,56 @@
+"""Flags that several commands share, and what they come to together with the settings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from pydantic import ValidationError
+
+from assistant.errors import UsageError
+from assistant.protocol import Engine, Sampling
+from assistant.settings import DEFAULT, Settings, load_settings
+
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
+In = Annotated[str | None, typer.Option("--conversation", "-c", metavar="NAME", help="Conversation to go on with.")]
+Model = Annotated[str | None, typer.Option(metavar="ID", help="Model: an id, an alias or a source.")]
+Budget = Annotated[str | None, typer.Option(metavar="SIZE", help="Memory never to exceed, e.g. 900MiB or 6GiB.")]
+Quant = Annotated[str | None, typer.Option(metavar="Q", help="Weights: auto, none, int8 or nf4.")]
+Policy = Annotated[str | None, typer.Option(metavar="P", help="How the working set is chosen.")]
+System = Annotated[str | None, typer.Option(metavar="TEXT", help="System prompt of a new conversation.")]
+Temperature = Annotated[float | None, typer.Option(metavar="T", help="0 always takes the likeliest token.")]
+TopP = Annotated[float | None, typer.Option(metavar="P", help="Sample from the likeliest tokens of this mass.")]
+TopK = Annotated[int | None, typer.Option(metavar="K", help="Sample from this many likeliest tokens; 0: no limit.")]
+MinP = Annotated[float | None, typer.Option(metavar="P", help="Drop tokens below this share of the likeliest one.")]
+Penalty = Annotated[float | None, typer.Option(metavar="R", help="Above 1 makes repetition less likely.")]
+Seed = Annotated[int | None, typer.Option(metavar="N", help="Random seed of the reply.")]
+MaxTokens = Annotated[int | None, typer.Option(metavar="N", help="Longest reply, in tokens.")]
+Stop = Annotated[list[str] | None, typer.Option(metavar="TEXT", help="End the reply here; may be given again.")]
+
+
+def settings_of(**flags: Any) -> Settings:
+    """The settings in force under these flags (None: not given)."""
+    model = flags.get("model")
+    if model is not None and model.startswith("file:"):
+        # The daemon works in another folder.
+        flags["model"] = "file:" + str(Path(model.removeprefix("file:")).expanduser().absolute())
+    return load_settings(**flags)
+
+
+def engine_of(settings: Settings) -> Engine:
+    """What this caller decided; the rest is left to the daemon's own settings."""
+    return Engine(**{name: getattr(settings, name) for name in Engine.model_fields if is_set(settings, name)})
+
+
+def sampling_of(settings: Settings, stop: list[str] | None) -> Sampling:
+    """The decoding parameters with these stop strings."""
+    try:
+        return Sampling.model_validate(settings.sampling().model_dump() | {"stop": stop or []})
+    except ValidationError as error:
+        raise UsageError(f"--stop: {error.errors(include_url=False)[0]['msg']}.") from None
+
+
+def is_set(settings: Settings, name: str) -> bool:
+    """Whether anyone but the default says what `name` is."""
+    return settings.origin(name) != DEFAULT

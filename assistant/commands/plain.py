@@ -1,0 +1,119 @@
+"""`assistant chat --plain`: the chat as lines of text, for pipes and screen readers. No escape codes, no redrawing."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import threading
+from typing import Annotated
+
+import typer
+
+from assistant.client import Client
+from assistant.commands import options as opt
+from assistant.commands.ask import system_for
+from assistant.commands.supply import supply_model
+from assistant.commands.terminal import checked, checked_name, new_name, say, without_controls
+from assistant.commands.watch import Watch
+from assistant.errors import AssistantError, UsageError
+from assistant.protocol import AskRequest, Done, Failed, Piece
+from assistant.settings import Settings
+
+app = typer.Typer()
+
+Plain = Annotated[bool, typer.Option("--plain", help="Lines of text; also when this is no terminal.")]
+
+
+@app.command(epilog="Example: assistant chat --conversation trip --budget 900MiB")
+def chat(
+    conversation: opt.In = None,
+    plain: Plain = False,  # noqa: ARG001  (without it `cli` would have taken the terminal app)
+    model: opt.Model = None,
+    budget: opt.Budget = None,
+    quant: opt.Quant = None,
+    policy: opt.Policy = None,
+) -> None:
+    """Talk to the model. On a terminal this is the full-screen app; with --plain one line in, one reply out.
+
+    In plain mode /stop ends the running reply and /quit leaves; Ctrl+C leaves too and keeps what was written.
+    """
+    settings = opt.settings_of(model=model, budget=budget, quant=quant, policy=policy)
+    name = checked_name(new_name() if conversation is None else conversation)
+    asyncio.run(_chat(settings, name))
+
+
+async def _chat(settings: Settings, name: str) -> None:
+    async with await Client.connect() as client:
+        await supply_model(client, settings)
+        say(f"conversation {name!r}; /stop ends a reply, /quit leaves")
+        lines = Lines(client, name)
+        system = await system_for(client, name, settings, None)
+        while (line := await lines.next()) is not None:
+            await _reply(client, name, settings, line, system)
+            system = None
+
+
+async def _reply(client: Client, name: str, settings: Settings, line: str, system: str | None) -> None:
+    """One line in, one reply out. What goes wrong with this turn is said, and the chat goes on."""
+    request = AskRequest(text=line, sampling=settings.sampling(), engine=opt.engine_of(settings), system=system)
+    try:
+        with Watch() as watch:
+            async for event in client.ask(name, request):
+                watch.see(event)
+                match event:
+                    case Piece():
+                        print(without_controls(event.text), end="", flush=True)
+                    case Done():
+                        print(flush=True)
+                        if event.finish == "cancelled":
+                            say("stopped; what was written is kept")
+                    case Failed():
+                        print(flush=True)
+                        say(event.message)
+    except UsageError as error:
+        say(str(error))
+    except asyncio.CancelledError:
+        print(flush=True)
+        say(f"stopped; what was written is kept in the conversation {name!r} as interrupted")
+        raise
+
+
+class Lines:
+    """Standard input, line by line, on a thread of its own: /stop is heard while a reply is being written."""
+
+    def __init__(self, client: Client, name: str) -> None:
+        self._client = client
+        self._name = name
+        self._loop = asyncio.get_running_loop()
+        self._lines: asyncio.Queue[bytes | None] = asyncio.Queue()
+        self._stopping: set[asyncio.Task[bool]] = set()
+        threading.Thread(target=self._read, daemon=True).start()
+
+    async def next(self) -> str | None:
+        """The next line to send; None at the end or after /quit."""
+        while True:
+            if sys.stdin.isatty():
+                print("> ", end="", flush=True)
+            line = await self._lines.get()
+            if line is None or line.strip() == b"/quit":
+                return None
+            try:
+                if line.strip():
+                    return checked(line.decode().rstrip("\n"))
+            except UnicodeDecodeError as error:
+                say(f"that line is not UTF-8 text (byte {error.start}); it was not sent")
+            except AssistantError as error:
+                say(str(error))
+
+    def _read(self) -> None:
+        for line in sys.stdin.buffer:
+            self._loop.call_soon_threadsafe(self._take, line)
+        self._loop.call_soon_threadsafe(self._lines.put_nowait, None)
+
+    def _take(self, line: bytes) -> None:
+        if line.strip() != b"/stop":
+            self._lines.put_nowait(line)
+            return
+        task = asyncio.create_task(self._client.stop(self._name))
+        self._stopping.add(task)
+        task.add_done_callback(self._stopping.discard)

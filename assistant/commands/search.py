@@ -1,0 +1,36 @@
+"""`assistant search`: full text, over all conversations."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Annotated
+
+import typer
+
+from assistant.client import Client
+from assistant.commands.options import AsJson
+from assistant.commands.terminal import without_controls
+from assistant.protocol import Hit
+
+app = typer.Typer()
+
+Words = Annotated[list[str], typer.Argument(metavar="WORDS...", help="All of them must occur in a turn.")]
+Limit = Annotated[int, typer.Option(metavar="N", min=1, max=200, help="At most this many turns.")]
+
+
+@app.command(epilog='Example: assistant search "lisbon dog" --json')
+def search(words: Words, limit: Limit = 20, as_json: AsJson = False) -> None:
+    """Find turns that contain all words (the last may be the beginning of one), the best first."""
+    hits = asyncio.run(_search(" ".join(words), limit))
+    if as_json:
+        print(json.dumps([hit.model_dump() for hit in hits], ensure_ascii=False))
+        return
+    for hit in hits:
+        snippet = " ".join(without_controls(hit.snippet).split())
+        print(f"{without_controls(hit.conversation)} · {hit.role} · {hit.created[:16]}: {snippet}")
+
+
+async def _search(words: str, limit: int) -> list[Hit]:
+    async with await Client.connect() as client:
+        return await client.search(words, limit)
