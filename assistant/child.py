@@ -16,15 +16,17 @@ Process = subprocess.Popen[str]
 
 
 @contextmanager
-def running(command: Sequence[str], errors: Path, env: Mapping[str, str] | None = None) -> Iterator[Process]:
-    """`command` while the block runs; whatever ends the block ends it. Its standard error goes to the file `errors`.
+def running(
+    command: Sequence[str], errors: Path, env: Mapping[str, str] | None = None, *, speaks: bool = True
+) -> Iterator[Process]:
+    """`command` while the block runs; whatever ends the block ends it. Its standard error goes to the file `errors`,
+    and its standard output too when it does not speak to us.
 
     Its standard input stays open until then: a child of ours that reads the end of it knows that we are gone.
     """
     with errors.open("wb") as stderr:
-        process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr, text=True, env=env
-        )
+        stdout = subprocess.PIPE if speaks else stderr
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=stdout, stderr=stderr, text=True, env=env)
     try:
         yield process
     finally:

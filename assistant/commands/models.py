@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Annotated, Any
 
 import typer
@@ -16,8 +12,9 @@ from rich.table import Table
 from assistant import machine
 from assistant.catalog import load_catalog
 from assistant.commands.progress import plain_console, progress_reporter
+from assistant.commands.terminal import say
 from assistant.entry import PROVENANCE, ModelEntry, read_json
-from assistant.errors import Exit, UsageError
+from assistant.errors import UsageError
 from assistant.fetch import folder_size
 from assistant.fit import GGUF_NOTE, Fit, fits, verdict
 from assistant.places import Places, find_places
@@ -74,8 +71,10 @@ def pull(model: Name, as_json: AsJson = False) -> None:
     """
     places = find_places()
     entry = load_catalog(places).find(model)
-    with _ended_by_sigterm(), progress_reporter(entry, as_json=as_json) as report:
-        folder = fetch(entry, places, report, _say)
+    if not as_json and not entry.present(places):
+        say(f"fetching {entry.id} ({entry.size})")
+    with progress_reporter(entry, as_json=as_json) as report:
+        folder = fetch(entry, places, report, say)
     if not as_json:
         print(folder)
 
@@ -85,21 +84,11 @@ def rm(model: Name, as_json: AsJson = False) -> None:
     """Remove a pulled model, and what an interrupted pull of it left. Asks nothing: it can be pulled again."""
     places = find_places()
     entry = load_catalog(places).find(model)
-    freed = remove(entry, places, _say)
+    freed = remove(entry, places, say)
     if as_json:
         print(json.dumps({"id": entry.id, "freed_bytes": freed}))
     else:
         print(f"Removed {entry.id}: {freed:,} bytes ({format_size(freed)}) are free again.")
-
-
-@contextmanager
-def _ended_by_sigterm() -> Iterator[None]:
-    """SIGTERM ends a pull like an exception does, so that its child processes end with it."""
-    previous = signal.signal(signal.SIGTERM, lambda *_: sys.exit(Exit.SIGTERM))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, previous)
 
 
 def _row(entry: ModelEntry, places: Places) -> dict[str, Any]:
@@ -226,7 +215,3 @@ def _print_fit(console: Console, entry: ModelEntry, fit: dict[str, Any]) -> None
 
 def _yes(value: bool) -> str:
     return "yes" if value else "no"
-
-
-def _say(sentence: str) -> None:
-    print(sentence, file=sys.stderr, flush=True)

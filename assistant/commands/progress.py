@@ -33,10 +33,9 @@ def progress_reporter(entry: ModelEntry, *, as_json: bool) -> Iterator[Report]:
     if as_json:
         yield _print_json
     elif sys.stderr.isatty():
-        with _Bar() as bar:
+        with _Bar(entry.id) as bar:
             yield bar.report
     else:
-        print(f"Pulling {entry.id} ({entry.size}).", file=sys.stderr, flush=True)
         yield _Lines().report
 
 
@@ -53,7 +52,8 @@ def _print_json(progress: PullProgress) -> None:
 class _Bar:
     """One bar per stage."""
 
-    def __init__(self) -> None:
+    def __init__(self, model: str) -> None:
+        self._model = model
         columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(binary_units=True))
         self._progress = Progress(*columns, TransferSpeedColumn(), TimeRemainingColumn(), console=Console(stderr=True))
         self._tasks: dict[str, TaskID] = {}
@@ -69,7 +69,8 @@ class _Bar:
         if progress.stage == "done":
             return
         if progress.stage not in self._tasks:
-            self._tasks[progress.stage] = self._progress.add_task(_WORDS[progress.stage], total=progress.total_bytes)
+            words = f"{_WORDS[progress.stage]} {self._model}"
+            self._tasks[progress.stage] = self._progress.add_task(words, total=progress.total_bytes)
         self._progress.update(
             self._tasks[progress.stage], total=progress.total_bytes, completed=progress.done_bytes, refresh=True
         )
@@ -94,7 +95,7 @@ class _Lines:
 
 
 def _line(progress: PullProgress) -> str:
-    text = f"{_WORDS[progress.stage]}: {format_size(progress.done_bytes)}"
+    text = f"{_WORDS[progress.stage]} {progress.id}: {format_size(progress.done_bytes)}"
     if progress.stage == "done":
         return text
     if progress.total_bytes:
