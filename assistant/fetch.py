@@ -19,7 +19,7 @@ _BLOCK = 1 << 20
 _NO_NETWORK = re.compile(
     r"NewConnectionError|NameResolution|ConnectTimeout|ConnectError|ProxyError|ReadTimeout|Max retries"
     r"|Failed to (?:establish|resolve)|Name or service not known|Temporary failure in name|Network is unreachable"
-    r"|No route to host|Connection (?:refused|reset|broken|aborted)|timed out",
+    r"|from versions: none|No route to host|Connection (?:refused|reset|broken|aborted)|timed out",
 )
 
 
