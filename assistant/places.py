@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 import stat
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
+
+from assistant.errors import UsageError
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +58,14 @@ def find_places(environ: dict[str, str] | None = None) -> Places:
 
 
 def private(folder: Path) -> Path:
-    """Create `folder` (mode 0700, whatever the umask) and return it. Tightens one of ours that is open to others."""
+    """Create `folder` (mode 0700, whatever the umask) and return it. Tightens one of ours that is open to others.
+
+    Raises:
+        UsageError: it belongs to another user.
+    """
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    if folder.stat().st_uid != os.geteuid():
+        raise UsageError(f"The folder {folder} belongs to another user. Set ASSISTANT_HOME to a folder of your own.")
     if stat.S_IMODE(folder.stat().st_mode) & 0o077:
         folder.chmod(0o700)
     return folder
@@ -77,12 +86,15 @@ def _xdg() -> Places:
     from platformdirs import PlatformDirs
 
     dirs = PlatformDirs("assistant", appauthor=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it warns where XDG_RUNTIME_DIR is unset; the folder is made 0700 all the same
+        runtime = dirs.user_runtime_path
     return Places(
         config=dirs.user_config_path,
         data=dirs.user_data_path,
         state=dirs.user_state_path,
         cache=dirs.user_cache_path,
-        runtime=dirs.user_runtime_path,
+        runtime=runtime,
         models=dirs.user_data_path / "models",
     )
 
