@@ -70,8 +70,9 @@ def _run(args: list[str]) -> int:
         else:
             result = _command(_app(name)).main(args[1:], prog_name=f"assistant {name}", standalone_mode=False)
     except TyperException as error:
-        where = f"assistant {name}" if name else "assistant"
-        raise UsageError(f"{error.format_message()} See: {where} --help") from None
+        if not (what := error.format_message().rstrip(".")):  # the help was printed instead
+            return Exit.USAGE
+        raise UsageError(f"{what}. See: assistant {name + ' ' if name else ''}--help") from None
     except Abort:
         return Exit.SIGINT
     return result if isinstance(result, int) else Exit.OK

@@ -196,9 +196,8 @@ async def pull(model_id: str) -> AsyncGenerator[PullProgress, None]:
     Raises:
         AssistantError: it failed; the text and the exit code are the child's.
     """
-    child = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "assistant.cli", "models", "pull", model_id, "--json", stdout=PIPE, stderr=PIPE
-    )
+    command = (sys.executable, "-P", "-m", "assistant.cli", "models", "pull", model_id, "--json")
+    child = await asyncio.create_subprocess_exec(*command, stdout=PIPE, stderr=PIPE)
     assert child.stdout is not None
     assert child.stderr is not None
     said = asyncio.create_task(child.stderr.read())

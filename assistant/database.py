@@ -52,18 +52,26 @@ def open_history(path: Path) -> Database:
     """
     check_sqlite()
     _create_private(path)
+    connection = sqlite3.connect(str(path), timeout=5.0)
     try:
-        db = Database(_connect(path))
-        found = db.execute("PRAGMA quick_check(1)").fetchone()[0]
-        if found != "ok":
-            raise sqlite3.DatabaseError(f"the file is damaged ({found})")
-        _refuse_newer(db)
-        HISTORY.apply(db)
+        return _prepared(connection)
     except sqlite3.DatabaseError as error:
+        connection.close()
         raise AssistantError(
             f"The history {path} cannot be opened: {error}. Nothing was changed; put a backup in its place or move "
             "it away to begin a new one."
         ) from error
+
+
+def _prepared(connection: Any) -> Database:
+    for pragma in _PRAGMAS:
+        connection.execute(f"PRAGMA {pragma}").fetchall()
+    db = Database(connection)
+    found = db.execute("PRAGMA quick_check(1)").fetchone()[0]
+    if found != "ok":
+        raise sqlite3.DatabaseError(f"the file is damaged ({found})")
+    _refuse_newer(db)
+    HISTORY.apply(db)
     return db
 
 
@@ -79,13 +87,6 @@ def _create_private(path: Path) -> None:
     with suppress(FileExistsError):
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
     path.chmod(0o600)
-
-
-def _connect(path: Path) -> Any:
-    connection = sqlite3.connect(str(path), timeout=5.0)
-    for pragma in _PRAGMAS:
-        connection.execute(f"PRAGMA {pragma}").fetchall()
-    return connection
 
 
 @HISTORY()

@@ -6,7 +6,7 @@ import asyncio
 import json
 import os
 import signal
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
@@ -18,6 +18,8 @@ from assistant.places import Places, find_places
 from assistant.settings import load_settings
 
 app = typer.Typer(help="Start, stop and look at the daemon.", no_args_is_help=True)
+
+Detached = Annotated[bool, typer.Option("--detached", hidden=True)]
 
 STOP_S = 15.0
 """How long `stop` waits beyond the daemon's own time to drain."""
@@ -62,10 +64,12 @@ def status(as_json: AsJson = False) -> None:
 
 
 @app.command(epilog="Example: assistant daemon run")
-def run() -> None:
+def run(detached: Detached = False) -> None:
     """Be the daemon, in the foreground: for a service manager or to look at it. Ctrl+C ends it."""
     from assistant.daemon.lifecycle import run as serve
 
+    if detached:  # serves every folder, so it reads no project file and keeps no folder busy
+        os.chdir("/")
     places = find_places()
     raise typer.Exit(serve(places, load_settings(places=places)))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -28,7 +29,7 @@ class Guard:
         if scope["method"] in ("POST", "PATCH", "PUT") and kind != b"application/json":
             await _refuse(415, "The body of a request must be application/json.")(scope, receive, send)
         elif int(headers.get(b"content-length", b"0")) > limit:
-            await _too_large(limit)(scope, receive, send)
+            await _refuse(413, _too_much(limit))(scope, receive, send)
         else:
             await self._bounded(limit, scope, receive, send)
 
@@ -41,21 +42,14 @@ class Guard:
             message = await receive()
             seen += len(message.get("body", b""))
             if seen > limit:
-                raise BodyTooLarge
+                raise HTTPException(413, _too_much(limit).rstrip("."))
             return message
 
-        try:
-            await self._app(scope, counted, send)
-        except BodyTooLarge:
-            await _too_large(limit)(scope, receive, send)
+        await self._app(scope, counted, send)
 
 
-class BodyTooLarge(Exception):
-    """More came than allowed; the answer has not begun, since routes read their body first."""
-
-
-def _too_large(limit: int) -> JSONResponse:
-    return _refuse(413, f"The body of this request may hold at most {limit // MIB} MiB.")
+def _too_much(limit: int) -> str:
+    return f"The body of this request may hold at most {limit // MIB} MiB."
 
 
 def _refuse(status: int, message: str) -> JSONResponse:

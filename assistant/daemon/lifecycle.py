@@ -46,12 +46,7 @@ def run(places: Places, settings: Settings, command: Sequence[str] = child.COMMA
     os.umask(0o077)
     with _alone(places):
         open_log(places.log)
-        door = bind(places.socket)
-        try:
-            return asyncio.run(Daemon(places, settings, command).serve(door))
-        finally:
-            places.socket.unlink(missing_ok=True)
-            door.close()
+        return asyncio.run(Daemon(places, settings, command).live())
 
 
 class Daemon:
@@ -64,13 +59,25 @@ class Daemon:
         self._leave = asyncio.Event()
         self._exit = Exit.OK
 
-    async def serve(self, door: socket.socket) -> Exit:
-        """Serve until told to leave, then drain."""
+    async def live(self) -> Exit:
+        """Open the history, then the door: who can connect finds a daemon that can work."""
         records = await Records.open(self._places.history)
         interrupted = await records.run(History.recover)
+        log.info("serving", pid=os.getpid(), version=__version__, interrupted=interrupted)
+        door = bind(self._places.socket)
+        try:
+            await self._serve(records, door)
+        finally:
+            self._places.socket.unlink(missing_ok=True)
+            door.close()
+            await records.close()
+        log.info("stopped", exit=int(self._exit))
+        return self._exit
+
+    async def _serve(self, records: Records, door: socket.socket) -> None:
+        """Serve until told to leave, then drain."""
         service = Service(records, self._worker, Engines(self._places, self._settings))
         server = _Server(service, self._leave.set)
-        log.info("serving", pid=os.getpid(), version=__version__, interrupted=interrupted)
         self._listen_to_signals()
         lane = asyncio.create_task(service.lane.serve())
         serving = asyncio.create_task(server.serve(sockets=[door]))
@@ -80,9 +87,6 @@ class Daemon:
         await serving
         lane.cancel()
         await self._worker.stop()
-        await records.close()
-        log.info("stopped", exit=int(self._exit))
-        return self._exit
 
     async def _drain(self, service: Service) -> None:
         """End every request within `drain_s`: partial replies are kept, a worker that does not stop is ended."""

@@ -33,3 +33,11 @@ def listener(path: Path) -> int | None:
             return peer(end).pid
         except OSError:
             return None
+
+
+def lives(pid: int) -> bool:
+    """Whether the process exists and is not a zombie that its parent has not asked about."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False

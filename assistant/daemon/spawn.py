@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 import time
 from pathlib import Path
 
-from assistant.daemon.probe import listener
+from assistant.daemon.probe import listener, lives
 from assistant.errors import DaemonError, Exit
 from assistant.places import Places, private
 
 START_S = 20.0
 POLL_S = 0.02
-COMMAND = (sys.executable, "-m", "assistant.cli", "daemon", "run")
+COMMAND = (sys.executable, "-P", "-m", "assistant.cli", "daemon", "run", "--detached")
 
 
 def start(places: Places) -> int:
@@ -26,13 +25,14 @@ def start(places: Places) -> int:
     if (pid := listener(places.socket)) is not None:
         return pid
     said_before = places.log.stat().st_size if places.log.exists() else 0
-    child = _detach(places)
+    child, code = _detach(places), None
     end = time.monotonic() + START_S
     while time.monotonic() < end:
         if (pid := listener(places.socket)) is not None:
             return pid
+        code = _exit_code(child) if code is None else code
         # A child that ended with DAEMON lost the race against another one, which will answer.
-        if child.poll() not in (None, Exit.DAEMON):
+        if code not in (None, Exit.DAEMON):
             raise DaemonError(f"The daemon could not start: {_last_words(places.log, said_before)}")
         time.sleep(POLL_S)
     raise DaemonError(f"The daemon did not answer within {START_S:.0f} s; its log is {places.log}")
@@ -42,30 +42,28 @@ def wait_for_end(places: Places, pid: int, seconds: float) -> bool:
     """Whether the daemon `pid` stopped listening and ended within `seconds`."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
-        if listener(places.socket) != pid and not _lives(pid):
+        if listener(places.socket) != pid and not lives(pid):
             return True
         time.sleep(POLL_S)
     return False
 
 
-def _detach(places: Places) -> subprocess.Popen[bytes]:
-    """A daemon in a session of its own, in /, so that it serves every folder and survives this terminal."""
+def _detach(places: Places) -> int:
+    """The pid of a daemon in a session of its own. (No Popen: nobody here owns this process, it outlives us.)"""
     private(places.log.parent)
-    output = os.open(places.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-    try:
-        return subprocess.Popen(
-            COMMAND, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True, cwd="/"
-        )
-    finally:
-        os.close(output)
+    append = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+    files = [
+        (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+        (os.POSIX_SPAWN_OPEN, 1, str(places.log), append, 0o600),
+        (os.POSIX_SPAWN_DUP2, 1, 2),
+    ]
+    return os.posix_spawn(sys.executable, COMMAND, os.environ, file_actions=files, setsid=True)
 
 
-def _lives(pid: int) -> bool:
-    """Whether the process exists and is not a zombie that its parent has not asked about."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
+def _exit_code(pid: int) -> int | None:
+    """How our child ended; None while it lives."""
+    ended, status = os.waitpid(pid, os.WNOHANG)
+    return os.waitstatus_to_exitcode(status) if ended else None
 
 
 def _last_words(log: Path, since: int) -> str:

@@ -32,7 +32,7 @@ from assistant.protocol import (
     dump,
 )
 
-COMMAND = (sys.executable, "-m", "assistant.worker")
+COMMAND = (sys.executable, "-P", "-m", "assistant.worker")
 LONGEST_LINE = 256 * 1024 * 1024
 """Token ids of a whole conversation come back in one line."""
 STATUS_S = 0.5

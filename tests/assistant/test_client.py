@@ -1,0 +1,118 @@
+"""The client: finding, starting and losing a daemon; what a pull by child process reports."""
+
+from __future__ import annotations
+
+import asyncio
+import http.server
+import os
+import signal
+import socketserver
+import threading
+from pathlib import Path
+
+import pytest
+
+from assistant.client import Client, pull
+from assistant.daemon import spawn
+from assistant.daemon.probe import listener
+from assistant.errors import DaemonError, ModelError, UsageError
+from assistant.places import Places
+from assistant.protocol import AskRequest
+from tests.assistant.talk import with_client
+from tests.conftest import RunningDaemon, wait_until
+
+
+def test_without_a_daemon_and_without_starting_one(places: Places) -> None:
+    with pytest.raises(DaemonError, match="assistant daemon start"):
+        asyncio.run(Client.connect(start=False))
+
+
+def test_connect_starts_one_daemon_however_many_ask(places: Places) -> None:
+    async def pid() -> int:
+        async with await Client.connect() as client:
+            return (await client.status()).pid
+
+    async def crowd() -> list[int]:
+        return await asyncio.gather(*(pid() for _ in range(3)))
+
+    pids = asyncio.run(crowd())
+    assert len(set(pids)) == 1
+    os.kill(pids[0], signal.SIGTERM)
+    assert spawn.wait_for_end(places, pids[0], 20)
+    assert listener(places.socket) is None
+
+
+def test_a_daemon_that_cannot_start_says_why(home: Path, places: Places) -> None:
+    (home / "config" / "config.toml").write_text("modell = 'x'\n")
+    with pytest.raises(DaemonError, match=r"could not start: .*unknown key 'modell'"):
+        asyncio.run(Client.connect())
+
+
+def test_a_damaged_history_keeps_the_daemon_from_starting(home: Path, places: Places) -> None:
+    (home / "data").mkdir()
+    places.history.write_bytes(b"nonsense " * 1000)
+    with pytest.raises(DaemonError, match=r"could not start: The history .* cannot be opened"):
+        asyncio.run(Client.connect())
+
+
+def test_a_daemon_that_is_gone_is_a_sentence(daemon: RunningDaemon) -> None:
+    async def scene(client: Client) -> None:
+        daemon.signal(signal.SIGKILL)
+        with pytest.raises(DaemonError, match="does not answer"):
+            await client.status()
+        with pytest.raises(DaemonError, match="died"):
+            await anext(client.ask("demo", AskRequest(text="hello")))
+
+    with_client(scene)
+
+
+def test_another_protocol_is_refused(places: Places) -> None:
+    class Old(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            body = b'{"version": "9.9", "protocol": 99, "pid": 1}'
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            """Quiet."""
+
+        def address_string(self) -> str:
+            return "unix"
+
+    places.runtime.mkdir()
+    with socketserver.ThreadingUnixStreamServer(str(places.socket), Old) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        with pytest.raises(DaemonError, match=r"version 9\.9\) speaks protocol 99, .*assistant daemon restart"):
+            asyncio.run(Client.connect())
+        server.shutdown()
+
+
+def test_a_name_that_cannot_be_is_refused_by_the_client(daemon: RunningDaemon) -> None:
+    async def scene(client: Client) -> None:
+        with pytest.raises(UsageError, match="cannot be a name"):
+            await client.rename("demo", "x\n")
+
+    with_client(scene)
+
+
+def test_pull_of_an_unknown_model_carries_the_exit_code(home: Path) -> None:
+    async def steps() -> None:
+        async for _ in pull("no-such-model"):
+            pass
+
+    with pytest.raises(ModelError, match="no-such-model") as caught:
+        asyncio.run(steps())
+    assert caught.value.exit_code == 6
+
+
+def test_the_started_daemon_outlives_and_serves_every_folder(places: Places) -> None:
+    pid = spawn.start(places)
+    try:
+        assert Path(f"/proc/{pid}/cwd").readlink() == Path("/")
+        assert os.getsid(pid) == pid
+        assert spawn.start(places) == pid
+    finally:
+        os.kill(pid, signal.SIGTERM)
+        wait_until(lambda: listener(places.socket) is None, "it ends")
