@@ -34,7 +34,8 @@ class Desk:
     def __init__(self, screen: ChatScreen, session: Session) -> None:
         self._screen = screen
         self._session = session
-        self._name: str | None = None
+        self.name: str | None = None
+        """The open conversation; None until the daemon is reached."""
         self._exchange: Exchange | None = None
         self._waiting: UserTurn | None = None
         self._model_there = False
@@ -80,10 +81,10 @@ class Desk:
 
     async def _exchange_of(self, said: UserTurn) -> bool:
         """One message and its reply; False when it failed and what waits should not follow by itself."""
-        assert self._name is not None
+        assert self.name is not None
         said.wait("")
         await self._transcript.trim()
-        self._exchange = Exchange(self._session, self._transcript, self._name, said, self._screen.change)
+        self._exchange = Exchange(self._session, self._transcript, self.name, said, self._screen.change)
         try:
             await self._exchange.run()
         finally:
@@ -116,7 +117,7 @@ class Desk:
         status = await self._session.connect()
         self._enter("ready")
         self._screen.change(lambda view: with_status(view, status))
-        if self._name is None:
+        if self.name is None:
             await self._open(self._session.options.conversation or await self._last_used())
         if not self._model_there:
             await self._fetch_model()
@@ -143,7 +144,7 @@ class Desk:
         self._screen.change(lambda view: opened(view, turns))
 
     def _named(self, name: str, about: str = "") -> None:
-        self._name = name
+        self.name = name
         self._screen.query_one(Title).show(one_line(name, 60), one_line(about, 200))
 
     # --- changing the conversation ----------------------------------------------------------------------------------
@@ -152,13 +153,13 @@ class Desk:
         """Let the user choose, rename and delete conversations, and open what was chosen."""
         if not self._free():
             return
-        switcher = Switcher(self._session, self._name)
+        switcher = Switcher(self._session, self.name)
         chosen = await self._screen.app.push_screen_wait(switcher)
         if switcher.current is None:
             chosen = chosen or await self._last_used()
-        elif switcher.current != self._name:
+        elif switcher.current != self.name:
             self._named(switcher.current)
-        if chosen is not None and chosen != self._name:
+        if chosen is not None and chosen != self.name:
             await self._open(chosen)
 
     async def new(self) -> None:
@@ -170,10 +171,10 @@ class Desk:
     async def older(self) -> None:
         """Put a page of older turns above the others."""
         first = self._transcript.first_id
-        if self._name is None or first is None or not self._transcript.hidden:
+        if self.name is None or first is None or not self._transcript.hidden:
             self._screen.notice("There are no older turns.")
             return
-        await self._transcript.prepend(await self._session.turns(self._name, before=first, limit=PAGE))
+        await self._transcript.prepend(await self._session.turns(self.name, before=first, limit=PAGE))
 
     def _free(self) -> bool:
         if self._working:

@@ -54,6 +54,11 @@ def seconds(number: float | None) -> str:
     return f"{minutes // 60} h {minutes % 60} min"
 
 
+def left(number: float) -> str:
+    """Time left, in whole seconds: `8 s left`."""
+    return f"{max(number, 1):.0f} s left" if number < 10 else f"{seconds(number)} left"
+
+
 def percent(done: int, total: int) -> str:
     return f"{share(done, total):.0%}".replace("%", " %")
 

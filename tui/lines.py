@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tui.figures import bar, count, percent, plural, rate, seconds, share, short, size
+from tui.figures import bar, count, left, percent, plural, rate, seconds, share, short, size
 from tui.state import View
 
 Part = tuple[str, str]
@@ -106,10 +106,10 @@ def _tokens(view: View) -> Segment:
     )
 
 
-def _with_time(words: str, left: float | None, passed: float) -> str:
-    if left is None or passed < SLOW_S:
+def _with_time(words: str, remaining: float | None, passed: float) -> str:
+    if remaining is None or passed < SLOW_S:
         return words
-    return f"{words}, {seconds(round(left) if left >= 1 else left)} left"
+    return f"{words}, {left(remaining)}"
 
 
 def _after(passed: float) -> str:

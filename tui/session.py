@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from assistant.errors import AssistantError, DaemonError, UsageError
 
@@ -80,8 +80,7 @@ class Session:
 
     async def ask(self, name: str, text: str) -> AsyncGenerator[Event, None]:
         """Send a message and yield what happens until the reply is committed."""
-        events = cast("AsyncGenerator[Event, None]", self._reached().ask(name, self._request(text)))
-        async with aclosing(events):
+        async with aclosing(self._reached().ask(name, self._request(text))) as events:
             async for event in events:
                 yield event
 
@@ -108,8 +107,7 @@ class Session:
         """Fetch a model; leaving the iteration early ends the download and keeps what can be resumed."""
         from assistant.client import pull
 
-        steps = cast("AsyncGenerator[PullProgress, None]", pull(model_id))
-        async with aclosing(steps):
+        async with aclosing(pull(model_id)) as steps:
             async for step in steps:
                 yield step
 

@@ -166,7 +166,7 @@ class ChatScreen(Screen[None]):
             transcript.scroll_page_down(animate=False)
 
     def action_end(self) -> None:
-        self.query_one(Transcript).anchor()
+        self.query_one(Transcript).follow()
 
     def action_help(self) -> None:
         from tui.screens.help import HelpScreen, Section

@@ -13,7 +13,7 @@ from textual.screen import ModalScreen
 from textual.widgets import ProgressBar, Static
 
 from assistant.errors import AssistantError
-from tui.figures import percent, seconds, size
+from tui.figures import left, percent, size
 from tui.session import Session
 from tui.text import clean
 
@@ -99,5 +99,5 @@ def _words(step: PullProgress) -> str:
     if step.rate:
         parts.append(f"{size(int(step.rate))}/s")
     if step.eta_s is not None and step.stage == "download":
-        parts.append(f"{seconds(round(step.eta_s))} left")
+        parts.append(left(step.eta_s))
     return " · ".join(parts)

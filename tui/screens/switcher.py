@@ -87,6 +87,7 @@ class Switcher(ModalScreen[str | None]):
         except AssistantError as error:
             self._say(str(error))
             return
+        self.query_one(".error").display = False
         self.call_after_refresh(self._show)
 
     @on(Input.Changed)

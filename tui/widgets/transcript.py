@@ -50,6 +50,8 @@ class Transcript(VerticalScroll, can_focus=False):
 
     def __init__(self) -> None:
         super().__init__(OlderRow(), Static(WELCOME, id="welcome", markup=False), id="transcript")
+        self._kept: float | None = None
+        """While older turns are put above: how far from the end the user is reading."""
         self.hidden = 0
         """Turns of this conversation above the oldest one on the screen."""
 
@@ -77,13 +79,18 @@ class Transcript(VerticalScroll, can_focus=False):
             self._older(older)
             self.query_one("#welcome").display = not turns and not self._turns()
             await self.mount_all([widget_of(turn) for turn in turns], after=self.query_one("#welcome"))
+        self.follow()
+
+    def follow(self) -> None:
+        """Go to the end and stay there until the user scrolls up."""
+        self._kept = None
         self.anchor()
 
     def show(self, widget: Widget) -> None:
         """Add a turn at the end and go there."""
         self.query_one("#welcome").display = False
         self.mount(widget)
-        self.anchor()
+        self.follow()
 
     async def add(self, widget: Widget) -> None:
         """Add a turn at the end; a user who has scrolled up stays there."""
@@ -93,20 +100,23 @@ class Transcript(VerticalScroll, can_focus=False):
     async def prepend(self, turns: list[Turn]) -> None:
         """Older turns above the others; what the user was reading stays where it is."""
         self.release_anchor()
-        height, place = self.virtual_size.height, self.scroll_y
+        self._kept = self.virtual_size.height - self.scroll_y
         self._older(self.hidden - len(turns) if turns else 0)
         await self.mount_all([widget_of(turn) for turn in turns], after=self.query_one("#welcome"))
-        self.call_after_refresh(self._keep_place, height, place)
+        self.call_after_refresh(self._keep_place)
 
     async def trim(self) -> None:
         """Turns beyond a page go back to "older"."""
         if surplus := self._turns()[:-PAGE]:
             self._older(self.hidden + sum(child.has_class("turn") for child in surplus))
             await self.remove_children(surplus)
-        self.anchor()
+        self.follow()
 
-    def _keep_place(self, height: int, place: float) -> None:
-        self.scroll_to(y=place + self.virtual_size.height - height, animate=False, force=True)
+    def _keep_place(self) -> None:
+        """Scroll back to what was read, unless the end has been asked for meanwhile."""
+        if self._kept is not None:
+            self.scroll_to(y=self.virtual_size.height - self._kept, animate=False, force=True, immediate=True)
+            self._kept = None
 
     def _turns(self) -> list[Widget]:
         return [child for child in self.children if child.has_class("turn") or child.has_class("note")]

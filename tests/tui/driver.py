@@ -1,0 +1,100 @@
+"""Drives the chat program without a terminal: keys in, what is on the screen out, waiting on predicates only."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import TypeVar
+
+from textual.pilot import Pilot
+from textual.widget import Widget
+
+from tui.app import ChatApp
+from tui.lines import activity
+from tui.screens.chat import ChatScreen
+from tui.session import Options
+from tui.widgets.prompt import Prompt
+from tui.widgets.transcript import Transcript
+from tui.widgets.turn import NoteTurn, ReplyTurn, UserTurn
+
+DEADLINE_S = 20.0
+W = TypeVar("W", bound=Widget)
+
+
+class Driver:
+    """A running app and shorthands for what a user sees of it."""
+
+    def __init__(self, app: ChatApp, pilot: Pilot[None]) -> None:
+        self.app = app
+        self.pilot = pilot
+
+    @property
+    def chat(self) -> ChatScreen:
+        screen = self.app.screen_stack[0]
+        assert isinstance(screen, ChatScreen)
+        return screen
+
+    @property
+    def prompt(self) -> Prompt:
+        return self.chat.query_one(Prompt)
+
+    @property
+    def transcript(self) -> Transcript:
+        return self.chat.query_one(Transcript)
+
+    def of(self, kind: type[W]) -> list[W]:
+        return list(self.transcript.query(kind))
+
+    @property
+    def said(self) -> list[str]:
+        return [turn.text for turn in self.of(UserTurn)]
+
+    @property
+    def replies(self) -> list[str]:
+        return [turn.text for turn in self.of(ReplyTurn)]
+
+    @property
+    def notes(self) -> list[str]:
+        return [note.text for note in self.of(NoteTurn)]
+
+    @property
+    def doing(self) -> str:
+        return activity(self.chat.view, time.monotonic())
+
+    @property
+    def screen_text(self) -> str:
+        """Every character on the screen."""
+        lines = self.app.screen._compositor.render_strips()
+        return "\n".join(strip.text for strip in lines)
+
+    async def until(self, true: Callable[[], bool], what: str, seconds: float = DEADLINE_S) -> None:
+        end = time.monotonic() + seconds
+        while not true():
+            assert time.monotonic() < end, f"not in {seconds} s: {what}\n{self.screen_text}"
+            await asyncio.sleep(0.01)
+        await self.pilot.pause()
+
+    async def ready(self) -> None:
+        await self.until(lambda: self.chat.view.phase == "ready" and self.chat.desk.name is not None, "ready")
+
+    async def type(self, text: str) -> None:
+        self.prompt.insert(text)
+        await self.pilot.press("enter")
+
+    async def ask(self, text: str) -> None:
+        """Send a message and wait for the committed reply."""
+        before = len(self.replies)
+        await self.type(text)
+        await self.until(lambda: len(self.replies) > before and self.chat.view.phase == "ready", f"answer to {text!r}")
+
+
+@asynccontextmanager
+async def chatting(options: Options | None = None, size: tuple[int, int] = (80, 24)) -> AsyncIterator[Driver]:
+    """The chat program, opened and ready."""
+    app = ChatApp(options)
+    async with app.run_test(size=size) as pilot:
+        driver = Driver(app, pilot)
+        await driver.ready()
+        yield driver
