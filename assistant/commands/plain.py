@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 import threading
+from contextlib import suppress
 from typing import Annotated
 
 import typer
@@ -99,16 +101,22 @@ class Lines:
                 return None
             try:
                 if line.strip():
-                    return checked(line.decode().rstrip("\n"))
+                    return checked(line.decode())
             except UnicodeDecodeError as error:
                 say(f"that line is not UTF-8 text (byte {error.start}); it was not sent")
             except AssistantError as error:
                 say(str(error))
 
     def _read(self) -> None:
-        for line in sys.stdin.buffer:
-            self._loop.call_soon_threadsafe(self._take, line)
-        self._loop.call_soon_threadsafe(self._lines.put_nowait, None)
+        """Not through sys.stdin: its lock, held by a blocked thread, would abort the interpreter's exit."""
+        rest = b""
+        with suppress(RuntimeError):  # the loop has ended
+            while more := os.read(sys.stdin.fileno(), 65536):
+                *lines, rest = (rest + more).split(b"\n")
+                for line in lines:
+                    self._loop.call_soon_threadsafe(self._take, line)
+            self._loop.call_soon_threadsafe(self._take, rest)
+            self._loop.call_soon_threadsafe(self._lines.put_nowait, None)
 
     def _take(self, line: bytes) -> None:
         if line.strip() != b"/stop":

@@ -1,0 +1,366 @@
+"""Every command as a user or a script calls it: in a process of its own, judged by stdout, stderr and exit code."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from assistant.daemon.probe import listener
+from assistant.protocol import Usage
+from tests.assistant.talk import ask, done_of, with_client
+from tests.conftest import RunningDaemon, wait_until
+
+PROGRAM = [sys.executable, "-P", "-m", "assistant.cli"]
+COMMANDS = ["chat", "ask", "import", "export", "conversations", "search", "models", "daemon", "config"]
+
+
+def run(*args: str, text: str | bytes | None = None, code: int = 0) -> subprocess.CompletedProcess[str]:
+    """Run a command, with `text` on standard input; check its exit code."""
+    given = text.encode() if isinstance(text, str) else text
+    stdin = {"stdin": subprocess.DEVNULL} if given is None else {"input": given}
+    done = subprocess.run([*PROGRAM, *args], capture_output=True, timeout=60, **stdin)  # type: ignore[call-overload]
+    out, err = done.stdout.decode(), done.stderr.decode()
+    assert done.returncode == code, (done.returncode, out, err)
+    assert "Traceback" not in err
+    return subprocess.CompletedProcess(args, code, out, err)
+
+
+def run_json(*args: str, text: str | None = None, code: int = 0) -> Any:
+    """The one JSON value on standard output."""
+    return json.loads(run(*args, "--json", text=text, code=code).stdout)
+
+
+def test_ask_json_is_one_object_with_the_whole_usage_record(daemon: RunningDaemon) -> None:
+    record = run_json("ask", "-c", "demo", "My dog is called Biscuit.")
+    assert set(record) == {"conversation", "turn_id", "reply_id", "text", "finish", "model", "usage"}
+    assert (record["conversation"], record["finish"], record["model"]) == ("demo", "stop", "fake")
+    assert set(record["usage"]) == set(Usage.model_fields)
+    again = run_json("ask", "-c", "demo", "turns")
+    assert json.loads(again["text"])[0][1] == "My dog is called Biscuit."
+
+
+def test_ask_streams_plain_text_and_keeps_stdout_clean(daemon: RunningDaemon) -> None:
+    done = run("ask", "hello there")
+    assert done.stdout.startswith("You said:\n\n> hello there \n")
+    assert done.stdout.endswith("That is *all*.\n")
+    assert done.stderr == ""
+
+
+def test_ask_reads_standard_input(daemon: RunningDaemon) -> None:
+    assert "> from a pipe" in run("ask", text="from a pipe\n").stdout
+    assert "> Explain. from a pipe" in run("ask", "Explain.", text="from a pipe\n").stdout
+    assert "> from a pipe" in run("ask", "-", text="from a pipe\n").stdout
+
+
+def test_flags_reach_the_daemon(daemon: RunningDaemon) -> None:
+    run("ask", "-c", "demo", "--system", "Be kind.", "--max-tokens", "5", "--stop", "END", "--seed", "1", "hello")
+    assert json.loads(run("ask", "-c", "demo", "turns").stdout)[0][:2] == ["system", "Be kind."]
+    refused = run("ask", "-c", "demo", "--system", "Be rude.", "hello", code=2)
+    assert "another system prompt" in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("args", "text", "code", "words"),
+    [
+        (["ask"], None, 2, "There is no question"),
+        (["ask", "  \n "], None, 2, "There is no question"),
+        (["ask"], b"\xff\xfe binary", 2, "not UTF-8 text (byte 0); nothing was sent"),
+        (["ask", "-c", "x" * 81, "q"], None, 2, "1 to 80 printable characters"),
+        (["ask", "--model", "smollm2-135", "q"], None, 6, "smollm2-135m"),
+        (["ask", "--model", "qwen3-8b", "q"], None, 6, "assistant models pull qwen3-8b"),
+        (["ask", "--budget", "lots", "q"], None, 2, "not a size"),
+        (["ask", "--temperature", "9", "q"], None, 2, "temperature"),
+        (["ask", "--stop", "", "q"], None, 2, "--stop"),
+        (["ask", "--no-such-flag", "q"], None, 2, "No such option"),
+        (["ask", "fail 5 Needs 3 GiB."], None, 5, "Needs 3 GiB."),
+        (["ask", "crash"], None, 1, "SIGKILL"),
+        (["no-such-command"], None, 2, "No such command 'no-such-command'"),
+        (["export", "nobody"], None, 2, "no conversation 'nobody'"),
+        (["conversations", "rm", "nobody"], None, 2, "no conversation 'nobody'"),
+        (["conversations", "rename", "nobody", "x"], None, 2, "no conversation 'nobody'"),
+        (["search", " "], None, 2, "at least one word"),
+        (["import", "/no/such/file"], None, 2, "/no/such/file cannot be read"),
+        (["import", "/dev/null", "--as", "poem"], None, 2, "transcript or roles"),
+    ],
+)
+def test_what_bad_input_gets(daemon: RunningDaemon, args: list[str], text: bytes | None, code: int, words: str) -> None:
+    done = run(*args, text=text, code=code)
+    assert words in done.stderr
+    assert len([line for line in done.stderr.splitlines() if line.startswith("assistant: ")]) == 1
+    if args[0] != "ask" or "crash" not in args:
+        assert done.stdout == ""
+
+
+def test_json_holds_the_error_too(daemon: RunningDaemon) -> None:
+    assert run_json("ask", "fail 5 Needs 3 GiB.", code=5) == {"error": "Needs 3 GiB.", "exit_code": 5}
+    assert run_json("import", "/no/such/file", code=2)["exit_code"] == 2
+
+
+def test_control_characters_are_taken_out_aloud(daemon: RunningDaemon) -> None:
+    done = run("ask", "-c", "demo", text="a\x00b\x1b[31mc\ttab\r\nline")
+    assert "took 2 control characters out" in done.stderr
+    turns = with_client(lambda client: client.turns("demo"))
+    assert turns[0].text == "ab[31mc\ttab\nline"
+
+
+def test_a_megabyte_is_a_question(daemon: RunningDaemon) -> None:
+    text = "turns " + "word " * 200_000
+    run("ask", "-c", "demo", text=text)
+    assert with_client(lambda client: client.turns("demo"))[0].text == text
+    refused = run("ask", text="x" * (5 * 1024 * 1024), code=2)
+    assert "nothing was sent" in refused.stderr
+
+
+def test_escapes_do_not_reach_a_terminal(daemon: RunningDaemon) -> None:
+    assert "\x1b[31m" in run("ask", "escape").stdout
+    shown = _on_a_terminal("ask", "escape")
+    assert b"before red after" in shown
+    assert b"\x1b[31m" not in shown
+    assert b"\x1b]0;" not in shown
+
+
+def _on_a_terminal(*args: str) -> bytes:
+    """What a command writes to a terminal."""
+    ours, theirs = pty.openpty()
+    done = subprocess.Popen([*PROGRAM, *args], stdin=theirs, stdout=theirs, stderr=subprocess.DEVNULL)
+    os.close(theirs)
+    shown = b""
+    try:
+        while more := os.read(ours, 65536):
+            shown += more
+    except OSError:  # Linux says EIO when the other end is closed
+        pass
+    os.close(ours)
+    assert done.wait() == 0
+    return shown
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize("command", ["ask", "chat"])
+def test_a_signal_stops_the_reply_and_keeps_it(
+    daemon: RunningDaemon, number: signal.Signals, code: int, command: str
+) -> None:
+    args = ["ask", "-c", "demo", "slow"] if command == "ask" else ["chat", "--plain", "-c", "demo"]
+    with subprocess.Popen(
+        [*PROGRAM, *args], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as client:
+        assert client.stdin is not None
+        assert client.stdout is not None
+        if command == "chat":
+            client.stdin.write(b"slow\n")
+        client.stdin.close() if command == "ask" else client.stdin.flush()
+        assert client.stdout.read(7) == b"Waiting"
+        client.send_signal(number)
+        assert client.wait(20) == code
+    wait_until(lambda: _last_state() == ("interrupted", "Waiting for the gate. "), "the partial is kept")
+
+
+def _last_state() -> tuple[str, str]:
+    turn = with_client(lambda client: client.turns("demo"))[-1]
+    return turn.state, turn.text
+
+
+def test_a_reader_that_leaves_early_is_no_error(daemon: RunningDaemon) -> None:
+    run("ask", "-c", "demo", text="turns " + "word\n" * 100_000)
+    with subprocess.Popen([*PROGRAM, "export", "demo"], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as export:
+        assert export.stdout is not None
+        assert export.stderr is not None
+        assert export.stdout.readline() == b"# demo\n"
+        export.stdout.close()
+        assert export.stderr.read() == b""
+
+
+def test_export_in_three_forms(daemon: RunningDaemon) -> None:
+    run("ask", "-c", "demo", "My dog is called Biscuit.")
+    run("ask", "-c", "demo", "escape")
+    markdown = run("export", "demo").stdout
+    assert markdown.startswith("# demo\n")
+    assert "**You**" in markdown
+    assert "\x1b" not in markdown
+    whole = json.loads(run("export", "demo", "--format", "json").stdout)
+    assert (whole["name"], len(whole["turns"])) == ("demo", 4)
+    assert run_json("export", "demo") == whole
+    lines = [json.loads(line) for line in run("export", "demo", "--format", "jsonl").stdout.splitlines()]
+    assert lines == whole["turns"]
+
+
+def test_export_pages_through_long_conversations(daemon: RunningDaemon, home: Path) -> None:
+    file = home / "long.json"
+    file.write_text(json.dumps([{"role": "user", "content": f"line {number}"} for number in range(1203)]))
+    run("import", str(file), "-c", "long")
+    assert [turn["text"] for turn in run_json("export", "long")["turns"]] == [f"line {n}" for n in range(1203)]
+
+
+def test_conversations_and_search(daemon: RunningDaemon) -> None:
+    run("ask", "-c", "demo", "My dog is called Biscuit.")
+    run("ask", "-c", "trip", "Lisbon in May")
+    assert [row["name"] for row in run_json("conversations", "list")] == ["trip", "demo"]
+    assert "Lisbon in May" in run("conversations", "list").stdout
+    hit = run_json("search", "biscuit")[0]
+    assert (hit["conversation"], hit["role"]) == ("demo", "user")
+    assert "[Biscuit]" in run("search", "my", "bisc").stdout
+    assert run_json("conversations", "rename", "trip", "portugal") == {"renamed": "trip", "name": "portugal"}
+    assert "already a conversation 'demo'" in run("conversations", "rename", "portugal", "demo", code=2).stderr
+    assert run_json("conversations", "rm", "demo", "portugal") == {"removed": ["demo", "portugal"]}
+    assert run_json("conversations", "list") == []
+
+
+def test_import_reports_what_was_stored(daemon: RunningDaemon, home: Path) -> None:
+    dialogue = {
+        "id": "talk/1",
+        "sessions": [
+            {"date_raw": "1:56 pm on 8 May, 2023", "turns": [{"speaker": "Ann", "text": "Hi!"}]},
+            {"date": "2023-05-09", "turns": [{"speaker": "Ben", "text": "Look", "image_caption": "a dog"}]},
+        ],
+    }
+    file = home / "talk.jsonl"
+    file.write_text(json.dumps(dialogue) + "\n" + json.dumps(dialogue | {"id": "talk/2"}) + "\n")
+    both = run_json("import", str(file))
+    assert [row["conversation"] for row in both["conversations"]] == ["talk/1", "talk/2"]
+    assert both["turns"] == 4
+    one = run_json("import", str(file), "--limit", "1", "--conversation", "talk")
+    (row,) = one["conversations"]
+    assert (row["conversation"], row["turns"], row["model"]) == ("talk", 2, "fake")
+    assert one["usage"] == row["usage"]
+    assert row["usage"]["stored_tokens"] > 0
+    texts = [turn["text"] for turn in run_json("export", "talk")["turns"]]
+    assert "[1:56 pm on 8 May, 2023]\nAnn: Hi!" in texts[0]
+    assert texts[1].endswith("Ben: Look [image: a dog]")
+    again = run("import", str(file), "--limit", "1", "-c", "talk", code=2)
+    assert "already a conversation 'talk' with 2 turns; nothing was stored" in again.stderr
+
+
+def test_plain_chat(daemon: RunningDaemon) -> None:
+    done = run("chat", "--plain", "-c", "demo", text="one\n\nfail 5 No room.\ntwo\n/quit\nthree\n")
+    assert "> one" in done.stdout
+    assert "> two" in done.stdout
+    assert "three" not in done.stdout
+    assert "\x1b" not in done.stdout
+    assert "assistant: No room." in done.stderr
+
+
+def test_plain_chat_without_a_terminal_and_stop(daemon: RunningDaemon) -> None:
+    with subprocess.Popen(
+        [*PROGRAM, "chat", "-c", "demo"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as chat:
+        assert chat.stdin is not None
+        assert chat.stdout is not None
+        chat.stdin.write(b"slow\n")
+        chat.stdin.flush()
+        assert chat.stdout.read(7) == b"Waiting"
+        chat.stdin.write(b"/stop\nagain\n\xff\n")
+        chat.stdin.close()
+        rest = chat.stdout.read()
+        assert b"> again" in rest
+        assert chat.wait(20) == 0
+        assert chat.stderr is not None
+        said = chat.stderr.read()
+    assert b"what was written is kept" in said
+    assert b"not UTF-8 text" in said
+    states = [turn.state for turn in with_client(lambda client: client.turns("demo"))]
+    assert states == ["done", "interrupted", "done", "done"]
+
+
+def test_the_life_of_a_daemon(home: Path) -> None:
+    path = home / "run" / "daemon.sock"
+    assert run_json("daemon", "status", code=7) == {"running": False}
+    assert run_json("daemon", "stop") == {"running": False, "pid": None, "stopped": False}
+    started = run_json("daemon", "start")
+    try:
+        assert started == {"running": True, "pid": listener(path), "started": True}
+        assert run_json("daemon", "start") == started | {"started": False}
+        status = run_json("daemon", "status")
+        assert (status["running"], status["pid"], status["worker_state"]) == (True, started["pid"], "none")
+        second = run("daemon", "run", code=7)
+        assert f"pid {started['pid']}" in second.stderr
+        restarted = run_json("daemon", "restart")
+        assert restarted["stopped_pid"] == started["pid"] != restarted["pid"] == listener(path)
+        assert f"pid: {restarted['pid']}" in run("daemon", "status").stdout
+    finally:
+        stopped = run_json("daemon", "stop")
+    assert stopped["stopped"]
+    assert listener(path) is None
+
+
+def test_a_daemon_in_the_foreground_ends_by_ctrl_c(home: Path) -> None:
+    with subprocess.Popen([*PROGRAM, "daemon", "run"], stderr=subprocess.PIPE) as daemon:
+        wait_until(lambda: listener(home / "run" / "daemon.sock") == daemon.pid, "it listens")
+        daemon.send_signal(signal.SIGINT)
+        assert daemon.wait(20) == 130
+        assert daemon.stderr is not None
+        assert daemon.stderr.read() == b""
+
+
+def test_settings_of_the_caller_decide(daemon: RunningDaemon, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    catalog = home / "config" / "models.toml"
+    catalog.write_text(catalog.read_text() + f'\n[other]\nsource = "file:{home / "fake"}"\n')
+    assert run_json("ask", "--model", "other", "hello")["model"] == "other"
+    monkeypatch.setenv("ASSISTANT_MODEL", "other")
+    assert run_json("ask", "hello")["model"] == "other"
+    monkeypatch.chdir(home)
+    assert run_json("ask", "--model", "file:fake", "hello")["model"] == "fake"
+    (home / "assistant.toml").write_text("modle = 'x'\n")
+    assert "'modle'" in run("ask", "hello", code=2).stderr
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_of_every_command_has_an_example(home: Path, command: str) -> None:
+    shown = run(command, "--help").stdout
+    assert f"assistant {command}" in shown
+    if "COMMAND [ARGS]" not in shown:
+        assert "Example" in shown
+
+
+def test_help_and_version(home: Path) -> None:
+    shown = run("--help").stdout
+    assert all(command in shown for command in COMMANDS)
+    assert run("--version").stdout == "0.1.0\n"
+    run(code=2)
+    run("daemon", code=2)
+
+
+def test_chat_on_a_terminal_is_found_before_anything_heavy(home: Path) -> None:
+    code = (
+        "import sys, importlib.metadata as m\n"
+        "class Found:\n"
+        "    def load(self):\n"
+        "        return lambda argv: print(*argv, *sys.modules) or 0\n"
+        "m.entry_points = lambda **_: [Found()]\n"
+        "sys.stdin.isatty = sys.stdout.isatty = lambda: True\n"
+        "from assistant.cli import main\n"
+        "sys.exit(main(['chat', '-c', 'demo']))\n"
+    )
+    done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True)
+    words = done.stdout.split()
+    assert words[:2] == ["-c", "demo"]
+    heavy = {"typer", "httpx2", "fastapi", "pydantic", "pydantic_settings", "sqlite_utils", "asyncio", "torch", "rich"}
+    assert not heavy & set(words)
+
+
+def test_no_command_imports_torch(home: Path) -> None:
+    code = (
+        "import sys, importlib\n"
+        "from assistant.cli import COMMANDS\n"
+        "[importlib.import_module(name) for name in COMMANDS.values()]\n"
+        "print(*sys.modules)\n"
+    )
+    done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True)
+    assert not {"torch", "transformers", "bitsandbytes", "textual"} & set(done.stdout.split())
+
+
+def test_a_question_during_a_restart_of_the_daemon(start_daemon: Callable[..., RunningDaemon]) -> None:
+    first = start_daemon()
+    run("ask", "-c", "demo", "My dog is called Biscuit.")
+    first.signal(signal.SIGKILL)
+    start_daemon()
+    done = done_of(with_client(lambda client: ask(client, "turns")))
+    assert "Biscuit" in done.text
