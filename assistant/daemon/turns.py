@@ -86,6 +86,7 @@ class Turn(Job):
         self._patience_s = patience_s
         self._run_id = secrets.token_hex(8)
         self._pieces: list[str] = []
+        self._heard = False
         self.emit(accepted)
 
     async def run(self) -> None:
@@ -123,7 +124,16 @@ class Turn(Job):
             reply_id=self._accepted.reply_id,
             sampling=self._sampling,
         )
+        try:
+            await self._exchange(request, checkpoints)
+        except WorkerDied:
+            if self._heard or self.cancelled.is_set():
+                raise
+            await self._exchange(request, checkpoints)  # it had died while idle: a new one is not a second try
+
+    async def _exchange(self, request: Run, checkpoints: Checkpoints) -> None:
         async for event in self._worker.run(request, self.cancelled):
+            self._heard = True
             if isinstance(event, Piece):
                 self._pieces.append(event.text)
                 checkpoints.note()

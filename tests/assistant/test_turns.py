@@ -118,21 +118,31 @@ def test_kill_9_of_the_worker_twenty_times(daemon: RunningDaemon) -> None:
         for number in range(20):
             name = f"talk {number % 4}"
             events = client.ask(name, AskRequest(text="slow"))
-            if number % 2:
-                await until(events, Piece)
-            else:
-                await until(events, Accepted)
-                await asyncio.sleep(random.uniform(0, 0.1))
-            pid = (await client.status()).worker_pid
-            if pid is None:
+            writing = number % 2
+            await until(events, Piece if writing else Accepted)
+            await asyncio.sleep(0 if writing else random.uniform(0, 0.2))
+            if (pid := (await client.status()).worker_pid) is not None:
+                os.kill(pid, signal.SIGKILL)
+            if writing:
+                assert "SIGKILL" in (await until(events, Failed)).message
+            else:  # a worker that had not said a word yet is replaced without one
                 await client.stop(name)
-                continue
-            os.kill(pid, signal.SIGKILL)
-            assert "SIGKILL" in (await until(events, Failed)).message
+                await events.aclose()
         for number in range(4):
             turns = await client.turns(f"talk {number}")
             assert [turn.state for turn in turns] == ["done", "interrupted"] * 5
         assert done_of(await ask(client, "hello")).finish == "stop"
+
+    with_client(scene)
+
+
+def test_a_worker_that_died_while_idle_is_not_missed(daemon: RunningDaemon) -> None:
+    async def scene(client: Client) -> None:
+        for _ in range(5):
+            assert done_of(await ask(client, "hello")).finish == "stop"
+            pid = (await client.status()).worker_pid
+            assert pid is not None
+            os.kill(pid, signal.SIGKILL)
 
     with_client(scene)
 
