@@ -14,6 +14,7 @@ from textual.widgets import TextArea
 from tui.figures import count
 from tui.text import clean, removed
 
+NEWLINE = ("ctrl+j", "shift+enter", "alt+enter")
 LONG = 16_384
 """From this many characters on a text is shown as a marker."""
 
@@ -22,8 +23,8 @@ class Prompt(TextArea):
     """Where messages are written. Posts `Sent`; `give_back` returns a text that could not be sent."""
 
     BINDINGS = [
-        Binding("enter", "send", "Send", priority=True),
-        Binding("ctrl+j,shift+enter,alt+enter", "newline", "New line", key_display="^j", priority=True),
+        Binding("enter", "send", "Send"),
+        Binding(",".join(NEWLINE), "newline", "New line", key_display="^j"),
         Binding("up", "older", "Earlier message (in an empty prompt)", key_display="↑"),
         Binding("down", "newer", "Later message", key_display="↓", show=False),
     ]
@@ -91,6 +92,21 @@ class Prompt(TextArea):
             self._recall(self._at + 1)
         else:
             self.action_cursor_down()
+
+    async def _on_key(self, event: events.Key) -> None:
+        """Enter and Ctrl+J are taken here, in line with the letters before them.
+
+        As priority bindings they would overtake letters that wait in this widget's queue, and send half a message.
+        """
+        if event.key != "enter" and event.key not in NEWLINE:
+            await super()._on_key(event)
+            return
+        event.stop()
+        event.prevent_default()
+        if event.key == "enter":
+            self.action_send()
+        else:
+            self.action_newline()
 
     async def _on_paste(self, event: events.Paste) -> None:
         event.prevent_default()

@@ -5,6 +5,7 @@ No markup is ever parsed in these texts: they are drawn as characters, or as Mar
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 from markdown_it import MarkdownIt
@@ -31,11 +32,11 @@ def _parser() -> MarkdownIt:
     return MarkdownIt("gfm-like", {"html": False})
 
 
-def report(usage: Usage, *, full: bool = True) -> str:
+def report(usage: Usage) -> str:
     """The usage record as one line under the reply: nothing that was read or kept goes unsaid."""
     read = f"read {count(usage.computed_tokens)}"
     if usage.recomputed_tokens:
-        reason = f": {clean(usage.recompute_reason)}" if usage.recompute_reason and full else ""
+        reason = f": {clean(usage.recompute_reason)}" if usage.recompute_reason else ""
         read += f" ({count(usage.recomputed_tokens)} of them again{reason})"
     wrote = f"wrote {plural(usage.completion_tokens, 'token')}"
     parts = [f"reused {count(usage.cached_tokens)}, {read}, {wrote}", f"TTFT {seconds(usage.ttft_s)}"]
@@ -101,7 +102,10 @@ class ReplyTurn(Vertical):
         self._cleaner = Cleaner()
         self._pending: list[str] = []
         self._stream: MarkdownStream | None = None
+        self._drawing = asyncio.Lock()
+        """Held while the stream is used: one that is stopped before it has begun raises CancelledError."""
         self._timer: Timer | None = None
+        self._finished = False
 
     def compose(self) -> ComposeResult:
         yield Markdown(self.text, parser_factory=_parser, open_links=False)
@@ -116,7 +120,6 @@ class ReplyTurn(Vertical):
             self.text += safe
             self._pending.append(safe)
         if self._timer is None:
-            self._stream = Markdown.get_stream(self.query_one(Markdown))
             self._timer = self.set_interval(_FLUSH_S, self._flush)
 
     async def finish(self, text: str | None, state: TurnState, usage: Usage | None = None) -> None:
@@ -126,9 +129,10 @@ class ReplyTurn(Vertical):
         """
         if self._timer is not None:
             self._timer.stop()
-        if self._stream is not None:
-            await self._stream.stop()
-            self._stream = None
+        async with self._drawing:
+            self._finished = True
+            if self._stream is not None:
+                await self._stream.stop()
         self.text = self.text if text is None else clean(text)
         self._state, self._usage = state, usage
         await self.query_one(Markdown).update(self.text)
@@ -140,14 +144,17 @@ class ReplyTurn(Vertical):
         self._foot()
 
     async def _flush(self) -> None:
-        if self._pending and self._stream is not None:
-            text = "".join(self._pending)
-            self._pending.clear()
+        async with self._drawing:
+            if self._finished:
+                return
+            if self._stream is None:
+                self._stream = Markdown.get_stream(self.query_one(Markdown))
+            text, self._pending = "".join(self._pending), []
             await self._stream.write(text)
 
     def _foot(self) -> None:
         state = "interrupted" if self._state == "interrupted" else ""
-        figures = report(self._usage, full=self.size.width > 70) if self._usage else ""
+        figures = report(self._usage) if self._usage else ""
         words = [(part, style) for part, style in ((state, "$warning"), (self._remark, ""), (figures, "")) if part]
         foot = self.query_one(".foot", Static)
         foot.update(Content(" · ").join(Content.styled(*word) for word in words))
