@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, cast, get_args
 
 from assistant.errors import UsageError
 from assistant.protocol import MAX_TEXT, NewTurn, Role
@@ -188,7 +188,7 @@ def _turn(role: str, text: str) -> NewTurn:
         raise ValueError(f"{role!r} is no role")
     if len(text) > MAX_TEXT:
         raise ValueError(f"a turn of {len(text):,} characters is longer than the {MAX_TEXT:,} allowed")
-    return NewTurn(role=role, text=text)  # type: ignore[arg-type]
+    return NewTurn(role=cast(Role, role), text=text)
 
 
 def _reason(error: Exception) -> str:

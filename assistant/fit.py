@@ -8,8 +8,8 @@ from memory.budget import MIB, Plan, format_size, plan
 from memory.errors import BudgetTooSmall
 from memory.geometry import Geometry
 
-LINEAR_BYTES = {"fp32": 4.0, "bf16": 2.0, "int8": 1.01, "nf4": 0.5 + 4 / 64}
-"""Bytes per weight of a linear layer (bitsandbytes): int8 with a scale per row, NF4 with one per 64 weights."""
+LINEAR_BYTES = {"int8": 1.01, "nf4": 0.5 + 4 / 64}
+"""Bytes per weight of a quantised linear layer (bitsandbytes): int8 with a scale per row, NF4 with one per 64."""
 
 SMALL_TENSORS = 1.005
 """Biases and other small tensors that the shapes in a configuration do not show."""
@@ -53,8 +53,8 @@ def fits(geometry: Geometry, budget: int, itemsize: int, block: int) -> list[Fit
 
 
 def weight_bytes(geometry: Geometry, quantisation: str, itemsize: int) -> int:
-    """Bytes of the weights: linear layers as quantised, embeddings, head and norms in the compute type."""
-    linear = geometry.linear_parameters * LINEAR_BYTES[quantisation]
+    """Bytes of the weights: linear layers as quantised, everything else in numbers of `itemsize` bytes."""
+    linear = geometry.linear_parameters * LINEAR_BYTES.get(quantisation, itemsize)
     return int((linear + geometry.other_parameters * itemsize) * SMALL_TENSORS)
 
 

@@ -290,9 +290,7 @@ class WorkerStatus(Wire):
     memory: MemorySplit
 
 
-WorkerEvent = Annotated[
-    Loading | Prefill | Piece | WorkerDone | WorkerStatus | Failed, Field(discriminator="event")
-]
+WorkerEvent = Annotated[Loading | Prefill | Piece | WorkerDone | WorkerStatus | Failed, Field(discriminator="event")]
 
 
 class WorkerLine(Wire):

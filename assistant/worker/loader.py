@@ -16,6 +16,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAn
 from transformers.utils import logging as transformers_logging
 
 from assistant.errors import BudgetError, ModelError, UsageError
+from assistant.fit import weight_bytes
 from assistant.protocol import ModelSpec
 from assistant.template import encode_text, prepare_tokenizer
 from assistant.worker.device import Gauge, compute_dtype, pick_device, standard_budget
@@ -28,12 +29,6 @@ from memory.store import Memory
 
 LoadProgress = Callable[[int, int], None]
 """Called with (bytes loaded, bytes to load)."""
-
-BYTES_PER_LINEAR_WEIGHT = {"int8": 1.01, "nf4": 0.5 + 4 / 64}
-"""Quantised linear layers: int8 with a scale per row; NF4 with an fp32 scale per block of 64 (bitsandbytes)."""
-
-_TABLES_MARGIN = 1.005
-"""Biases and other small tensors that the shapes in a configuration do not show."""
 
 
 @dataclass(slots=True)
@@ -68,7 +63,7 @@ def load(spec: ModelSpec, progress: LoadProgress) -> Loaded:
     quant, _ = choose(geometry, budget, spec.quant, dtype.itemsize, spec.block)
     tokenizer = _tokenizer(spec)
     model = _weights(spec, config, quant, dtype, device, progress)
-    weights = weight_bytes(model)
+    weights = loaded_bytes(model)
     gauge = Gauge(device)
     gauge.loaded(weights)
     division = _plan(geometry, budget, weights, dtype.itemsize, spec.block)
@@ -87,20 +82,14 @@ def choose(geometry: Geometry, budget: int, quant: str, itemsize: int, block: in
     candidates = ["none", "int8", "nf4"] if quant == "auto" else [quant]
     for name in candidates:
         try:
-            return name, _plan(geometry, budget, estimate_weights(geometry, name, itemsize), itemsize, block)
+            return name, _plan(geometry, budget, weight_bytes(geometry, name, itemsize), itemsize, block)
         except BudgetError as error:
             problem = error
     hint = "" if quant in ("auto", "nf4") else " --quant nf4 takes less."
     raise BudgetError(f"{problem}{hint}")
 
 
-def estimate_weights(geometry: Geometry, quant: str, itemsize: int) -> int:
-    """Bytes of the weights before loading: linear layers at the quantised size, everything else in the compute type."""
-    linear = BYTES_PER_LINEAR_WEIGHT.get(quant, itemsize)
-    return int((geometry.linear_parameters * linear + geometry.other_parameters * itemsize) * _TABLES_MARGIN)
-
-
-def weight_bytes(model: nn.Module) -> int:
+def loaded_bytes(model: nn.Module) -> int:
     """Bytes of a loaded model's tensors, shared ones once, quantisation states included."""
     tensors = {tensor.data_ptr(): tensor.nbytes for tensor in [*model.parameters(), *model.buffers()]}
     states = [getattr(parameter, "quant_state", None) for parameter in model.parameters()]
@@ -178,7 +167,15 @@ def _weights(
         transformers_logging.set_tqdm_hook(previous)
     progress(total, total)
     loaded: nn.Module = model.eval().requires_grad_(False)
+    _touch(loaded)
     return loaded
+
+
+def _touch(model: nn.Module) -> None:
+    """Read one number of every page of memory-mapped weights: they take their room now, not under the first reply."""
+    for parameter in model.parameters():
+        if parameter.device.type == "cpu":
+            parameter.detach().view(-1)[::1024].sum()
 
 
 def _quantisation(quant: str, dtype: torch.dtype) -> BitsAndBytesConfig | None:
