@@ -28,13 +28,13 @@ class Wire(BaseModel):
 
 
 class Sampling(Wire):
-    """Decoding parameters of one reply. `temperature` 0 is greedy."""
+    """Decoding parameters of one reply. `temperature` 0 is greedy; the repetition penalty counts the reply only."""
 
     temperature: float = Field(0.2, ge=0.0, le=2.0, allow_inf_nan=False)
     top_p: float = Field(0.9, gt=0.0, le=1.0, allow_inf_nan=False)
     top_k: int = Field(0, ge=0, le=100_000)
     min_p: float = Field(0.0, ge=0.0, le=1.0, allow_inf_nan=False)
-    repetition_penalty: float = Field(1.0, ge=0.5, le=2.0, allow_inf_nan=False)
+    repetition_penalty: float = Field(1.1, ge=0.5, le=2.0, allow_inf_nan=False)
     seed: int | None = Field(None, ge=0, le=2**63 - 1)
     stop: list[Annotated[str, Field(min_length=1, max_length=200)]] = Field(default_factory=list, max_length=16)
     max_tokens: int = Field(512, ge=1, le=32_768)

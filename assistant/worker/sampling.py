@@ -25,7 +25,7 @@ class Sampler:
 
     def __init__(self, sampling: Sampling, prompt: Sequence[int], device: torch.device) -> None:
         self.greedy = sampling.temperature == 0
-        self.processors = _processors(sampling)
+        self.processors = _processors(sampling, len(prompt))
         self.generator = torch.Generator(device)
         if sampling.seed is None:
             self.generator.seed()
@@ -48,11 +48,12 @@ class Sampler:
         return token
 
 
-def _processors(sampling: Sampling) -> LogitsProcessorList:
-    """In the order transformers' generate applies them."""
+def _processors(sampling: Sampling, prompt: int) -> LogitsProcessorList:
+    """In the order transformers' generate applies them. The repetition penalty leaves the prompt's words alone: an
+    answer should be able to repeat what it was told."""
     chain: list[Any] = []
     if sampling.repetition_penalty != 1:
-        chain.append(RepetitionPenaltyLogitsProcessor(sampling.repetition_penalty))
+        chain.append(RepetitionPenaltyLogitsProcessor(sampling.repetition_penalty, prompt_ignore_length=prompt))
     if sampling.temperature not in (0, 1):
         chain.append(TemperatureLogitsWarper(sampling.temperature))
     if sampling.temperature != 0:

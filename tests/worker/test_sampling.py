@@ -61,10 +61,10 @@ def test_a_seed_repeats_the_reply_and_none_does_not() -> None:
     assert reply(None) != reply(None)
 
 
-def test_the_repetition_penalty_counts_prompt_and_reply() -> None:
+def test_the_repetition_penalty_counts_the_reply_and_leaves_the_prompts_words_alone() -> None:
     sampler = Sampler(Sampling(temperature=0, repetition_penalty=2.0, max_tokens=4), [0], torch.device("cpu"))
     logits = torch.tensor([1.5, 1.4, 1.3, -9.0, -9.0])
-    assert [sampler.next(logits) for _ in range(2)] == [1, 2]
+    assert [sampler.next(logits) for _ in range(3)] == [0, 1, 2]
 
 
 def pieces(text: str, stops: list[str]) -> tuple[list[str], TextStream]:
