@@ -1,20 +1,16 @@
 """First paint of `assistant chat` against a bare Textual app that shows one label.
 
-Both are started in a pseudo terminal, alternately, N times each; the time is from the start of the process to the
-arrival of the first frame with their words in it. Prints the medians and their ratio, appends a row to
-benchmarks/results/first_paint.csv, and ends with 1 when the ratio is over the limit.
+Both are started in a pseudo terminal, alternately; the time is from the start of the process to the arrival of the
+frame that holds all their lines (not the first partial one). Figures are medians; ends with 1 over the limit.
 
-    python benchmarks/first_paint.py [--quick] [--json OUT]
+    python -m benchmarks.first_paint [--quick] [--json OUT]
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
 import fcntl
-import json
 import os
-import platform
 import pty
 import select
 import shutil
@@ -26,12 +22,13 @@ import sys
 import tempfile
 import termios
 import time
-from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
+
+from benchmarks.report import save, show
 
 LIMIT = 1.3
 DEADLINE_S = 60.0
-RESULTS = Path(__file__).parent / "results" / "first_paint.csv"
 LABEL = "one-label-of-a-bare-app"
 BARE = f"""
 from textual.app import App
@@ -62,7 +59,7 @@ def first_paint(command: list[str], words: list[str], home: Path) -> float:
 
 def _environment(home: Path) -> dict[str, str]:
     terminal = {"TERM": "xterm-256color", "COLORTERM": "truecolor"}
-    return {**os.environ, **terminal, "ASSISTANT_HOME": str(home), "PYTHONDONTWRITEBYTECODE": ""}
+    return {**os.environ, **terminal, "ASSISTANT_HOME": str(home)}
 
 
 def _wait_for(master: int, words: list[bytes], start: float) -> float:
@@ -113,42 +110,28 @@ def measure(runs: int) -> dict[str, list[float]]:
     return times
 
 
-def summary(times: dict[str, list[float]]) -> dict[str, object]:
+def row_of(times: dict[str, list[float]]) -> dict[str, Any]:
+    """The medians, and how they compare."""
     bare, chat = statistics.median(times["bare"]), statistics.median(times["chat"])
     return {
-        "date": datetime.now(UTC).strftime("%Y-%m-%d"),
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
-        "runs": len(times["bare"]),
         "bare_s": round(bare, 4),
         "chat_s": round(chat, 4),
-        "ratio": round(chat / bare, 3),
+        "ratio_vs_bare": round(chat / bare, 3),
         "limit": LIMIT,
+        "runs": len(times["bare"]),
     }
 
 
-def write_row(row: dict[str, object]) -> None:
-    RESULTS.parent.mkdir(exist_ok=True)
-    new = not RESULTS.exists()
-    with RESULTS.open("a", newline="") as file:
-        writer = csv.DictWriter(file, fieldnames=list(row))
-        if new:
-            writer.writeheader()
-        writer.writerow(row)
-
-
 def main() -> int:
-    parser = argparse.ArgumentParser(description="First paint of `assistant chat` against a bare Textual app.")
-    parser.add_argument("--quick", action="store_true", help="5 runs each instead of 15, and no row in the CSV")
-    parser.add_argument("--json", type=Path, metavar="OUT", help="write the summary and all times to this file")
-    given = parser.parse_args()
-    times = measure(5 if given.quick else 15)
-    row = summary(times)
-    print(f"bare {row['bare_s']} s · assistant chat {row['chat_s']} s · ratio {row['ratio']} (limit {LIMIT})")
-    if given.json:
-        given.json.write_text(json.dumps({**row, "times": times}, indent=1) + "\n")
-    if not given.quick:
-        write_row(row)
-    return 0 if statistics.median(times["chat"]) <= LIMIT * statistics.median(times["bare"]) else 1
+    """Measure, print, save; 1 when the limit is not met."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="5 runs of each instead of 21")
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    row = row_of(measure(5 if options.quick else 21))
+    show([row])
+    print(f"saved {save('first_paint', [row], options.json).relative_to(Path.cwd())}")
+    return 0 if row["ratio_vs_bare"] <= LIMIT else 1
 
 
 if __name__ == "__main__":

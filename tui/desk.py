@@ -22,6 +22,7 @@ from tui.widgets.transcript import PAGE, Transcript
 from tui.widgets.turn import NoteTurn, UserTurn
 
 if TYPE_CHECKING:
+    from assistant.protocol import Conversation
     from tui.screens.chat import ChatScreen
 
 _BUSY = "A reply is being written. Esc stops and keeps it; then you can change the conversation."
@@ -36,6 +37,7 @@ class Desk:
         self._session = session
         self.name: str | None = None
         """The open conversation; None until the daemon is reached."""
+        self._about = ""
         self._exchange: Exchange | None = None
         self._waiting: UserTurn | None = None
         self._model_there = False
@@ -57,6 +59,11 @@ class Desk:
         self._transcript.show(self._waiting)
         self.start()
         return True
+
+    @property
+    def idle(self) -> bool:
+        """Nothing is being sent, written or opened."""
+        return not self._working
 
     async def stop(self) -> None:
         """Stop the reply and keep it; a waiting message goes back to the prompt."""
@@ -91,6 +98,8 @@ class Desk:
             exchange, self._exchange = self._exchange, None
         if not exchange.accepted:
             await self._give_back(said)
+        elif not exchange.failed and not self._about:
+            self._named(self.name, (await self._known()).get(self.name))
         return not exchange.failed
 
     def _take_waiting(self) -> UserTurn | None:
@@ -135,17 +144,20 @@ class Desk:
 
     async def _open(self, name: str) -> None:
         """Show a conversation, which need not exist yet."""
-        known = {one.name: one for one in await self._session.conversations()}
-        turns = await self._session.turns(name, limit=PAGE) if name in known else []
-        total = known[name].turns if name in known else 0
-        await self._transcript.open(turns, total - len(turns))
+        known = (await self._known()).get(name)
+        turns = await self._session.turns(name, limit=PAGE) if known else []
+        await self._transcript.open(turns, known.turns - len(turns) if known else 0)
         self._screen.query_one(Prompt).remember([turn.text for turn in turns if turn.role == "user"])
-        self._named(name, known[name].title if name in known else "")
+        self._named(name, known)
         self._screen.change(lambda view: opened(view, turns))
 
-    def _named(self, name: str, about: str = "") -> None:
+    async def _known(self) -> dict[str, Conversation]:
+        return {one.name: one for one in await self._session.conversations()}
+
+    def _named(self, name: str, known: Conversation | None) -> None:
         self.name = name
-        self._screen.query_one(Title).show(one_line(name, 60), one_line(about, 200))
+        self._about = known.title if known else ""
+        self._screen.query_one(Title).show(one_line(name, 60), one_line(self._about, 200))
 
     # --- changing the conversation ----------------------------------------------------------------------------------
 
@@ -158,15 +170,14 @@ class Desk:
         if switcher.current is None:
             chosen = chosen or await self._last_used()
         elif switcher.current != self.name:
-            self._named(switcher.current)
+            self._named(switcher.current, (await self._known()).get(switcher.current))
         if chosen is not None and chosen != self.name:
             await self._open(chosen)
 
     async def new(self) -> None:
         """Open an empty conversation; it is stored with its first message."""
         if self._free():
-            taken = {one.name for one in await self._session.conversations()}
-            await self._open(free_name(taken))
+            await self._open(free_name(set(await self._known())))
 
     async def older(self) -> None:
         """Put a page of older turns above the others."""

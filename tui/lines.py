@@ -31,10 +31,12 @@ def activity(view: View, now: float) -> str:
             return f"starting the daemon{_after(passed)}"
         case "sending":
             return f"sending{_after(passed)}"
+        case "accepted":
+            return f"waiting for the model{_after(passed)}"
         case "stopping":
             return f"stopping{_after(passed)}"
         case "offline":
-            return "the daemon is not running; your next message starts it"
+            return "not connected; your next message tries again"
     return view.phase
 
 

@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from assistant.protocol import DaemonStatus, Event, MemorySplit, Turn, Usage
 
-Phase = Literal["starting", "ready", "sending", "queued", "loading", "reading", "writing", "stopping", "offline"]
-BUSY: frozenset[Phase] = frozenset({"sending", "queued", "loading", "reading", "writing", "stopping"})
+Phase = Literal[
+    "starting", "ready", "sending", "accepted", "queued", "loading", "reading", "writing", "stopping", "offline"
+]
+BUSY: frozenset[Phase] = frozenset({"sending", "accepted", "queued", "loading", "reading", "writing", "stopping"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +66,8 @@ def sending(view: View, now: float) -> View:
 
 def reduce(view: View, event: Event, now: float) -> View:
     """The view after one event of a reply."""
+    if event.event == "accepted":
+        return _working(view, "accepted", now)
     if event.event == "queued":
         return replace(enter(view, "queued", now), position=event.position)
     if event.event == "loading":

@@ -77,7 +77,7 @@ class Driver:
         await self.pilot.pause()
 
     async def ready(self) -> None:
-        await self.until(lambda: self.chat.view.phase == "ready" and self.chat.desk.name is not None, "ready")
+        await self.until(lambda: self.chat.view.phase == "ready" and self.chat.desk.idle, "ready")
 
     async def type(self, text: str) -> None:
         self.prompt.insert(text)
@@ -87,7 +87,7 @@ class Driver:
         """Send a message and wait for the committed reply."""
         before = len(self.replies)
         await self.type(text)
-        await self.until(lambda: len(self.replies) > before and self.chat.view.phase == "ready", f"answer to {text!r}")
+        await self.until(lambda: len(self.replies) > before and self.chat.desk.idle, f"answer to {text!r}")
 
 
 @asynccontextmanager

@@ -182,9 +182,9 @@ def test_the_daemon_dies_between_two_messages(start_daemon: Callable[..., Runnin
 def test_markup_and_escape_codes_are_characters(daemon: RunningDaemon) -> None:
     async def scenario(driver: Driver) -> None:
         await driver.ask("[bold red]not markup[/] [/nothing] [link=x] <b>html</b>")
-        assert driver.screen_text.count("[bold red]not markup[/] [/nothing]") == 2
+        assert driver.screen_text.count("[bold red]not markup[/] [/nothing]") == 3  # title, message, reply
         assert "<b>html</b>" in driver.replies[0]
-        assert driver.screen_text.count("<b>html</b>") == 2
+        assert driver.screen_text.count("<b>html</b>") == 3
         await driver.ask("escape")
         assert driver.replies[1] == "before red after"
 

@@ -68,6 +68,7 @@ def test_the_first_conversation_is_called_chat(daemon: RunningDaemon) -> None:
     async def scenario(driver: Driver) -> None:
         await driver.ask("hello")
         assert await names() == ["chat"]
+        await driver.until(lambda: driver.screen_text.startswith("   chat  hello"), "the title says what it is about")
         await driver.pilot.press("ctrl+n")
         await driver.until(lambda: driver.chat.desk.name == "chat 2", "a new conversation")
         assert driver.said == []

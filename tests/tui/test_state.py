@@ -79,7 +79,7 @@ def test_the_phases_of_a_reply() -> None:
         done(),
     ]
     views = [after([(1.0, event) for event in events[:count]]) for count in range(len(events) + 1)]
-    assert [view.phase for view in views] == ["sending", "sending", "queued", "loading", "reading", "writing", "ready"]
+    assert [view.phase for view in views] == ["sending", "accepted", "queued", "loading", "reading", "writing", "ready"]
     assert [view.busy for view in views] == [True] * 6 + [False]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import aclosing
 from typing import TYPE_CHECKING
 
@@ -37,6 +38,8 @@ class PullScreen(ModalScreen[str | None]):
         self._session = session
         self._model = model
         self._failed = ""
+        self._step: PullProgress | None = None
+        self._since = time.monotonic()
 
     def compose(self) -> ComposeResult:
         with Vertical(classes="sheet"):
@@ -48,6 +51,7 @@ class PullScreen(ModalScreen[str | None]):
             yield Static("esc cancels; what is loaded so far is used next time", classes="keys", markup=False)
 
     def on_mount(self) -> None:
+        self.set_interval(0.5, self._draw)
         self.fetch()
 
     def _intro(self) -> str:
@@ -78,8 +82,17 @@ class PullScreen(ModalScreen[str | None]):
             self.fetch()
 
     def _progress(self, step: PullProgress) -> None:
+        if self._step is None or self._step.stage != step.stage:
+            self._since = time.monotonic()
+        self._step = step
         self.query_one(ProgressBar).update(total=step.total_bytes, progress=step.done_bytes)
-        self.query_one("#step", Static).update(_words(step))
+        self._draw()
+
+    def _draw(self) -> None:
+        """The words under the bar, again every half second: some steps are silent for long."""
+        if not self._failed:
+            words = _words(self._step) if self._step else "starting"
+            self.query_one("#step", Static).update(f"{words} · {time.monotonic() - self._since:.0f} s")
 
     def _show_error(self, sentence: str) -> None:
         self._failed = clean(sentence)
@@ -98,6 +111,6 @@ def _words(step: PullProgress) -> str:
         parts.append(size(step.done_bytes))
     if step.rate:
         parts.append(f"{size(int(step.rate))}/s")
-    if step.eta_s is not None and step.stage == "download":
+    if step.eta_s is not None and step.stage == "download" and step.done_bytes < (step.total_bytes or 0):
         parts.append(left(step.eta_s))
     return " · ".join(parts)
