@@ -171,7 +171,8 @@ class Client:
         return answer
 
     async def _stream(self, path: str, request: BaseModel) -> AsyncGenerator[Event, None]:
-        content = request.model_dump_json().encode()
+        """Events as they come; the last one when the stream has ended, so that nothing is left open behind it."""
+        content, last = request.model_dump_json().encode(), None
         headers = {"Content-Type": "application/json"}
         try:
             async with self._http.sse(
@@ -182,12 +183,16 @@ class Client:
                     _raise_for(source.response)
                 async for message in source:
                     event = EVENT.validate_json(message.data)
-                    yield event
                     if isinstance(event, Done | Failed):
-                        return
+                        last = event
+                    else:
+                        yield event
         except httpx2.TransportError as error:
-            raise DaemonError(_lost(_kind(error))) from error
-        raise DaemonError(_lost("the stream ended early"))
+            if last is None:
+                raise DaemonError(_lost(_kind(error))) from error
+        if last is None:
+            raise DaemonError(_lost("the stream ended early"))
+        yield last
 
 
 async def pull(model_id: str) -> AsyncGenerator[PullProgress, None]:

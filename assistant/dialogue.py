@@ -43,7 +43,7 @@ def read_dialogues(path: Path, form: As | None = None, limit: int | None = None)
             break
         try:
             found.append(_dialogue(item, form))
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, LookupError, TypeError, AttributeError) as error:
             raise UsageError(f"{path.name}, {place}: {_reason(error)}") from error
     if not any(dialogue.turns for dialogue in found):
         raise UsageError(f"{path.name} holds no turns.")
@@ -166,8 +166,14 @@ def _text(content: Any) -> str:
 
 def _chatgpt(item: dict[str, Any]) -> list[NewTurn]:
     """The branch that ends at `current_node`, root first; only what user and assistant said."""
-    nodes, at, branch = item["mapping"], item.get("current_node") or _last_leaf(item["mapping"]), []
+    nodes = item["mapping"]
+    branch: list[dict[str, Any]] = []
+    if not isinstance(nodes, dict):
+        raise TypeError("mapping is no object")
+    at = item.get("current_node") or _last_leaf(nodes)
     while at is not None:
+        if len(branch) > len(nodes):
+            raise ValueError("the turns follow one another in a circle")
         branch.append(nodes[at].get("message") or {})
         at = nodes[at].get("parent")
     turns = []

@@ -33,16 +33,8 @@ def wait_until(true: Callable[[], bool], what: str, seconds: float = DEADLINE_S)
 @pytest.fixture
 def home(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """An own ASSISTANT_HOME with a short path (sockets), and the model `fake` in its catalogue, as the default."""
-    folder = Path(tempfile.mkdtemp(prefix="a", dir="/tmp"))
-    for name in [name for name in os.environ if name.startswith("ASSISTANT_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("ASSISTANT_HOME", str(folder))
-    monkeypatch.setenv("ASSISTANT_MODEL", "fake")
-    _make_model(folder / "fake")
-    (folder / "config").mkdir()
-    (folder / "config" / "models.toml").write_text(
-        f'[fake]\nsource = "file:{folder / "fake"}"\naliases = ["pretend"]\n'
-    )
+    folder = _make_home()
+    _enter(folder, monkeypatch)
     yield folder
     shutil.rmtree(folder)
 
@@ -101,6 +93,40 @@ def start_daemon(places: Places) -> Iterator[Callable[..., RunningDaemon]]:
 def daemon(start_daemon: Callable[..., RunningDaemon]) -> RunningDaemon:
     """A running daemon."""
     return start_daemon()
+
+
+@pytest.fixture(scope="session")
+def _shared() -> Iterator[RunningDaemon]:
+    folder = _make_home()
+    places = find_places({"ASSISTANT_HOME": str(folder)})
+    daemon = RunningDaemon(places, ASSISTANT_HOME=str(folder), ASSISTANT_MODEL="fake")
+    yield daemon
+    daemon.close()
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def shared_daemon(_shared: RunningDaemon, monkeypatch: pytest.MonkeyPatch) -> RunningDaemon:
+    """A daemon that many tests use, for what leaves nothing behind (refusals) or is judged by its own names."""
+    _enter(_shared.places.runtime.parent, monkeypatch)
+    return _shared
+
+
+def _enter(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith("ASSISTANT_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("ASSISTANT_HOME", str(folder))
+    monkeypatch.setenv("ASSISTANT_MODEL", "fake")
+
+
+def _make_home() -> Path:
+    folder = Path(tempfile.mkdtemp(prefix="a", dir="/tmp"))
+    _make_model(folder / "fake")
+    (folder / "config").mkdir()
+    (folder / "config" / "models.toml").write_text(
+        f'[fake]\nsource = "file:{folder / "fake"}"\naliases = ["pretend"]\n'
+    )
+    return folder
 
 
 def _make_model(folder: Path) -> None:

@@ -9,9 +9,11 @@ from typing import Any
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from assistant.daemon.probe import peer
+from assistant.daemon.probe import Peer, peer
 from assistant.errors import UsageError
 from assistant.places import private
+
+__all__ = ["OwnUserOnly", "Peer", "bind"]
 
 LONGEST_PATH = 107
 BACKLOG = 64

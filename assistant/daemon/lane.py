@@ -129,10 +129,9 @@ class Lane:
             await job.ended.wait()
         return bool(jobs)
 
-    async def close(self) -> None:
-        """Admit nothing more and end everything."""
+    def close(self) -> None:
+        """Admit nothing more."""
         self._closed = True
-        await self.cancel_all()
 
     def _leave(self, job: Job) -> None:
         self.release()

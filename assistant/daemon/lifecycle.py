@@ -77,11 +77,12 @@ class Daemon:
     async def _serve(self, records: Records, door: socket.socket) -> None:
         """Serve until told to leave, then drain."""
         service = Service(records, self._worker, Engines(self._places, self._settings))
-        server = _Server(service, self._leave.set)
-        self._listen_to_signals()
+        server = _Server(service, lambda: self._stop(service, Exit.OK))
+        self._listen_to_signals(service)
         lane = asyncio.create_task(service.lane.serve())
         serving = asyncio.create_task(server.serve(sockets=[door]))
         await asyncio.wait([serving, asyncio.create_task(self._leave.wait())], return_when=asyncio.FIRST_COMPLETED)
+        service.lane.close()
         await self._drain(service)
         server.should_exit = True
         await serving
@@ -90,7 +91,7 @@ class Daemon:
 
     async def _drain(self, service: Service) -> None:
         """End every request within `drain_s`: partial replies are kept, a worker that does not stop is ended."""
-        closing = asyncio.create_task(service.lane.close())
+        closing = asyncio.create_task(service.lane.cancel_all())
         with suppress(TimeoutError):
             async with asyncio.timeout(self._settings.drain_s):
                 await asyncio.shield(closing)
@@ -98,12 +99,14 @@ class Daemon:
             await self._worker.kill()
         await closing
 
-    def _listen_to_signals(self) -> None:
+    def _listen_to_signals(self, service: Service) -> None:
         loop = asyncio.get_running_loop()
         for number, code in ((signal.SIGTERM, Exit.SIGTERM), (signal.SIGINT, Exit.SIGINT)):
-            loop.add_signal_handler(number, self._stop, code)
+            loop.add_signal_handler(number, self._stop, service, code)
 
-    def _stop(self, code: Exit) -> None:
+    def _stop(self, service: Service, code: Exit) -> None:
+        """Begin the end: nothing more is admitted from this moment."""
+        service.lane.close()
         self._exit = code
         self._leave.set()
 

@@ -8,15 +8,16 @@ import pty
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from assistant.cli import main
 from assistant.daemon.probe import listener
 from assistant.protocol import Usage
-from tests.assistant.talk import ask, done_of, with_client
+from tests.assistant.talk import with_client
 from tests.conftest import RunningDaemon, wait_until
 
 PROGRAM = [sys.executable, "-P", "-m", "assistant.cli"]
@@ -48,14 +49,14 @@ def test_ask_json_is_one_object_with_the_whole_usage_record(daemon: RunningDaemo
     assert json.loads(again["text"])[0][1] == "My dog is called Biscuit."
 
 
-def test_ask_streams_plain_text_and_keeps_stdout_clean(daemon: RunningDaemon) -> None:
+def test_ask_streams_plain_text_and_keeps_stdout_clean(shared_daemon: RunningDaemon) -> None:
     done = run("ask", "hello there")
     assert done.stdout.startswith("You said:\n\n> hello there \n")
     assert done.stdout.endswith("That is *all*.\n")
     assert done.stderr == ""
 
 
-def test_ask_reads_standard_input(daemon: RunningDaemon) -> None:
+def test_ask_reads_standard_input(shared_daemon: RunningDaemon) -> None:
     assert "> from a pipe" in run("ask", text="from a pipe\n").stdout
     assert "> Explain. from a pipe" in run("ask", "Explain.", text="from a pipe\n").stdout
     assert "> from a pipe" in run("ask", "-", text="from a pipe\n").stdout
@@ -92,7 +93,9 @@ def test_flags_reach_the_daemon(daemon: RunningDaemon) -> None:
         (["import", "/dev/null", "--as", "poem"], None, 2, "transcript or roles"),
     ],
 )
-def test_what_bad_input_gets(daemon: RunningDaemon, args: list[str], text: bytes | None, code: int, words: str) -> None:
+def test_what_bad_input_gets(
+    shared_daemon: RunningDaemon, args: list[str], text: bytes | None, code: int, words: str
+) -> None:
     done = run(*args, text=text, code=code)
     assert words in done.stderr
     assert len([line for line in done.stderr.splitlines() if line.startswith("assistant: ")]) == 1
@@ -100,7 +103,7 @@ def test_what_bad_input_gets(daemon: RunningDaemon, args: list[str], text: bytes
         assert done.stdout == ""
 
 
-def test_json_holds_the_error_too(daemon: RunningDaemon) -> None:
+def test_json_holds_the_error_too(shared_daemon: RunningDaemon) -> None:
     assert run_json("ask", "fail 5 Needs 3 GiB.", code=5) == {"error": "Needs 3 GiB.", "exit_code": 5}
     assert run_json("import", "/no/such/file", code=2)["exit_code"] == 2
 
@@ -120,7 +123,7 @@ def test_a_megabyte_is_a_question(daemon: RunningDaemon) -> None:
     assert "nothing was sent" in refused.stderr
 
 
-def test_escapes_do_not_reach_a_terminal(daemon: RunningDaemon) -> None:
+def test_escapes_do_not_reach_a_terminal(shared_daemon: RunningDaemon) -> None:
     assert "\x1b[31m" in run("ask", "escape").stdout
     shown = _on_a_terminal("ask", "escape")
     assert b"before red after" in shown
@@ -204,7 +207,7 @@ def test_conversations_and_search(daemon: RunningDaemon) -> None:
     run("ask", "-c", "demo", "My dog is called Biscuit.")
     run("ask", "-c", "trip", "Lisbon in May")
     assert [row["name"] for row in run_json("conversations", "list")] == ["trip", "demo"]
-    assert "Lisbon in May" in run("conversations", "list").stdout
+    assert "Lisbon in May" in run("conversations", "list", "tri").stdout
     hit = run_json("search", "biscuit")[0]
     assert (hit["conversation"], hit["role"]) == ("demo", "user")
     assert "[Biscuit]" in run("search", "my", "bisc").stdout
@@ -312,20 +315,31 @@ def test_settings_of_the_caller_decide(daemon: RunningDaemon, home: Path, monkey
     assert "'modle'" in run("ask", "hello", code=2).stderr
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-def test_help_of_every_command_has_an_example(home: Path, command: str) -> None:
-    shown = run(command, "--help").stdout
-    assert f"assistant {command}" in shown
-    if "COMMAND [ARGS]" not in shown:
-        assert "Example" in shown
+@pytest.fixture
+def in_process(home: Path) -> Iterator[None]:
+    """For `main` called here: what it changes in a process is put back."""
+    mask, handler = os.umask(0o077), signal.getsignal(signal.SIGTERM)
+    yield
+    os.umask(mask)
+    signal.signal(signal.SIGTERM, handler)
 
 
-def test_help_and_version(home: Path) -> None:
-    shown = run("--help").stdout
+def test_help_of_every_command_has_an_example(in_process: None, capsys: pytest.CaptureFixture[str]) -> None:
+    for command in COMMANDS:
+        main([command, "--help"])
+        shown = capsys.readouterr().out
+        assert f"assistant {command}" in shown
+        assert "COMMAND [ARGS]" in shown or "Example" in shown
+
+
+def test_help_and_version(in_process: None, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    shown = capsys.readouterr().out
     assert all(command in shown for command in COMMANDS)
-    assert run("--version").stdout == "0.1.0\n"
-    run(code=2)
-    run("daemon", code=2)
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == "0.1.0\n"
+    assert main([]) == 2
+    assert main(["daemon"]) == 2
 
 
 def test_chat_on_a_terminal_is_found_before_anything_heavy(home: Path) -> None:
@@ -355,12 +369,3 @@ def test_no_command_imports_torch(home: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True)
     assert not {"torch", "transformers", "bitsandbytes", "textual"} & set(done.stdout.split())
-
-
-def test_a_question_during_a_restart_of_the_daemon(start_daemon: Callable[..., RunningDaemon]) -> None:
-    first = start_daemon()
-    run("ask", "-c", "demo", "My dog is called Biscuit.")
-    first.signal(signal.SIGKILL)
-    start_daemon()
-    done = done_of(with_client(lambda client: ask(client, "turns")))
-    assert "Biscuit" in done.text

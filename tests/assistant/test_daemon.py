@@ -26,9 +26,9 @@ from tests.conftest import FAKE_DAEMON, RunningDaemon, wait_until
 
 
 @pytest.fixture
-def http(daemon: RunningDaemon) -> httpx2.Client:
+def http(shared_daemon: RunningDaemon) -> httpx2.Client:
     """A bare HTTP client at the socket: what a stranger could send."""
-    transport = httpx2.HTTPTransport(uds=str(daemon.places.socket))
+    transport = httpx2.HTTPTransport(uds=str(shared_daemon.places.socket))
     return httpx2.Client(transport=transport, base_url="http://daemon", timeout=20)
 
 
@@ -126,7 +126,8 @@ def test_the_daemon_imports_no_torch() -> None:
 
 
 def test_another_user_is_shown_the_door(places: object, home: Path) -> None:
-    code = f"import os, runpy; os.geteuid = lambda: 4242; runpy.run_path({str(FAKE_DAEMON)!r}, run_name='__main__')"
+    stranger = "import assistant.daemon.door as door; door.peer = lambda end: door.Peer(1, 4242, 4242); import runpy; "
+    code = stranger + f"runpy.run_path({str(FAKE_DAEMON)!r}, run_name='__main__')"
     daemon = subprocess.Popen([sys.executable, "-P", "-c", code])
     path = home / "run" / "daemon.sock"
     try:
@@ -175,14 +176,14 @@ def test_a_socket_path_that_is_too_long_is_a_sentence(tmp_path: Path) -> None:
         bind(tmp_path / ("x" * 100) / "daemon.sock")
 
 
-def test_plain_routes(http: httpx2.Client, daemon: RunningDaemon) -> None:
+def test_plain_routes(http: httpx2.Client, shared_daemon: RunningDaemon) -> None:
     with http:
         assert http.get("/health").json() == {"ok": True}
         assert http.get("/ready").json() == {"ok": True}
         version = http.get("/version").json()
-        assert (version["protocol"], version["pid"]) == (1, daemon.pid)
+        assert (version["protocol"], version["pid"]) == (1, shared_daemon.pid)
         status = http.get("/api/status").json()
-        assert (status["worker_state"], status["queue"], status["socket"]) == ("none", 0, str(daemon.places.socket))
+        assert (status["queue"], status["socket"]) == (0, str(shared_daemon.places.socket))
         assert [model["id"] for model in http.get("/api/models").json() if model["default"]] == ["fake"]
 
 
