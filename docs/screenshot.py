@@ -10,9 +10,9 @@ import asyncio
 from collections.abc import Callable
 from pathlib import Path
 
-from tui.app import ChatApp
+from tui.options import Options
+from tui.program import ChatApp
 from tui.screens.chat import ChatScreen
-from tui.session import Options
 from tui.widgets.prompt import Prompt
 
 PATIENCE_S = 600.0

@@ -8,27 +8,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from assistant.errors import AssistantError, DaemonError, UsageError
+from tui.options import Options
 
 if TYPE_CHECKING:
     from assistant.client import Client
     from assistant.protocol import AskRequest, Conversation, DaemonStatus, Event, ModelStatus, PullProgress, Turn
 
 DEFAULT_NAME = "chat"
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """What the command line said; None leaves it to the daemon's settings."""
-
-    conversation: str | None = None
-    model: str | None = None
-    budget: str | None = None
-    quant: str | None = None
-    policy: str | None = None
 
 
 class Session:

@@ -11,10 +11,10 @@ from typing import TypeVar
 from textual.pilot import Pilot
 from textual.widget import Widget
 
-from tui.app import ChatApp
 from tui.lines import activity
+from tui.options import Options
+from tui.program import ChatApp
 from tui.screens.chat import ChatScreen
-from tui.session import Options
 from tui.widgets.prompt import Prompt
 from tui.widgets.transcript import Transcript
 from tui.widgets.turn import NoteTurn, ReplyTurn, UserTurn

@@ -15,7 +15,7 @@ from assistant.client import Client
 from assistant.protocol import ImportRequest, NewTurn
 from tests.conftest import RunningDaemon
 from tests.tui.driver import Driver, chatting
-from tui.session import Options
+from tui.options import Options
 from tui.widgets.transcript import PAGE
 from tui.widgets.turn import ReplyTurn
 

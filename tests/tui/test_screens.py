@@ -13,10 +13,11 @@ from assistant.client import Client
 from tests.conftest import RunningDaemon
 from tests.tui.driver import Driver
 from tests.tui.test_chat import play, seed
+from tui.options import Options
 from tui.screens.dialogs import AskLine, Confirm
 from tui.screens.pull import PullScreen
 from tui.screens.switcher import ConversationList, Switcher
-from tui.session import Options, free_name
+from tui.session import free_name
 
 NO_OPTIONS = Options()
 
@@ -159,7 +160,7 @@ def test_a_missing_model_is_fetched_first(home: Path, start_daemon: object, daem
     shutil.rmtree(home / "fake")
 
     async def run() -> None:
-        from tui.app import ChatApp
+        from tui.program import ChatApp
 
         app = ChatApp(NO_OPTIONS)
         async with app.run_test(size=(80, 24)) as pilot:

@@ -5,6 +5,7 @@ While a reply is being written one more message can be sent: it is shown as queu
 
 from __future__ import annotations
 
+import gc
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -67,7 +68,8 @@ class ChatScreen(Screen[None]):
         self.call_after_refresh(self._begin)
 
     def _begin(self) -> None:
-        """After the first paint: now there is time for imports and for the daemon."""
+        """After the first paint: now there is time for garbage, for imports and for the daemon."""
+        gc.enable()
         self.set_interval(_POLL_S, self._poll)
         self.desk.start()
 

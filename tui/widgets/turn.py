@@ -1,6 +1,7 @@
 """One turn on the screen: what the user wrote, a reply (streaming Markdown), and sentences of the program itself.
 
 No markup is ever parsed in these texts: they are drawn as characters, or as Markdown with HTML switched off.
+The styles stand here and not in app.tcss because nothing of this file is needed for the first paint.
 """
 
 from __future__ import annotations
@@ -48,6 +49,15 @@ def report(usage: Usage) -> str:
 class UserTurn(Vertical):
     """A message of the user (or an imported transcript or system turn)."""
 
+    DEFAULT_CSS = """
+    UserTurn {
+        height: auto; margin-top: 1; padding: 0 1; border-left: outer $primary; background: $surface;
+        Static { height: auto; }
+        .foot { color: $text-disabled; }
+        &.-transcript, &.-system { border-left: outer $panel; background: $background; color: $text-muted; }
+    }
+    """
+
     def __init__(self, text: str, *, role: str = "user", turn_id: int | None = None, waits: str = "") -> None:
         super().__init__(classes=f"turn -{role}")
         self.text = text
@@ -84,6 +94,16 @@ class UserTurn(Vertical):
 
 class ReplyTurn(Vertical):
     """A reply. Either complete from the history, or fed piece by piece and then finished once."""
+
+    DEFAULT_CSS = """
+    ReplyTurn {
+        height: auto; margin-top: 1; padding: 0 1 0 2;
+        Markdown { height: auto; padding: 0; margin: 0; background: $background; }
+        Markdown > * { margin-bottom: 1; }
+        Markdown > *:last-child { margin-bottom: 0; }
+        .foot { height: auto; color: $text-disabled; }
+    }
+    """
 
     def __init__(
         self,
@@ -170,8 +190,12 @@ class ReplyTurn(Vertical):
 
 
 class NoteTurn(Static):
-    """A sentence of the program: an error, or a welcome."""
+    """A sentence of the program, an error mostly."""
 
-    def __init__(self, text: str, kind: str = "error") -> None:
-        super().__init__(clean(text), classes=f"note -{kind}", markup=False)
+    DEFAULT_CSS = """
+    NoteTurn { height: auto; margin-top: 1; padding: 0 1; border-left: outer $error; color: $text-error; }
+    """
+
+    def __init__(self, text: str) -> None:
+        super().__init__(clean(text), classes="note", markup=False)
         self.text = text
