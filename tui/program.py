@@ -49,7 +49,12 @@ class ChatApp(App[None]):
         self.session = Session(options or Options())
         self._quit_until = 0.0
         self.register_theme(CALM)
-        self.set_reactive(App.theme, "calm")  # before the first style is computed, so that none is computed twice
+        self._start_with_theme(CALM.name)
+
+    def _start_with_theme(self, name: str) -> None:
+        """Assigning to `theme` would compute every style twice before the first paint."""
+        self.set_reactive(App.theme, name)
+        self.stylesheet.set_variables(self.get_css_variables())
 
     def get_default_screen(self) -> Screen[None]:
         return ChatScreen(self.session)

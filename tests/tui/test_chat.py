@@ -16,6 +16,7 @@ from assistant.protocol import ImportRequest, NewTurn
 from tests.conftest import RunningDaemon
 from tests.tui.driver import Driver, chatting
 from tui.options import Options
+from tui.program import CALM
 from tui.widgets.transcript import PAGE
 from tui.widgets.turn import ReplyTurn
 
@@ -56,6 +57,7 @@ def test_a_message_and_its_reply(daemon: RunningDaemon) -> None:
         for words in ("trip", "one thing", "That is all.", "reused 0, read 12, wrote", "300 MiB", "100 tok/s", "ready"):
             assert words in text
         assert "stays on this machine" not in text
+        assert driver.chat.styles.background.hex == CALM.background.upper()
 
     play(scenario)
 
