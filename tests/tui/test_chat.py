@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from textual import events
+from textual.widgets import Static
 
 from assistant.client import Client
 from assistant.protocol import ImportRequest, NewTurn
@@ -205,7 +206,7 @@ def test_a_paste_of_a_megabyte(daemon: RunningDaemon) -> None:
         await driver.pilot.press("escape")
         await driver.until(lambda: driver.chat.view.phase == "ready", "done")
         assert (await history("trip"))[0][1] == driver.said[0]
-        assert "more characters, stored in full" in driver.transcript.query(".foot").first().render().plain
+        assert "more characters, stored in full" in str(driver.transcript.query(".foot").first(Static).content)
         await driver.pilot.press("up")
         assert "characters]" in driver.prompt.text
 

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING
 from textual import on, work
 from textual.app import ComposeResult
 from textual.binding import Binding
-from textual.reactive import reactive
+from textual.reactive import var
 from textual.screen import Screen
 from textual.worker import Worker, WorkerState
 
 from assistant.errors import AssistantError
 from tui.session import Session
-from tui.state import View, with_status
+from tui.state import View, enter, with_status
 from tui.widgets.prompt import Prompt
 from tui.widgets.status import Activity, Figures, Title
 from tui.widgets.transcript import OlderRow, Transcript, note
@@ -49,7 +49,7 @@ class ChatScreen(Screen[None]):
     ]
     AUTO_FOCUS = "#prompt"
 
-    view: reactive[View] = reactive(View(), init=False)
+    view: var[View] = var(View(), init=False)  # not `reactive`: that would repaint the whole screen
 
     def __init__(self, session: Session) -> None:
         super().__init__()
@@ -115,6 +115,8 @@ class ChatScreen(Screen[None]):
             str(error) if isinstance(error, AssistantError) else f"Internal error, {type(error).__name__}: {error}"
         )
         self.query_one(Transcript).show(note(sentence))
+        if self.desk.idle:
+            self.change(lambda view: enter(view, "ready", time.monotonic()))
 
     @on(Transcript.Following)
     def _following(self, event: Transcript.Following) -> None:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 SHOWN = 20_000
 """Longest text of a user's turn that is drawn; the rest is counted."""
-_FLUSH_S = 1 / 12
+_FLUSH_S = 1 / 10
 
 
 def _parser() -> MarkdownIt:
