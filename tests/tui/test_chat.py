@@ -58,7 +58,7 @@ def test_a_message_and_its_reply(daemon: RunningDaemon) -> None:
         for words in ("trip", "one thing", "That is all.", "reused 0, read 12, wrote", "300 MiB", "100 tok/s", "ready"):
             assert words in text
         assert "stays on this machine" not in text
-        assert driver.chat.styles.background.hex == CALM.background.upper()
+        assert driver.chat.styles.background.hex == str(CALM.background).upper()
 
     play(scenario)
 
