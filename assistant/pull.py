@@ -135,7 +135,7 @@ def _convert(entry: ModelEntry, source: Path, folder: Path, errors: Path, meter:
     """Convert in a child, the only process here that needs torch; what it says about itself."""
     meter.begin("convert", source.stat().st_size)
     about: dict[str, Any] = {}
-    with running([sys.executable, "-m", "assistant.worker.convert", str(source), str(folder)], errors) as child:
+    with running([sys.executable, "-P", "-m", "assistant.worker.convert", str(source), str(folder)], errors) as child:
         for message in messages(child):
             if "error" in message:
                 raise ModelError(f"The model {entry.id!r} cannot be used. {message['error']}")

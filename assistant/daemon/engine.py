@@ -19,8 +19,11 @@ class Engines:
     places: Places
     settings: Settings
 
-    def spec(self, asked: Engine) -> ModelSpec:
+    def spec(self, asked: Engine, loaded: ModelSpec | None = None) -> ModelSpec:
         """What the worker loads for a request.
+
+        What the request leaves open stays as the `loaded` model has it, so that nothing is loaded or read again
+        because a flag was left out; without one, as the settings say.
 
         Raises:
             ModelError: the model is unknown or not on this machine.
@@ -28,12 +31,13 @@ class Engines:
         """
         catalog = load_catalog(self.places)
         entry = catalog.find(asked.model or self.settings.model)
+        base = loaded if loaded is not None and loaded.id == entry.id else self.settings
         return ModelSpec(
             id=entry.id,
             path=str(catalog.require(entry, self.places)),
-            quant=asked.quant or self.settings.quant,
-            budget=_size(asked.budget) or self.settings.budget,
-            policy=asked.policy or self.settings.policy,
+            quant=asked.quant or base.quant,
+            budget=_size(asked.budget) or base.budget,
+            policy=asked.policy or base.policy,
             block=self.settings.block,
             threads=self.settings.threads,
         )

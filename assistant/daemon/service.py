@@ -32,7 +32,7 @@ class Service:
 
         What cannot run (unknown model, full lane, another system prompt) is refused before anything is stored.
         """
-        spec = self.engines.spec(request.engine)
+        spec = self.engines.spec(request.engine, self._worker.spec)
         self.lane.admit()
         try:
             begun = await self.records.run(
@@ -50,7 +50,7 @@ class Service:
 
     async def read(self, name: str, request: ImportRequest) -> Turn:
         """Commit imported turns, then have them read into memory."""
-        spec = self.engines.spec(request.engine)
+        spec = self.engines.spec(request.engine, self._worker.spec)
         self.lane.admit()
         try:
             added = await self.records.run(History.add, name, request.turns)

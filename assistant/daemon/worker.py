@@ -21,6 +21,7 @@ from assistant.protocol import (
     Cancel,
     Failed,
     MemorySplit,
+    ModelSpec,
     Quit,
     Request,
     Run,
@@ -52,6 +53,7 @@ class Worker:
 
     def __init__(self, log_path: Path, command: Sequence[str] = COMMAND) -> None:
         self.model: str | None = None
+        self.spec: ModelSpec | None = None
         self.memory = MemorySplit()
         self._command = command
         self._log_path = log_path
@@ -93,7 +95,7 @@ class Worker:
             while not isinstance(event := await self._next(inbox), WorkerDone | Failed):
                 yield event
             if isinstance(event, WorkerDone):
-                self.model, self.memory = request.spec.id, event.memory
+                self.model, self.spec, self.memory = request.spec.id, request.spec, event.memory
             yield event
         finally:
             del self._inboxes[request.id]
@@ -186,7 +188,7 @@ class Worker:
         code = await _ended(process)
         self._end = self._end or _describe(code)
         log.info("ended", pid=process.pid, code=code)
-        self._process, self.model, self.memory = None, None, MemorySplit()
+        self._process, self.model, self.spec, self.memory = None, None, None, MemorySplit()
         for inbox in self._inboxes.values():
             inbox.put_nowait(None)
 

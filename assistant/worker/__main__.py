@@ -21,6 +21,9 @@ from assistant.protocol import REQUEST, Cancel, Failed, Run, Status, WorkerEvent
 def main() -> None:
     """Serve requests until the input ends or a Quit comes."""
     output = _claim_stdout()
+    from assistant.worker.device import steady_heap
+
+    steady_heap()
     from assistant.worker.engine import Engine
 
     engine, runs, lock = Engine(), queue.Queue[Run](), threading.Lock()

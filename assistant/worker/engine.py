@@ -179,7 +179,7 @@ class Engine:
             peak=self.loaded.gauge.peak(),
             capacity_tokens=plan.capacity,
             resident_tokens=memory.resident,
-            stored_tokens=len(memory.tokens),
+            stored_tokens=max(len(memory.tokens), memory.resident),
             device=str(self.loaded.gauge.device),
             quant=self.loaded.quant,
         )

@@ -165,9 +165,9 @@ def _weights(
         ) from error
     finally:
         transformers_logging.set_tqdm_hook(previous)
-    progress(total, total)
     loaded: nn.Module = model.eval().requires_grad_(False)
     _touch(loaded)
+    progress(total, total)
     return loaded
 
 

@@ -1,0 +1,69 @@
+"""The main paths with the real SmolLM2: it answers, quantised too, and the process stays within its budget."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.models import DEFAULT, real_model_store
+from tests.worker.process import WorkerProcess
+
+MIB = 1024**2
+SLACK = 64 * MIB
+"""What the process itself may grow by beside the plan: interpreter, buffers of libraries."""
+
+
+@pytest.fixture(scope="module")
+def folder() -> Path:
+    return real_model_store() / DEFAULT
+
+
+@pytest.mark.parametrize("quant", ["none", "nf4"])
+def test_it_remembers_what_it_was_told(folder: Path, quant: str) -> None:
+    with WorkerProcess(folder, budget="900MiB", quant=quant) as worker:
+        worker.ask("My dog is called Biscuit.", max_tokens=8)
+        done = worker.ask("What is the name of my dog?", max_tokens=24)
+    assert "Biscuit" in done.text
+    assert done.memory.quant == quant
+    assert done.usage.cached_tokens > 30
+    assert done.usage.peak_bytes <= done.usage.budget_bytes
+
+
+def test_the_best_quantisation_that_fits_is_chosen(folder: Path) -> None:
+    chosen = {}
+    for budget in ("700MiB", "400MiB", "230MiB"):
+        with WorkerProcess(folder, budget=budget, quant="auto") as worker:
+            chosen[budget] = worker.ask("Hello", max_tokens=2).memory.quant
+    assert chosen == {"700MiB": "none", "400MiB": "int8", "230MiB": "nf4"}
+
+
+def test_a_conversation_past_the_window_stays_within_the_budget_at_every_step(folder: Path) -> None:
+    """By the ledger and by the process: it never grows by more than KV, staging, activations and the slack."""
+    lines = [
+        f"Ann: on day {day} I walked {day * 7 % 23} miles and met {_name(day)} near the harbour." for day in range(470)
+    ]
+    loaded, sizes = 0, list[int]()
+
+    with WorkerProcess(folder, budget="640MiB", quant="none") as worker:
+
+        def watch(event: Any) -> None:
+            nonlocal loaded
+            if event.event == "loading":
+                loaded = worker.status_bytes("VmRSS")
+            sizes.append(worker.status_bytes("VmRSS"))
+
+        done = worker.read(lines, watch)
+        asked = worker.ask("Whom did Ann meet?", max_tokens=60)
+        sizes.append(worker.status_bytes("VmRSS"))
+
+    memory = asked.memory
+    assert done.usage.stored_tokens == done.usage.prompt_tokens > 8192
+    assert memory.weights + memory.kv + memory.staging + memory.activations <= memory.budget == 640 * MIB
+    assert max(sizes) - loaded <= memory.kv + memory.staging + memory.activations + SLACK
+    assert asked.usage.peak_bytes <= asked.usage.budget_bytes
+
+
+def _name(day: int) -> str:
+    return ["Bob", "Cleo", "Dina", "Emil", "Fay"][day % 5]
