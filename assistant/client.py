@@ -172,7 +172,8 @@ class Client:
 
     async def _stream(self, path: str, request: BaseModel) -> AsyncGenerator[Event, None]:
         """Events as they come; the last one when the stream has ended, so that nothing is left open behind it."""
-        content, last = request.model_dump_json().encode(), None
+        # What the caller left out is left out: the daemon's settings decide it.
+        content, last = request.model_dump_json(exclude_unset=True).encode(), None
         headers = {"Content-Type": "application/json"}
         try:
             async with self._http.sse(

@@ -139,6 +139,8 @@ class FakeWorker:
                 threading.Event().wait()
             case "turns":
                 yield json.dumps([[turn.role, turn.text, turn.token_ids is not None] for turn in run.turns])
+            case "sampling":
+                yield run.sampling.model_dump_json() if run.sampling else ""
             case "fail":
                 code, _, message = rest.partition(" ")
                 self._say(run.id, Failed(message=message or "It does not fit.", exit_code=int(code or 5)))

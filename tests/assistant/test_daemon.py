@@ -323,3 +323,11 @@ def test_many_front_ends_at_once(daemon: RunningDaemon) -> None:
 
     texts = asyncio.run(all_of_them())
     assert all(f"> hello {number} \n" in text for number, text in enumerate(texts))
+
+
+def test_settings_decide_what_a_message_leaves_open(start_daemon: Callable[..., RunningDaemon]) -> None:
+    start_daemon(ASSISTANT_MAX_TOKENS="7", ASSISTANT_TEMPERATURE="0.3")
+    said = json.loads(done_of(with_client(lambda client: ask(client, "sampling"))).text)
+    assert (said["max_tokens"], said["temperature"]) == (7, 0.3)
+    own = with_client(lambda client: ask(client, "sampling", sampling={"max_tokens": 9}))
+    assert json.loads(done_of(own).text)["max_tokens"] == 9
