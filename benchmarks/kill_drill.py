@@ -23,8 +23,7 @@ from assistant.errors import AssistantError
 from assistant.places import find_places
 from assistant.protocol import Accepted, AskRequest, DaemonStatus, Done, Engine, Failed, Piece, Sampling, Turn
 
-NAME = "drill"
-LONGEST_WAIT_S = 1.5
+LONGEST_WAIT_S = 1.0
 QUESTION = "Write a very long story about a lighthouse keeper and the sea, with many chapters."
 
 
@@ -49,16 +48,23 @@ class Drill:
     def __init__(self, dice: random.Random, model: str) -> None:
         self.dice = dice
         self.engine = Engine(model=model, budget="700MiB")
-        self.acknowledged: dict[int, str] = {}
+        self.acknowledged: dict[int, tuple[str, str]] = {}
         self.failed_starts = 0
 
     async def run(self, kills: int) -> int:
         """Both victims in turn; the number of broken promises."""
+        try:
+            return await self.drill(kills)
+        finally:
+            async with await Client.connect() as client:
+                await client.shutdown()
+
+    async def drill(self, kills: int) -> int:
         await self.settle()
         for victim in ("worker", "daemon"):
             told, cut = [], Counter[str]()
             for number in range(kills):
-                seconds, state = await self.kill_once(victim, f"{victim} {number}. {QUESTION}")
+                seconds, state = await self.kill_once(victim, f"{victim}-{number}", f"{number}. {QUESTION}")
                 told.append(seconds)
                 cut[state] += 1
                 await self.settle()
@@ -71,22 +77,22 @@ class Drill:
         """The next start works: a short question is answered."""
         try:
             async with await Client.connect() as client:
-                last = [event async for event in client.ask(NAME, self.question("Say yes.", 3))][-1]
+                last = [event async for event in client.ask("settle", self.question("Say yes.", 3))][-1]
             if not isinstance(last, Done):
                 raise AssistantError(str(last))
         except AssistantError as error:
             self.failed_starts += 1
             print(f"a start failed: {error}", file=sys.stderr)
 
-    async def kill_once(self, victim: str, text: str) -> tuple[float, str]:
+    async def kill_once(self, victim: str, name: str, text: str) -> tuple[float, str]:
         """(seconds from the kill to the client's knowing, state of the reply in the history)."""
         async with await Client.connect() as client:
             killer: asyncio.Task[float] | None = None
             reply = None
             try:
-                async for event in client.ask(NAME, self.question(text, 400)):
+                async for event in client.ask(name, self.question(text, 400)):
                     if isinstance(event, Accepted):
-                        self.acknowledged[event.turn_id] = text
+                        self.acknowledged[event.turn_id] = (name, text)
                         reply = event.reply_id
                     if isinstance(event, Piece) and killer is None:
                         killer = asyncio.create_task(self.kill(await client.status(), victim))
@@ -97,7 +103,7 @@ class Drill:
             heard = time.monotonic()
         assert killer is not None
         seconds = heard - await killer
-        return max(0.0, seconds), await self.state_of(reply)
+        return max(0.0, seconds), await self.state_of(name, reply)
 
     async def kill(self, status: DaemonStatus, victim: str) -> float:
         """Wait a random moment, kill, and say when."""
@@ -107,30 +113,28 @@ class Drill:
         os.kill(pid, signal.SIGKILL)
         return time.monotonic()
 
-    async def state_of(self, reply: int | None) -> str:
-        found = {turn.id: turn for turn in await self.history()}
+    async def state_of(self, name: str, reply: int | None) -> str:
+        found = {turn.id: turn for turn in await self.history(name)}
         turn = found.get(reply or 0)
         return "missing" if turn is None else f"{turn.state}{' with text' if turn.text else ' without text'}"
 
     async def verdict(self) -> int:
         """Compare the book with the history."""
-        turns = await self.history()
-        texts = Counter(turn.text for turn in turns if turn.role == "user")
-        found = {turn.id: turn for turn in turns}
-        lost = [key for key, text in self.acknowledged.items() if key not in found or found[key].text != text]
-        doubled = [text for text in self.acknowledged.values() if texts[text] != 1]
-        pending = [turn.id for turn in turns if turn.state == "pending"]
+        turns = {name: await self.history(name) for name, _ in self.acknowledged.values()}
+        said = Counter((name, turn.id, turn.text) for name in turns for turn in turns[name] if turn.role == "user")
+        lost = [key for key, (name, text) in self.acknowledged.items() if not said[name, key, text]]
+        doubled = sum(said.values()) - len(said)
+        doubled += sum(len([turn for turn in found if turn.role == "user"]) - 1 for found in turns.values())
+        pending = [turn.id for found in turns.values() for turn in found if turn.state == "pending"]
         print(
-            f"acknowledged {len(self.acknowledged)}, lost {len(lost)}, doubled {len(doubled)}, "
+            f"acknowledged {len(self.acknowledged)}, lost {len(lost)}, doubled {doubled}, "
             f"left pending {len(pending)}, failed starts {self.failed_starts}"
         )
-        async with await Client.connect() as client:
-            await client.shutdown()
-        return len(lost) + len(doubled) + len(pending) + self.failed_starts
+        return len(lost) + doubled + len(pending) + self.failed_starts
 
-    async def history(self) -> list[Turn]:
+    async def history(self, name: str) -> list[Turn]:
         async with await Client.connect() as client:
-            return await client.turns(NAME, limit=500)
+            return await client.turns(name, limit=500)
 
     def question(self, text: str, tokens: int) -> AskRequest:
         return AskRequest(text=text, engine=self.engine, sampling=Sampling(max_tokens=tokens, temperature=0.7))
