@@ -32,7 +32,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="shorter caches, fewer rounds (about a minute)")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    lengths, rounds, new = ([256, 1024], 3, 16) if options.quick else ([256, 1024, 2048, 4096, 7168], 7, 32)
+    lengths, rounds, new = ([256, 1024], 3, 16) if options.quick else ([256, 1024, 4096, 7168], 5, 32)
     ours, theirs = (AutoModelForCausalLM.from_pretrained(options.model, dtype=torch.float32).eval() for _ in range(2))
     rows = [measure(ours, theirs, length, rounds, new) for length in lengths]
     show(rows)

@@ -345,17 +345,14 @@ def test_help_and_version(in_process: None, capsys: pytest.CaptureFixture[str]) 
 def test_chat_on_a_terminal_is_found_before_anything_heavy(home: Path) -> None:
     code = (
         "import sys, importlib.metadata as m\n"
-        "class Found:\n"
-        "    def load(self):\n"
-        "        return lambda argv: print(*argv, *sys.modules) or 0\n"
-        "m.entry_points = lambda **_: [Found()]\n"
+        "m.EntryPoint.load = lambda found: lambda argv: print(found.value, *argv, *sys.modules) or 0\n"
         "sys.stdin.isatty = sys.stdout.isatty = lambda: True\n"
         "from assistant.cli import main\n"
         "sys.exit(main(['chat', '-c', 'demo']))\n"
     )
     done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True)
     words = done.stdout.split()
-    assert words[:2] == ["-c", "demo"]
+    assert words[:3] == ["tui.app:main", "-c", "demo"]
     heavy = {"typer", "httpx2", "fastapi", "pydantic", "pydantic_settings", "sqlite_utils", "asyncio", "torch", "rich"}
     assert not heavy & set(words)
 
