@@ -2,7 +2,9 @@
 
 Both run the same weights in one process, interleaved round by round; figures are medians.
 
-    python -m benchmarks.decode MODEL_FOLDER [--quick] [--json OUT]
+    python -m benchmarks.decode [MODEL_FOLDER] [--quick] [--json OUT]
+
+MODEL_FOLDER: default, the pulled smollm2-135m.
 """
 
 from __future__ import annotations
@@ -17,26 +19,35 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM, DynamicCache
 
+from assistant.catalog import load_catalog
+from assistant.places import find_places
 from assistant.protocol import Sampling
 from assistant.worker.sampling import Sampler
-from benchmarks.report import save, show
+from benchmarks.report import publish
 from memory.budget import GIB, plan
 from memory.geometry import Geometry
 from memory.store import Memory, make_policy
 
 
 def main() -> None:
-    """Measure, print, save."""
+    """Measure and publish."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", type=Path)
+    parser.add_argument("model", type=Path, nargs="?")
     parser.add_argument("--quick", action="store_true", help="shorter caches, fewer rounds (about a minute)")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     lengths, rounds, new = ([256, 1024], 3, 16) if options.quick else ([256, 1024, 4096, 7168], 5, 32)
-    ours, theirs = (AutoModelForCausalLM.from_pretrained(options.model, dtype=torch.float32).eval() for _ in range(2))
+    folder = options.model or default_model()
+    ours, theirs = (AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval() for _ in range(2))
     rows = [measure(ours, theirs, length, rounds, new) for length in lengths]
-    show(rows)
-    print(f"saved {save('decode', rows, options.json).relative_to(Path.cwd())}")
+    publish("decode", rows, quick=options.quick, json_path=options.json)
+
+
+def default_model() -> Path:
+    """Where the default model lies once it is pulled."""
+    places = find_places()
+    catalog = load_catalog(places)
+    return catalog.require(catalog.find("smollm2-135m"), places)
 
 
 def measure(ours: Any, theirs: Any, length: int, rounds: int, new: int) -> dict[str, Any]:

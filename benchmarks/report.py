@@ -20,17 +20,20 @@ def device_name() -> str:
     return f"cpu-{platform.machine()}-{torch.get_num_threads()}-cores"
 
 
-def save(name: str, rows: list[dict[str, Any]], json_path: Path | None) -> Path:
-    """Write results/<device>/<name>.csv (and `json_path`) and return the CSV's path."""
+def publish(name: str, rows: list[dict[str, Any]], *, quick: bool, json_path: Path | None) -> None:
+    """Print the rows, write `json_path`, and, of a full run, results/<device>/<name>.csv."""
+    show(rows)
+    if json_path is not None:
+        json_path.write_text(json.dumps({"rows": rows}, indent=2) + "\n", encoding="utf-8")
+    if quick:
+        return
     path = RESULTS / device_name() / f"{name}.csv"
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
-    if json_path is not None:
-        json_path.write_text(json.dumps({"rows": rows}, indent=2) + "\n", encoding="utf-8")
-    return path
+    print(f"saved results/{device_name()}/{path.name}")
 
 
 def show(rows: list[dict[str, Any]]) -> None:
