@@ -99,14 +99,15 @@ def activation_bytes(geometry: Geometry, block: int, capacity: int, itemsize: in
     """Upper estimate of the live tensors of one block's forward pass beside weights and KV.
 
     Counted: residual stream and norms (fp32 copies included), query/key/value before and after rotation, the partial
-    attention results and their merge, the gated MLP, the fp32 scores of the patch over one layer, the logits of one
-    token in fp32 with the copies that the samplers make.
+    attention results and their merge, the gated MLP, the patch's scores over one KV head in fp32 (before and after the
+    softmax, and the head's keys), the logits of one token in fp32 with the copies that the samplers make.
     """
     head_dim = max(layer.head_dim for layer in geometry.layers)
     attention = geometry.query_heads * head_dim
     stream = block * (geometry.hidden * (4 * itemsize + 8) + attention * (4 * itemsize + 12))
     mlp = block * geometry.intermediate * 4 * itemsize
-    scores = 2 * geometry.query_heads * PATCH_TOKENS * capacity * 4
+    group = max(geometry.query_heads // layer.kv_heads for layer in geometry.layers)
+    scores = capacity * 4 * (2 * group * PATCH_TOKENS + head_dim)
     return stream + mlp + scores + 8 * geometry.vocab * 4
 
 
