@@ -13,7 +13,7 @@ from tui.options import Options
 
 
 def main(argv: list[str]) -> int:
-    """Run the chat and return the exit code: 0 after leaving by key, 130 and 143 after a signal."""
+    """Run the chat and return the exit code: 0 after Ctrl+Q, 130 after Ctrl+C twice, 130 and 143 after a signal."""
     try:
         options = _parse(argv) if argv else Options()
     except SystemExit:  # argparse has printed the help

@@ -60,10 +60,10 @@ class ChatApp(App[None]):
         return ChatScreen(self.session)
 
     def action_help_quit(self) -> None:
-        """Ctrl+C: the second one within a moment quits."""
+        """Ctrl+C: the second one within a moment quits, with the exit code of an interrupt."""
         now = time.monotonic()
         if now < self._quit_until:
-            self.exit()
+            self.exit(return_code=int(Exit.SIGINT))
         else:
             self._quit_until = now + _QUIT_S
             self._hint("Ctrl+C again quits.")

@@ -300,8 +300,8 @@ def test_ctrl_c_stops_and_twice_quits(daemon: RunningDaemon) -> None:
         await driver.until(lambda: driver.chat.view.phase == "ready", "stopped")
         assert "Ctrl+C again quits" in driver.screen_text
         await driver.pilot.press("ctrl+c")
-        await driver.until(lambda: not driver.app.is_running or driver.app.return_code == 0, "quit")
-        assert driver.app.return_code == 0
+        await driver.until(lambda: driver.app.return_code is not None, "quit")
+        assert driver.app.return_code == 130
 
     play(scenario)
 

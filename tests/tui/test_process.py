@@ -115,7 +115,7 @@ def test_ctrl_c_twice(terminal: Terminal) -> None:
     terminal.press(b"\x03")
     terminal.until(b"again quits")
     terminal.press(b"\x03")
-    assert terminal.wait() == 0
+    assert terminal.wait() == 130
     assert_restored(terminal)
 
 
