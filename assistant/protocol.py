@@ -5,7 +5,7 @@ Every number that comes from outside is bounded here, once. Nothing in this file
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
@@ -341,6 +341,3 @@ class PullProgress(Wire):
 def dump(message: BaseModel) -> str:
     """One JSON line without its newline."""
     return message.model_dump_json()
-
-
-Json = dict[str, Any]

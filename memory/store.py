@@ -23,10 +23,10 @@ RECENT = 256
 
 @dataclass(frozen=True, slots=True)
 class Resumed:
-    """What `Memory.resume` found: `reused` tokens need no reading; `reason` says why others must be read again."""
+    """What `Memory.resume` found: `reused` tokens need no reading; `reason` says why the others that were read before
+    must be read again."""
 
     reused: int
-    reread: int
     reason: str | None
 
 
@@ -98,13 +98,13 @@ class Memory:
         known, common = len(self.tokens), _common(self.tokens, ids)
         common = min(common, len(ids) - 1)
         if common == known:
-            return Resumed(common, 0, None)
+            return Resumed(common, None)
         if known and self.working_set.can_drop(known - common):
             self.working_set.drop_last(known - common)
             del self.tokens[common:]
-            return Resumed(common, 0, None)
+            return Resumed(common, None)
         self.clear()
-        return Resumed(0, common, _broken(common, known) if known else None)
+        return Resumed(0, _broken(common, known) if known else None)
 
     def read(self, ids: Sequence[int], progress: Progress | None = None) -> Tensor:
         """Read new tokens; the logits [vocabulary] after the last one. See `Reader.read` for what it raises."""

@@ -13,10 +13,8 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-import os
 import re
 import sys
-import threading
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -34,6 +32,7 @@ from transformers.utils import logging
 
 from assistant.errors import Exit, ModelError
 from assistant.pull import EXACT_UP_TO
+from assistant.worker.parent import end_with_parent, say
 from memory.errors import UnsupportedModel
 from memory.geometry import Geometry
 
@@ -167,30 +166,19 @@ def _one_line(error: BaseException) -> str:
     return " ".join(str(error).split()).rstrip(".") + "."
 
 
-def _say(**line: object) -> None:
-    print(json.dumps(line), flush=True)
-
-
-def _end_with_parent() -> None:
-    """Standard input is held open by the parent: when it ends, nobody waits for us any more."""
-    while os.read(0, 1024):
-        pass
-    os._exit(Exit.SIGTERM)
-
-
 def main(argv: list[str]) -> int:
     """Convert `argv[0]` into the folder `argv[1]`, saying how far we are."""
     source, folder = Path(argv[0]), Path(argv[1])
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent()
     warnings.simplefilter("ignore")
     logging.set_verbosity_error()
     total = source.stat().st_size
     try:
-        convert(source, folder, lambda share: _say(done=int(share * total), total=total))
+        convert(source, folder, lambda share: say(done=int(share * total), total=total))
     except ModelError as error:
-        _say(error=str(error))
+        say(error=str(error))
         return error.exit_code
-    _say(about={"transformers": transformers.__version__})
+    say(about={"transformers": transformers.__version__})
     return Exit.OK
 
 

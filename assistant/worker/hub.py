@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import fnmatch
 import hashlib
-import json
-import os
 import sys
 import threading
 from pathlib import Path
@@ -19,6 +17,7 @@ from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNot
 from huggingface_hub.utils.tqdm import disable_progress_bars
 
 from assistant.errors import Exit
+from assistant.worker.parent import end_with_parent, say
 
 PATTERNS = (
     "model*.safetensors",
@@ -43,8 +42,8 @@ def download(repository: str, revision: str, folder: Path) -> None:
     info = HfApi().model_info(repository, revision=revision, files_metadata=True)
     files = [file for file in info.siblings or () if any(fnmatch.fnmatch(file.rfilename, one) for one in PATTERNS)]
     total = sum(file.size or 0 for file in files)
-    _say(commit=info.sha)
-    _say(stage="download", done=min(_size(folder), total), total=total)
+    say(commit=info.sha)
+    say(stage="download", done=min(_size(folder), total), total=total)
     ended = threading.Event()
     threading.Thread(target=_report, args=(folder, ended), daemon=True).start()
     snapshot_download(repository, revision=info.sha, local_dir=folder, allow_patterns=list(PATTERNS))
@@ -54,14 +53,14 @@ def download(repository: str, revision: str, folder: Path) -> None:
 
 def _verify(folder: Path, sums: dict[str, str]) -> None:
     total, done = sum((folder / name).stat().st_size for name in sums), 0
-    _say(stage="verify", done=0, total=total)
+    say(stage="verify", done=0, total=total)
     for name, expected in sums.items():
         digest = hashlib.sha256()
         with (folder / name).open("rb") as source:
             while block := source.read(1 << 22):
                 digest.update(block)
                 done += len(block)
-                _say(done=done)
+                say(done=done)
         if digest.hexdigest() != expected:
             (folder / name).unlink()
             raise ValueError(f"{name} was damaged on the way and is removed")
@@ -69,7 +68,7 @@ def _verify(folder: Path, sums: dict[str, str]) -> None:
 
 def _report(folder: Path, ended: threading.Event) -> None:
     while not ended.wait(_EVERY_S):
-        _say(done=_size(folder))
+        say(done=_size(folder))
 
 
 def _size(folder: Path) -> int:
@@ -80,16 +79,6 @@ def _size(folder: Path) -> int:
         except FileNotFoundError:
             continue
     return total
-
-
-def _say(**line: object) -> None:
-    print(json.dumps(line), flush=True)
-
-
-def _end_with_parent() -> None:
-    while os.read(0, 1024):
-        pass
-    os._exit(Exit.SIGTERM)
 
 
 def _sentence(repository: str, error: Exception) -> str:
@@ -104,12 +93,12 @@ def _sentence(repository: str, error: Exception) -> str:
 
 def main(argv: list[str]) -> int:
     """Download `argv[0]` at revision `argv[1]` into the folder `argv[2]`."""
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent()
     disable_progress_bars()
     try:
         download(argv[0], argv[1], Path(argv[2]))
     except Exception as error:  # whatever the network raises ends here as a sentence
-        _say(error=_sentence(argv[0], error))
+        say(error=_sentence(argv[0], error))
         return Exit.MODEL
     return Exit.OK
 

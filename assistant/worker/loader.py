@@ -21,11 +21,11 @@ from assistant.protocol import ModelSpec
 from assistant.template import encode_text, prepare_tokenizer
 from assistant.worker.device import Gauge, compute_dtype, pick_device, standard_budget
 from memory.attention import NAME, register
-from memory.budget import Ledger, Plan, parse_size, plan
+from memory.budget import Plan, parse_size, plan
 from memory.errors import BudgetTooSmall, UnsupportedModel
 from memory.geometry import Geometry
 from memory.policy import POLICIES, Policy
-from memory.store import Memory
+from memory.store import Memory, make_policy
 
 LoadProgress = Callable[[int, int], None]
 """Called with (bytes loaded, bytes to load)."""
@@ -33,7 +33,7 @@ LoadProgress = Callable[[int, int], None]
 
 @dataclass(slots=True)
 class Loaded:
-    """A model ready to answer, its memory, and the books."""
+    """A model ready to answer, and its memory."""
 
     spec: ModelSpec
     model: nn.Module
@@ -41,7 +41,6 @@ class Loaded:
     stops: frozenset[int]
     quant: str
     memory: Memory
-    ledger: Ledger
     gauge: Gauge
 
 
@@ -67,10 +66,9 @@ def load(spec: ModelSpec, progress: LoadProgress) -> Loaded:
     gauge = Gauge(device)
     gauge.loaded(weights)
     division = _plan(geometry, budget, weights, dtype.itemsize, spec.block)
-    ledger = _books(division)
     patch = encode_text(tokenizer, policy.patch) if policy.patch else []
-    memory = Memory(model, division, policy, patch, ledger, geometry, dtype=dtype)
-    return Loaded(spec, model, tokenizer, _stops(model, tokenizer), quant, memory, ledger, gauge)
+    memory = Memory(model, division, policy, patch, geometry=geometry, dtype=dtype)
+    return Loaded(spec, model, tokenizer, _stops(model, tokenizer), quant, memory, gauge)
 
 
 def choose(geometry: Geometry, budget: int, quant: str, itemsize: int, block: int) -> tuple[str, Plan]:
@@ -100,7 +98,7 @@ def loaded_bytes(model: nn.Module) -> int:
 def _policy(name: str) -> Policy:
     if name not in POLICIES:
         raise UsageError(f"There is no policy {name!r}. Choose one of: {', '.join(POLICIES)}.")
-    return POLICIES[name]()
+    return make_policy(name)
 
 
 def _budget(spec: ModelSpec, device: torch.device) -> int:
@@ -204,13 +202,6 @@ def _plan(geometry: Geometry, budget: int, weights: int, itemsize: int, block: i
         return plan(geometry, budget, weights, itemsize, block)
     except BudgetTooSmall as error:
         raise BudgetError(str(error)) from error
-
-
-def _books(division: Plan) -> Ledger:
-    ledger = Ledger(division.budget)
-    ledger.reserve("weights", division.weights)
-    ledger.reserve("staging", division.staging)
-    return ledger
 
 
 def _stops(model: Any, tokenizer: Any) -> frozenset[int]:
