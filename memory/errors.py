@@ -25,3 +25,28 @@ class BudgetExceeded(MemoryFailure):
 
 class Cancelled(MemoryFailure):
     """The caller asked to stop; the memory is consistent up to the last finished block."""
+
+
+class CodecError(MemoryFailure):
+    """A codec does not exist, is refused for this layer, or cannot hold these numbers."""
+
+
+class DamagedFile(MemoryFailure):
+    """A file of the KV folder is not what was written."""
+
+
+class ForeignVersion(DamagedFile):
+    """A file of the KV folder has another format version, or is none of ours."""
+
+
+class RowDamaged(MemoryFailure):
+    """Row `row` of a chunk file cannot be read back as it was written; `why` says how that was noticed."""
+
+    def __init__(self, row: int, why: str) -> None:
+        super().__init__(f"Row {row} is damaged: {why}.")
+        self.row = row
+        self.why = why
+
+
+class KvLocked(MemoryFailure):
+    """Another process uses the KV folder."""

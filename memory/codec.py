@@ -1,0 +1,215 @@
+"""Codecs of sealed chunks: keys per channel inside the chunk, values per token, nothing is ever encoded twice.
+
+The range of the keys that a quantised chunk needs anyway is also its digest for recall (LeoAM, Quest): `low` is rounded
+down and `high` up to fp16, so that the bound holds for the keys as they were and as they come back. The mean key stands
+beside them. Lossless codecs carry the same digest.
+
+A section is one layer's part of a row, in this order: low, high, mean (fp16 [KV heads, size] each), keys, the values'
+low and high (fp16, quantised codecs only), values. `docs/format.md` has it byte by byte.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from memory.block import CHUNK
+from memory.errors import CodecError
+
+LOSSLESS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+BITS = {"int8": 8, "int4": 4}
+GROUP = 64
+"""Dimensions of a value that share a range in int4."""
+
+_SHRINK = 2.0**-21
+"""Taken off the step between two codes, so that rounding never carries the highest code above `high`."""
+
+_LARGE_BIAS = 4.0
+"""A layer's key bias is unusually large when its norm is this many times the median layer's."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """A run of numbers in a section: where it starts, how long it is in bytes, and its shape."""
+
+    start: int
+    size: int
+    dtype: torch.dtype
+    shape: tuple[int, ...]
+
+    def of(self, sections: Tensor) -> Tensor:
+        """The part of every section [n, bytes], as [n, *shape]; a view where bytes are what is stored."""
+        piece = sections[:, self.start : self.start + self.size]
+        if self.dtype != torch.uint8:
+            piece = piece.contiguous().view(self.dtype)
+        return piece.unflatten(1, self.shape)
+
+
+class RowCodec:
+    """Encodes and decodes the chunks of every layer; `sections` are the encoded bytes a layer."""
+
+    def __init__(
+        self, shapes: Sequence[tuple[int, int]], names: Sequence[str], protected: Collection[int] = ()
+    ) -> None:
+        """`shapes`: (KV heads, head size) and `names`: codec, one of each a layer.
+
+        Raises:
+            CodecError: a name is unknown, or a protected layer is to be kept in int4.
+        """
+        for layer, name in enumerate(names):
+            if name not in LOSSLESS and name not in BITS:
+                raise CodecError(f"There is no codec {name!r}. Choose one of: {', '.join([*LOSSLESS, *BITS])}.")
+            if name == "int4" and layer in protected:
+                raise CodecError(
+                    f"Layer {layer} of this model has keys too large for int4; int8 is the least it takes."
+                )
+        self.shapes = [tuple(shape) for shape in shapes]
+        self.names = tuple(names)
+        self._parts = [_parts(*shape, name) for shape, name in zip(shapes, names, strict=True)]
+        self.sections = tuple(sum(part.size for part in parts.values()) for parts in self._parts)
+
+    def encode(self, layer: int, keys: Tensor, values: Tensor) -> Tensor:
+        """One layer's chunk, [KV heads, 64, size] each, as bytes: uint8 [section bytes].
+
+        Raises:
+            CodecError: a number is not finite or beyond fp16.
+        """
+        exact = keys.to(torch.float32)
+        low, high = _outward(exact.amin(1), exact.amax(1))
+        numbers = {"ends": torch.stack((low, high)), "mean": exact.mean(1).to(torch.float16)}
+        name = self.names[layer]
+        if name in LOSSLESS:
+            numbers |= {"keys": keys, "values": values}
+        else:
+            numbers |= _quantised(exact, low, high, values.to(torch.float32), BITS[name])
+        return self._packed(layer, numbers)
+
+    def decode(self, layer: int, sections: Tensor, keys_out: Tensor, values_out: Tensor) -> None:
+        """Sections [n, bytes] into [KV heads, n, 64, size] views of any floating dtype, on the same device."""
+        parts, name = self._parts[layer], self.names[layer]
+        keys, values = keys_out.transpose(0, 1), values_out.transpose(0, 1)
+        if name in LOSSLESS:
+            keys.copy_(parts["keys"].of(sections))
+            values.copy_(parts["values"].of(sections))
+            return
+        _restore(parts["keys"].of(sections), parts["ends"].of(sections)[..., None, :], BITS[name], keys)
+        ends, groups = parts["value_ends"].of(sections), parts["value_ends"].shape[-1]
+        _restore(parts["values"].of(sections), ends[..., None], BITS[name], values.unflatten(-1, (groups, -1)))
+
+    def digest(self, layer: int, sections: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(low, high, mean) of the keys of each section [n, bytes]: fp16 [n, KV heads, size] each."""
+        ends = self._parts[layer]["ends"].of(sections)
+        return ends[:, 0], ends[:, 1], self._parts[layer]["mean"].of(sections)
+
+    def _packed(self, layer: int, numbers: dict[str, Tensor]) -> Tensor:
+        section = torch.empty(self.sections[layer], dtype=torch.uint8)
+        for key, part in self._parts[layer].items():
+            data = numbers[key].to(part.dtype).contiguous()
+            if not bool(torch.isfinite(data).all()):
+                raise CodecError(f"Layer {layer} has numbers that are not finite or too large to be stored.")
+            section[part.start : part.start + part.size] = data.view(-1).view(torch.uint8)
+        return section
+
+
+def layer_codecs(name: str, layers: int, dtype: torch.dtype, protected: Collection[int] = ()) -> list[str]:
+    """One codec a layer for the setting "lossless", "int8" or "int4"; protected layers stay at 8 bit.
+
+    Raises:
+        CodecError: no such setting, or a dtype that nothing stores without loss.
+    """
+    if name == "lossless":
+        found = next((own for own, kind in LOSSLESS.items() if kind == dtype), None)
+        if found is None:
+            raise CodecError(f"There is no lossless codec for {dtype}.")
+        return [found] * layers
+    if name not in BITS:
+        raise CodecError(f"There is no codec {name!r}. Choose one of: lossless, int8, int4.")
+    return ["int8" if layer in protected else name for layer in range(layers)]
+
+
+def protected_layers(model: nn.Module) -> frozenset[int]:
+    """Layers that stay at 8 bit or more: the first, the last and those with large key biases (Qwen2, Qwen2.5).
+
+    Models without key biases have none.
+    """
+    projections = [module for path, module in model.named_modules() if path.endswith("k_proj")]
+    biases: list[Any] = [getattr(module, "bias", None) for module in projections]
+    if not biases or any(bias is None for bias in biases):
+        return frozenset()
+    norms = torch.stack([bias.detach().to(torch.float32).norm().cpu() for bias in biases])
+    large = (norms > _LARGE_BIAS * norms.median()).nonzero().flatten().tolist()
+    return frozenset({0, len(biases) - 1, *large})
+
+
+def _parts(kv_heads: int, size: int, name: str) -> dict[str, _Part]:
+    groups = -(-size // GROUP) if name == "int4" else 1
+    if size % groups or (name == "int4" and size // groups % 2):
+        raise CodecError(f"Heads of size {size} cannot be stored in {name}.")
+    plain = LOSSLESS.get(name, torch.uint8)
+    packed = size // 2 if name == "int4" else size
+    shapes: dict[str, tuple[torch.dtype, tuple[int, ...]]] = {
+        "ends": (torch.float16, (2, kv_heads, size)),
+        "mean": (torch.float16, (kv_heads, size)),
+        "keys": (plain, (kv_heads, CHUNK, packed)),
+    }
+    if name in BITS:
+        shapes["value_ends"] = torch.float16, (2, kv_heads, CHUNK, groups)
+    shapes["values"] = plain, (kv_heads, CHUNK, packed)
+    parts, start = dict[str, _Part](), 0
+    for key, (dtype, shape) in shapes.items():
+        size_bytes = dtype.itemsize * torch.Size(shape).numel()
+        parts[key] = _Part(start, size_bytes, dtype, shape)
+        start += size_bytes
+    return parts
+
+
+def _outward(low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+    """fp16 numbers at or below `low` and at or above `high`."""
+    down, up = low.to(torch.float16), high.to(torch.float16)
+    infinity = torch.tensor(torch.inf, dtype=torch.float16, device=low.device)
+    down = torch.where(down.to(torch.float32) > low, torch.nextafter(down, -infinity), down)
+    return down, torch.where(up.to(torch.float32) < high, torch.nextafter(up, infinity), up)
+
+
+def _codes(numbers: Tensor, low: Tensor, high: Tensor, bits: int) -> Tensor:
+    """round((x - low) / (high - low) * levels) in 0..levels; a range of nothing gives 0."""
+    levels = 2**bits - 1
+    spread = (high - low).to(torch.float32)
+    scaled = (numbers - low) * torch.where(spread > 0, levels / spread, 0.0)
+    return scaled.round_().clamp_(0, levels).to(torch.uint8)
+
+
+def _quantised(keys: Tensor, low: Tensor, high: Tensor, values: Tensor, bits: int) -> dict[str, Tensor]:
+    groups = -(-values.shape[-1] // GROUP) if bits == 4 else 1
+    grouped = values.unflatten(-1, (groups, -1))
+    bottom, top = _outward(grouped.amin(-1), grouped.amax(-1))
+    ends = (end.to(torch.float32) for end in (low[:, None], high[:, None]))
+    key_codes = _codes(keys, *ends, bits)
+    ends = (end.to(torch.float32)[..., None] for end in (bottom, top))
+    value_codes = _codes(grouped, *ends, bits).flatten(-2)
+    return {
+        "keys": _pack(key_codes, bits),
+        "value_ends": torch.stack((bottom, top)),
+        "values": _pack(value_codes, bits),
+    }
+
+
+def _pack(codes: Tensor, bits: int) -> Tensor:
+    """Two 4-bit codes a byte, the even dimension in the low half."""
+    return codes if bits == 8 else codes[..., 0::2] | (codes[..., 1::2] << 4)
+
+
+def _restore(codes: Tensor, ends: Tensor, bits: int, out: Tensor) -> None:
+    """out = low + code * (high - low) / levels, never above high; `ends` [n, 2 (low, high), ...] broadcast to `out`.
+
+    Codes are converted in place, so that no copy of the result is made beside it.
+    """
+    if bits == 4:
+        codes = torch.stack((codes & 15, codes >> 4), dim=-1).flatten(-2)
+    low, high = ends.to(torch.float32).unbind(1)
+    out.copy_(codes.reshape(out.shape) if bits == 4 else codes.unflatten(-1, out.shape[codes.dim() - 1 :]))
+    torch.addcmul(low, out, (high - low) * ((1 - _SHRINK) / (2**bits - 1)), out=out)
