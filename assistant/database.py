@@ -1,92 +1,41 @@
-"""How history.db is opened and what its schema is: an ordered list of migrations, applied once and recorded.
+"""history.db: how it is opened, and its schema as an ordered list of migrations, applied once and recorded.
 
-WAL with synchronous=FULL, so that a commit survives power loss; never mmap; only a SQLite with the WAL-reset fix.
-A migration that was released is never edited: a change is a new function at the end.
+Commits survive power loss (`memory.database`, synchronous=FULL). A migration that was released is never edited: a
+change is a new function at the end.
 """
 
 from __future__ import annotations
 
-import os
-from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 from sqlite_utils import Database, Migrations
-from sqlite_utils.utils import sqlite3  # type: ignore[attr-defined]  # the module that sqlite-utils itself uses
 
 from assistant.errors import AssistantError
 from assistant.places import private
+from memory.database import DatabaseError, IntegrityError, OldSqlite, open_database
 
-OLDEST_SQLITE = (3, 51, 3)
-"""First release in which a write and a checkpoint at the wrong moment cannot lose committed pages of a WAL file."""
-
-DatabaseError: type[Exception] = sqlite3.DatabaseError
-IntegrityError: type[Exception] = sqlite3.IntegrityError
 HISTORY = Migrations("history")
 
-_PRAGMAS = (
-    "journal_mode = WAL",
-    "synchronous = FULL",
-    "foreign_keys = ON",
-    "busy_timeout = 5000",
-    "mmap_size = 0",
-    "secure_delete = ON",
-    "trusted_schema = OFF",
-)
-
-
-def check_sqlite(version: tuple[int, ...] = sqlite3.sqlite_version_info) -> None:
-    """Refuse a SQLite that can lose committed turns."""
-    if version < OLDEST_SQLITE:
-        have, need = (".".join(map(str, parts)) for parts in (version, OLDEST_SQLITE))
-        raise AssistantError(
-            f"SQLite {have} can lose committed turns (WAL-reset bug); {need} or later is needed: pip install pysqlite3."
-        )
+__all__ = ["HISTORY", "DatabaseError", "IntegrityError", "open_history"]
 
 
 def open_history(path: Path) -> Database:
     """Open `path` (0600 in a 0700 folder), check it, bring its schema up to date.
 
     Raises:
-        AssistantError: the file is damaged, no database, or from a newer version; it is left as it is.
+        AssistantError: the file is damaged, no database, or from a newer version (it is left as it is), or SQLite
+            itself is too old.
     """
-    check_sqlite()
-    _create_private(path)
-    connection = sqlite3.connect(str(path), timeout=5.0)
+    private(path.parent)
     try:
-        return _prepared(connection)
-    except sqlite3.DatabaseError as error:
-        connection.close()
+        return open_database(path, HISTORY, "FULL")
+    except OldSqlite as error:
+        raise AssistantError(str(error)) from error
+    except DatabaseError as error:
         raise AssistantError(
             f"The history {path} cannot be opened: {error}. Nothing was changed; put a backup in its place or move "
             "it away to begin a new one."
         ) from error
-
-
-def _prepared(connection: Any) -> Database:
-    for pragma in _PRAGMAS:
-        connection.execute(f"PRAGMA {pragma}").fetchall()
-    db = Database(connection)
-    found = db.execute("PRAGMA quick_check(1)").fetchone()[0]
-    if found != "ok":
-        raise sqlite3.DatabaseError(f"the file is damaged ({found})")
-    _refuse_newer(db)
-    HISTORY.apply(db)
-    return db
-
-
-def _refuse_newer(db: Database) -> None:
-    applied = {migration.name for migration in HISTORY.applied(db)}
-    if unknown := applied - {m001_conversations_and_turns.__name__, m002_search.__name__}:
-        raise sqlite3.DatabaseError(f"a newer version of the assistant wrote it ({', '.join(sorted(unknown))})")
-
-
-def _create_private(path: Path) -> None:
-    """Make the file 0600 before SQLite opens it: -wal and -shm take their mode from it."""
-    private(path.parent)
-    with suppress(FileExistsError):
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
-    path.chmod(0o600)
 
 
 @HISTORY()

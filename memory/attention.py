@@ -8,7 +8,7 @@ layers without a sliding window, and KV heads are never repeated for their query
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +19,17 @@ NAME = "kv_memory"
 
 Tap = Callable[[int, Tensor, float], None]
 """Called with (layer, queries [1, query heads, tokens, size], scale) once the layer holds the tokens' keys."""
+
+
+Partial = tuple[Tensor, Tensor]
+"""Attention over one part of the keys, and its log-sum-exp in fp32 (-inf: an empty part, whose result is zeros)."""
+
+
+class Beyond(Protocol):
+    """Attention to what is stored but not resident (exact mode)."""
+
+    def attend(self, layer: int, query: Tensor, scale: float) -> Partial:
+        """`query` [1, KV heads, rows, size] over every stored row that is not resident; fp32."""
 
 
 def register() -> None:
@@ -36,11 +47,13 @@ def attention(
     scaling: float | None = None,
     sliding_window: int | None = None,
     tap: Tap | None = None,
+    beyond: Beyond | None = None,
     **_: Any,
 ) -> tuple[Tensor, None]:
     """Attention of `query` [1, query heads, tokens, size] over `key`, `value` [1, KV heads, entries, size].
 
-    The last `tokens` entries are the queries' own keys; all others are older. Returns [1, tokens, query heads, size].
+    The last `tokens` entries are the queries' own keys; all others are older. With `beyond`, layers without a window
+    attend to what is stored elsewhere too. Returns [1, tokens, query heads, size].
     """
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     if tap is not None:
@@ -48,6 +61,9 @@ def attention(
     if sliding_window is not None:
         unseen = max(0, key.shape[2] - query.shape[2] - (sliding_window - 1))
         key, value = key[:, :, unseen:], value[:, :, unseen:]
+        beyond = None
+    if beyond is not None:
+        return _with_beyond(query, key, value, scale, beyond, int(module.layer_idx)), None  # type: ignore[arg-type]
     if query.shape[2] == 1:
         return _decode(query, key, value, scale), None
     return _block(query, key, value, scale, sliding_window), None
@@ -72,10 +88,10 @@ def partial_attention(
     return _reference(query, key, value, scale, causal, mask)
 
 
-def merge(first: tuple[Tensor, Tensor], second: tuple[Tensor, Tensor]) -> Tensor:
-    """The attention over both parts, from each part's (result, log-sum-exp); fp32 weights, exact."""
-    weight = torch.sigmoid(second[1] - first[1])[..., None].to(first[0].dtype)
-    return torch.lerp(first[0], second[0], weight)
+def merge(first: Partial, second: Partial) -> Partial:
+    """The attention over both parts; fp32 weights, exact, associative, and safe when one part or both are empty."""
+    weight = torch.sigmoid(second[1] - first[1]).nan_to_num_(0.0)[..., None].to(first[0].dtype)
+    return torch.lerp(first[0], second[0], weight), torch.logaddexp(first[1], second[1])
 
 
 def _flash_takes(query: Tensor) -> bool:
@@ -101,6 +117,20 @@ def _decode(query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
     return scaled_dot_product_attention(groups, key, value, scale=scale).view(1, 1, heads, size)
 
 
+def _with_beyond(query: Tensor, key: Tensor, value: Tensor, scale: float, beyond: Beyond, layer: int) -> Tensor:
+    """What is resident, the tokens themselves and what is stored elsewhere, merged in fp32."""
+    _, heads, tokens, size = query.shape
+    kv_heads, past = key.shape[1], key.shape[2] - tokens
+    rows = query.reshape(1, kv_heads, heads // kv_heads * tokens, size)
+    own = _own(rows.view(kv_heads, -1, tokens, size), key[:, :, past:], value[:, :, past:], scale, None)
+    result = own[0].reshape(rows.shape).to(torch.float32), own[1].reshape(rows.shape[:3])
+    if past:
+        out, lse = partial_attention(rows, key[:, :, :past], value[:, :, :past], scale)
+        result = merge(result, (out.to(torch.float32), lse))
+    out = merge(result, beyond.attend(layer, rows, scale))[0].to(query.dtype)
+    return out.view(1, heads, tokens, size).transpose(1, 2)
+
+
 def _block(query: Tensor, key: Tensor, value: Tensor, scale: float, window: int | None) -> Tensor:
     _, heads, tokens, size = query.shape
     kv_heads, past = key.shape[1], key.shape[2] - tokens
@@ -108,10 +138,8 @@ def _block(query: Tensor, key: Tensor, value: Tensor, scale: float, window: int 
     result = _own(grouped, key[:, :, past:], value[:, :, past:], scale, window)
     if past:
         older = _older(grouped, key[:, :, :past], value[:, :, :past], scale, window)
-        out = merge(older, result)
-    else:
-        out = result[0]
-    return out.reshape(1, heads, tokens, size).transpose(1, 2)
+        result = merge(older, result)
+    return result[0].reshape(1, heads, tokens, size).transpose(1, 2)
 
 
 def _own(query: Tensor, key: Tensor, value: Tensor, scale: float, window: int | None) -> tuple[Tensor, Tensor]:

@@ -11,8 +11,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from memory.block import CHUNK
 from memory.errors import BudgetExceeded, BudgetTooSmall
-from memory.geometry import Geometry
+from memory.geometry import Geometry, LayerGeometry
 
 MIB = 1024**2
 GIB = 1024**3
@@ -73,11 +74,15 @@ class Plan:
     capacity: int
     block: int
     patch: int
+    waiting: int = 0
+    """Working sets whose sliding layers have room to wait beside the active one (layers without a window share)."""
+    ram: int = 0
+    """Bytes of the RAM tier, where it lies in the same memory as everything else (no GPU)."""
 
     @property
     def total(self) -> int:
         """Bytes spoken for."""
-        return self.weights + self.kv + self.staging + self.activations
+        return self.weights + self.kv + self.staging + self.activations + self.ram
 
     @property
     def working_set(self) -> int:
@@ -91,8 +96,12 @@ class Plan:
             ("KV", self.kv),
             ("staging", self.staging),
             ("activations", self.activations),
+            ("RAM tier", self.ram),
         )
-        return " + ".join(f"{name} {format_size(size)}" for name, size in parts) + f" = {format_size(self.total)}"
+        return (
+            " + ".join(f"{name} {format_size(size)}" for name, size in parts if size or name != "RAM tier")
+            + f" = {format_size(self.total)}"
+        )
 
 
 def activation_bytes(geometry: Geometry, block: int, capacity: int, itemsize: int) -> int:
@@ -119,36 +128,51 @@ def staging_bytes(geometry: Geometry, capacity: int, itemsize: int) -> int:
     return longest * (2 * widest * itemsize + 6 * head_dim * 4 + 64)
 
 
+def span(window: int) -> int:
+    """Entries a sliding layer keeps: its window, and no less than a chunk that waits to be sealed."""
+    return max(window, CHUNK)
+
+
 def sliding_capacity(window: int, block: int, patch: int) -> int:
-    """Entries a sliding layer must hold: its window, one block and the patch."""
-    return window + block + patch
+    """Entries a sliding layer must hold: what it keeps, one block and the patch."""
+    return span(window) + block + patch
 
 
-def plan(geometry: Geometry, budget: int, weights: int, itemsize: int, block: int) -> Plan:
+WAITING = 2
+"""Working sets that can wait beside the active one, in layers with a sliding window."""
+
+
+def plan(
+    geometry: Geometry, budget: int, weights: int, itemsize: int, block: int, *, staging: int = 0, ram: int = 0
+) -> Plan:
     """Divide `budget` bytes for a model whose weights take `weights` bytes and whose KV numbers take `itemsize`.
 
-    The capacity is the largest that fits, at most what the trained window can address; `block` is halved (to no less
-    than 16 tokens) while the smallest working set does not fit beside it.
+    `staging` bytes are set aside for chunks on their way from and to the tiers, `ram` bytes for a RAM tier in the
+    same memory. The capacity is the largest that fits, at most what the trained window can address; `block` is halved
+    (to no less than 16 tokens) while the smallest working set does not fit beside it, and room for waiting working
+    sets in sliding layers is given up before the budget is refused.
 
     Raises:
         BudgetTooSmall: not even the smallest working set fits; the text shows the sum and the smallest budget.
     """
+    fixed = _Fixed(geometry, weights, itemsize, staging, ram)
     block = min(block, max(16, geometry.window // 4))
-    while block > 16 and _divide(geometry, weights, itemsize, block, _smallest(geometry, block)).total > budget:
+    while block > 16 and fixed.divide(block, _smallest(geometry, block)).total > budget:
         block //= 2
-    least = _divide(geometry, weights, itemsize, block, _smallest(geometry, block))
+    least = fixed.divide(block, _smallest(geometry, block))
     if least.total > budget:
         raise BudgetTooSmall(
             f"The budget of {format_size(budget)} is too small: {least.sentence()}. "
             f"The smallest budget that works is {-(-least.total // MIB)} MiB.",
             smallest=-(-least.total // MIB) * MIB,
         )
+    waiting = next(n for n in range(WAITING, -1, -1) if fixed.divide(block, least.capacity, waiting=n).total <= budget)
     low, high = least.capacity, max(least.capacity, geometry.window)
     while low < high:
         middle = (low + high + 1) // 2
-        fits = _divide(geometry, weights, itemsize, block, middle).total <= budget
+        fits = fixed.divide(block, middle, waiting=waiting).total <= budget
         low, high = (middle, high) if fits else (low, middle - 1)
-    return _divide(geometry, weights, itemsize, block, low, budget)
+    return fixed.divide(block, low, budget, waiting)
 
 
 def _smallest(geometry: Geometry, block: int) -> int:
@@ -159,23 +183,40 @@ def _patch(geometry: Geometry) -> int:
     return min(PATCH_TOKENS, geometry.window // 8)
 
 
-def _divide(geometry: Geometry, weights: int, itemsize: int, block: int, capacity: int, budget: int = 0) -> Plan:
-    patch = _patch(geometry)
-    sliding = sum(
-        layer.bytes_per_entry(itemsize) * HOME_COPY * sliding_capacity(layer.window or 0, block, patch) // 2
-        for layer in geometry.sliding_layers
-    )
-    positions = 2 * 4 * sum(layer.kv_heads for layer in geometry.layers) * capacity
-    return Plan(
-        budget=budget,
-        weights=weights,
-        kv=geometry.kv_bytes_per_token(itemsize) * capacity + sliding + positions,
-        staging=staging_bytes(geometry, capacity, itemsize),
-        activations=activation_bytes(geometry, block, capacity, itemsize),
-        capacity=capacity,
-        block=block,
-        patch=patch,
-    )
+@dataclass(frozen=True, slots=True)
+class _Fixed:
+    """What a division does not choose."""
+
+    geometry: Geometry
+    weights: int
+    itemsize: int
+    staging: int
+    ram: int
+
+    def divide(self, block: int, capacity: int, budget: int = 0, waiting: int = 0) -> Plan:
+        """The plan with this block and capacity, whatever it takes."""
+        geometry, itemsize, patch = self.geometry, self.itemsize, _patch(self.geometry)
+        positions = 2 * 4 * sum(layer.kv_heads for layer in geometry.layers) * capacity
+        sliding = sum(self._sliding(layer, block + patch, waiting) for layer in geometry.sliding_layers)
+        return Plan(
+            budget=budget,
+            weights=self.weights,
+            kv=geometry.kv_bytes_per_token(itemsize) * capacity + sliding + positions,
+            staging=staging_bytes(geometry, capacity, itemsize) + self.staging,
+            activations=activation_bytes(geometry, block, capacity, itemsize),
+            capacity=capacity,
+            block=block,
+            patch=patch,
+            waiting=waiting,
+            ram=self.ram,
+        )
+
+    def _sliding(self, layer: LayerGeometry, headroom: int, waiting: int) -> int:
+        """Bytes of a sliding layer: its window and headroom with both copies of the keys, and pages to wait in."""
+        window = layer.window or 0
+        front = HOME_COPY * sliding_capacity(window, headroom, 0) // 2
+        pages = waiting * -(-span(window) // CHUNK) * CHUNK
+        return layer.bytes_per_entry(self.itemsize) * (front + pages)
 
 
 @dataclass(slots=True)

@@ -10,16 +10,39 @@ that end where the next token stands, whatever the layer's own length is.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 from transformers.cache_utils import Cache, CacheLayerMixin
 
-from memory.budget import HOME_COPY, Ledger, Plan, sliding_capacity
+from memory.budget import HOME_COPY, Ledger, Plan, sliding_capacity, span
 from memory.errors import BudgetExceeded
 from memory.geometry import Geometry, LayerGeometry
 from memory.rope import Rope
+from memory.tier.gpu import LayerPool, pages_for
+
+
+@dataclass(frozen=True, slots=True)
+class LayerState:
+    """Which entries of a layer are resident, without their numbers; both [KV heads, entries] int32.
+
+    `origins`: position in the conversation, ascending per head. `homes`: position at which the key was first rotated.
+    """
+
+    origins: Tensor
+    homes: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class WorkingSetState:
+    """What besides keys and values makes a working set: with them, `WorkingSet.load` puts it back bit by bit."""
+
+    seen: int
+    next_position: int
+    reindexed: bool
+    layers: tuple[LayerState, ...]
 
 
 class WorkingSetLayer(CacheLayerMixin):
@@ -31,19 +54,16 @@ class WorkingSetLayer(CacheLayerMixin):
     is_compileable = False
     is_croppable = False
 
-    def __init__(
-        self, shape: LayerGeometry, capacity: int, rope: Rope, dtype: torch.dtype, device: torch.device
-    ) -> None:
-        """Allocate room for `capacity` entries (two thirds of it once re-indexed)."""
+    def __init__(self, pool: LayerPool, rope: Rope) -> None:
+        """An empty layer at the front of `pool`."""
         super().__init__()  # type: ignore[no-untyped-call]
-        self.shape = shape
+        self.shape = pool.shape
+        self.pool = pool
         self.rope = rope
-        self.is_sliding = shape.window is not None
-        copies = HOME_COPY if self.is_sliding else 2
-        self.arena = torch.empty(copies * shape.kv_heads * capacity * shape.head_dim, dtype=dtype, device=device)
+        self.is_sliding = self.shape.window is not None
+        self.span = None if self.shape.window is None else span(self.shape.window)
         self.is_initialized = True
         self.length = self.seen = self.run = self._home_end = 0
-        self.capacity = capacity
         self.reset()
 
     # --- transformers' side ----------------------------------------------------------------------------------------
@@ -84,11 +104,15 @@ class WorkingSetLayer(CacheLayerMixin):
     def reset(self) -> None:
         """Forget every entry and go back to positions as read."""
         self.length = self.seen = self.run = self._home_end = 0
-        self._kept_origins = torch.empty((self.shape.kv_heads, 0), dtype=torch.int32, device=self.arena.device)
+        self._kept_origins = torch.empty((self.shape.kv_heads, 0), dtype=torch.int32, device=self.device)
         self._kept_homes: Tensor | None = None
         self._lay_out(copies=2)
 
     # --- our side --------------------------------------------------------------------------------------------------
+
+    @property
+    def device(self) -> torch.device:
+        return self.pool.arena.device
 
     @property
     def reindexed(self) -> bool:
@@ -99,6 +123,20 @@ class WorkingSetLayer(CacheLayerMixin):
     def stored(self) -> tuple[Tensor, Tensor]:
         """Keys and values in place, [KV heads, entries, size] each, as views."""
         return self._keys[0, :, : self.length], self._values[0, :, : self.length]
+
+    @property
+    def as_computed(self) -> tuple[Tensor, Tensor]:
+        """Keys as they were first computed, and values, [KV heads, entries, size] each, as views."""
+        keys = self._keys if self._homes is None else self._homes
+        return keys[0, :, : self.length], self._values[0, :, : self.length]
+
+    def newest(self, first: int, count: int) -> tuple[Tensor, Tensor, Tensor] | None:
+        """Keys as computed, values and positions [count] of the tokens from `first` on; None where not all are here."""
+        at = self.length - (self.seen - first)
+        if self.seen - first > self.run or at < 0:
+            return None
+        keys, values = self.as_computed
+        return keys[:, at : at + count], values[:, at : at + count], self.homes()[0, at : at + count]
 
     def origins(self) -> Tensor:
         """Position in the conversation of every entry, [KV heads, entries] int32, ascending per head."""
@@ -113,7 +151,7 @@ class WorkingSetLayer(CacheLayerMixin):
         """Keep the entries `index` [KV heads, kept], ascending per head; the rest leave."""
         origins = self.origins().gather(1, index)
         if self._kept_homes is not None:
-            self._kept_homes, self._home_end = self._home_positions().gather(1, index), self._home_end + self._tail
+            self._kept_homes, self._home_end = self.homes().gather(1, index), self._home_end + self._tail
         self.run = min(self.run, _trailing(index, self.length))
         for store in (self._keys, self._values, self._homes):
             if store is not None:
@@ -133,17 +171,29 @@ class WorkingSetLayer(CacheLayerMixin):
 
     def trim(self, room: int) -> None:
         """Sliding layers: when `room` more entries do not fit, keep just the window."""
-        if self.shape.window is not None and self.length + room > self.reindexed_capacity():
-            last = torch.arange(self.length - self.shape.window, self.length, device=self.arena.device)
+        if self.length + room > self.reindexed_capacity():
+            self.keep_window()
+
+    def keep_window(self) -> None:
+        """Sliding layers: let everything before the window leave."""
+        if self.span is not None and self.length > self.span:
+            last = torch.arange(self.length - self.span, self.length, device=self.device)
             self.keep(last.expand(self.shape.kv_heads, -1))
+
+    def can_wait(self, share: int, enter: str) -> bool:
+        """Whether the entries fit in pages, once `enter` left its own, beside a front of `share` entries."""
+        front = 2 * self.shape.kv_heads * share * self.shape.head_dim
+        if self.span is None:
+            return self.pool.takes(self.length, front, enter)
+        return self.pool.takes(min(self.length, self.span), self.pool.front.numel(), enter)
 
     def reindex(self, next_position: int) -> None:
         """Rotate every key from where it was first computed to contiguous positions ending before `next_position`."""
         if self._homes is None:
             self._begin_reindexing()
         assert self._homes is not None
-        homes = self._home_positions()
-        target = torch.arange(next_position - self.length, next_position, device=self.arena.device)
+        homes = self.homes()
+        target = torch.arange(next_position - self.length, next_position, device=self.device)
         for head in range(self.shape.kv_heads):
             source = self._homes[0, head, : self.length]
             self._keys[0, head, : self.length] = self.rope.rotate(source, target - homes[head])
@@ -152,7 +202,38 @@ class WorkingSetLayer(CacheLayerMixin):
 
     def reindexed_capacity(self) -> int:
         """Entries the arena holds once the keys are kept twice."""
-        return self.arena.numel() // (HOME_COPY * self.shape.kv_heads * self.shape.head_dim)
+        return self.pool.front.numel() // (HOME_COPY * self.shape.kv_heads * self.shape.head_dim)
+
+    def state(self) -> LayerState:
+        """What is resident."""
+        return LayerState(self.origins(), self.homes())
+
+    def load(self, state: LayerState, seen: int, *, reindexed: bool) -> None:
+        """Take on `state`; the caller fills `as_computed`, then lets a re-indexed layer `reindex`."""
+        self.reset()
+        if reindexed:
+            self._lay_out(HOME_COPY)
+            self._kept_homes = state.homes
+        self._kept_origins = state.origins
+        self.length, self.seen = state.origins.shape[1], seen
+        self.run = _trailing(state.origins, seen)
+
+    def refit(self) -> None:
+        """Use all of a front that grew."""
+        if self.pool.front.numel() == self._front.numel():
+            return
+        saved = [part.clone() for part in self.as_computed]
+        self._lay_out(HOME_COPY if self.reindexed else 2)
+        for store, part in zip(self.as_computed, saved, strict=True):
+            store.copy_(part)
+        if self.reindexed:
+            self.reindex(self._home_end + self._tail)
+
+    def homes(self) -> Tensor:
+        """Position at which each key was first rotated, [KV heads, entries] int32."""
+        if self._kept_homes is None:
+            return self.origins()
+        return self._with_tail(self._kept_homes, self._home_end + self._tail)
 
     def _begin_reindexing(self) -> None:
         """Lay the arena out anew; until here the keys in place are the keys as first computed."""
@@ -165,17 +246,12 @@ class WorkingSetLayer(CacheLayerMixin):
         self._home_end = self.seen
 
     def _lay_out(self, copies: int) -> None:
-        shape = self.shape
-        self.capacity = self.arena.numel() // (copies * shape.kv_heads * shape.head_dim)
-        used = self.arena[: copies * shape.kv_heads * self.capacity * shape.head_dim]
+        shape, self._front = self.shape, self.pool.front
+        self.capacity = self._front.numel() // (copies * shape.kv_heads * shape.head_dim)
+        used = self._front[: copies * shape.kv_heads * self.capacity * shape.head_dim]
         parts = used.view(copies, 1, shape.kv_heads, self.capacity, shape.head_dim)
         self._keys, self._values = parts[0], parts[1]
         self._homes: Tensor | None = parts[2] if copies == HOME_COPY else None
-
-    def _home_positions(self) -> Tensor:
-        """Position at which each entry's home copy is rotated, [KV heads, entries]."""
-        assert self._kept_homes is not None
-        return self._with_tail(self._kept_homes, self._home_end + self._tail)
 
     @property
     def _tail(self) -> int:
@@ -207,17 +283,11 @@ class WorkingSet(Cache):
             BudgetExceeded: the ledger refuses the KV bytes.
         """
         ledger.reserve("kv", plan.kv)
-        room = [
-            plan.capacity if shape.window is None else sliding_capacity(shape.window, plan.block, plan.patch)
-            for shape in geometry.layers
-        ]
-        layers = [
-            WorkingSetLayer(shape, capacity, rope, dtype, device)
-            for shape, capacity, rope in zip(geometry.layers, room, ropes, strict=True)
-        ]
-        super().__init__(layers=list(layers))
+        pools = [_pool(shape, plan, dtype, device) for shape in geometry.layers]
+        super().__init__(layers=[WorkingSetLayer(pool, rope) for pool, rope in zip(pools, ropes, strict=True)])
         self.plan = plan
         self.position_shift = 0
+        self.waiting: dict[str, WorkingSetState] = {}
 
     @property
     def bounded(self) -> list[WorkingSetLayer]:
@@ -286,10 +356,87 @@ class WorkingSet(Cache):
             layer.drop_last(count)
 
     def clear(self) -> None:
-        """Forget everything; the arenas stay."""
+        """Forget every entry of the active working set; the arenas stay."""
         self.position_shift = 0
         for layer in self.layers:
             layer.reset()
+
+    # --- several working sets ----------------------------------------------------------------------------------------
+
+    def state(self) -> WorkingSetState:
+        """What is resident of the active working set."""
+        layers = tuple(layer.state() for layer in self.layers)
+        return WorkingSetState(self.seen, self.next_position, self.reindexed, layers)
+
+    def prepare(self, state: WorkingSetState) -> None:
+        """Become what `state` describes; the caller writes each layer's `as_computed`, then calls `settle`."""
+        for layer, part in zip(self.layers, state.layers, strict=True):
+            layer.load(part, state.seen, reindexed=state.reindexed)
+        self.position_shift = state.seen - state.next_position
+
+    def settle(self, state: WorkingSetState) -> None:
+        """The numbers are there: put re-indexed keys in their places."""
+        if state.reindexed:
+            for layer in self.layers:
+                layer.reindex(state.next_position)
+
+    def longest(self, *, reindexed: bool) -> int:
+        """Entries per head that can be resident, room for the patch left out."""
+        capacities = [layer.reindexed_capacity() if reindexed else layer.capacity for layer in self.bounded]
+        return min(capacities, default=self.plan.capacity) - self.plan.patch
+
+    def can_wait(self, enter: str) -> bool:
+        """Whether the active working set can wait while `enter` becomes active, and leave it half of the entries to work in."""
+        return all(layer.can_wait(self.plan.capacity // 2, enter) for layer in self.layers)
+
+    def switch(self, leave_as: str | None, enter: str | None) -> None:
+        """Let the active working set wait as `leave_as` (None: drop it), and make `enter` (None: an empty one) active.
+
+        Copies one layer at a time, so that the staging area of the plan holds what is on its way.
+        """
+        left = self._trimmed_state() if leave_as is not None else None
+        entered = self.waiting.pop(enter) if enter is not None else None
+        for index, layer in enumerate(self.layers):
+            leaving = [part.clone() for part in layer.as_computed] if leave_as is not None else []
+            coming = layer.pool.take(enter) if enter is not None else None
+            if leave_as is not None:
+                layer.pool.put(leave_as, *leaving)
+            layer.reset()
+            if coming is not None and entered is not None:
+                _enter(layer, entered, index, coming)
+        if leave_as is not None and left is not None:
+            self.waiting[leave_as] = left
+        self.position_shift = entered.seen - entered.next_position if entered else 0
+
+    def drop_waiting(self, name: str) -> None:
+        """Free what a waiting working set takes; the active one may use it at once."""
+        del self.waiting[name]
+        for layer in self.layers:
+            layer.pool.drop(name)
+            layer.refit()
+
+    def _trimmed_state(self) -> WorkingSetState:
+        """The state to wait in: sliding layers keep just their window."""
+        for layer in self.layers:
+            layer.keep_window()
+        return self.state()
+
+
+def _pool(shape: LayerGeometry, plan: Plan, dtype: torch.dtype, device: torch.device) -> LayerPool:
+    """Layers that attend to everything share their arena; a sliding one has a fixed front, and pages to wait in."""
+    size = shape.kv_heads * shape.head_dim
+    if shape.window is None:
+        return LayerPool(shape, 2 * size * plan.capacity, 0, dtype, device, shared=True)
+    front = HOME_COPY * size * sliding_capacity(shape.window, plan.block, plan.patch)
+    return LayerPool(shape, front, plan.waiting * pages_for(span(shape.window)), dtype, device, shared=False)
+
+
+def _enter(layer: WorkingSetLayer, state: WorkingSetState, index: int, numbers: tuple[Tensor, Tensor]) -> None:
+    layer.load(state.layers[index], state.seen, reindexed=state.reindexed)
+    for store, part in zip(layer.as_computed, numbers, strict=True):
+        store.copy_(part)
+    if state.reindexed:
+        layer.reindex(state.next_position)
 
 
 def _needed(layer: WorkingSetLayer) -> int:

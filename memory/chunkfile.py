@@ -150,8 +150,9 @@ class RowHeader:
 class ChunkFile:
     """An open chunk file. Reads may come from any thread; one thread appends."""
 
-    def __init__(self, path: Path, descriptor: int, header: FileHeader, header_bytes: int) -> None:
+    def __init__(self, path: Path, descriptor: int, header: FileHeader, header_bytes: int, *, writable: bool) -> None:
         self.path = path
+        self.writable = writable
         self.header = header
         self.layout = Layout(tuple(header.sections))
         self._descriptor = descriptor
@@ -182,7 +183,8 @@ class ChunkFile:
         descriptor = os.open(path, (os.O_RDWR if writable else os.O_RDONLY) | os.O_CLOEXEC)
         try:
             start = header_size(_read(descriptor, 0, _FILE_HEAD.size))
-            file = cls(path, descriptor, FileHeader.unpack(_read(descriptor, 0, start)), start)
+            header = FileHeader.unpack(_read(descriptor, 0, start))
+            file = cls(path, descriptor, header, start, writable=writable)
             if writable:
                 file.truncate(file.rows)
         except BaseException:
@@ -194,6 +196,15 @@ class ChunkFile:
     def rows(self) -> int:
         """Whole rows, by the file's size."""
         return max(0, os.fstat(self._descriptor).st_size - self._start) // self.layout.stride
+
+    @property
+    def size(self) -> int:
+        """Bytes of the file."""
+        return os.fstat(self._descriptor).st_size
+
+    def raw_row(self, index: int) -> bytes:
+        """A row as it lies there, unverified."""
+        return _read(self._descriptor, self._start + index * self.layout.stride, self.layout.stride)
 
     def append(self, row: RowHeader, sections: Sequence[bytes | memoryview]) -> RowHeader:
         """Add a row (its `sums` are computed here) after the last one; the header as written.

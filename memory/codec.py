@@ -46,7 +46,7 @@ class _Part:
         piece = sections[:, self.start : self.start + self.size]
         if self.dtype != torch.uint8:
             piece = piece.contiguous().view(self.dtype)
-        return piece.unflatten(1, self.shape)
+        return split(piece, 1, self.shape)
 
 
 class RowCodec:
@@ -98,7 +98,12 @@ class RowCodec:
             return
         _restore(parts["keys"].of(sections), parts["ends"].of(sections)[..., None, :], BITS[name], keys)
         ends, groups = parts["value_ends"].of(sections), parts["value_ends"].shape[-1]
-        _restore(parts["values"].of(sections), ends[..., None], BITS[name], values.unflatten(-1, (groups, -1)))
+        _restore(
+            parts["values"].of(sections),
+            ends[..., None],
+            BITS[name],
+            split(values, -1, (groups, values.shape[-1] // groups)),
+        )
 
     def digest(self, layer: int, sections: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(low, high, mean) of the keys of each section [n, bytes]: fp16 [n, KV heads, size] each."""
@@ -145,6 +150,11 @@ def protected_layers(model: nn.Module) -> frozenset[int]:
     return frozenset({0, len(biases) - 1, *large})
 
 
+def split(tensor: Tensor, dim: int, shape: Sequence[int]) -> Tensor:
+    """`tensor` with dimension `dim` divided into `shape`, as a view."""
+    return tensor.unflatten(dim, tuple(shape))  # type: ignore[no-untyped-call, no-any-return]
+
+
 def _parts(kv_heads: int, size: int, name: str) -> dict[str, _Part]:
     groups = -(-size // GROUP) if name == "int4" else 1
     if size % groups or (name == "int4" and size // groups % 2):
@@ -185,16 +195,14 @@ def _codes(numbers: Tensor, low: Tensor, high: Tensor, bits: int) -> Tensor:
 
 def _quantised(keys: Tensor, low: Tensor, high: Tensor, values: Tensor, bits: int) -> dict[str, Tensor]:
     groups = -(-values.shape[-1] // GROUP) if bits == 4 else 1
-    grouped = values.unflatten(-1, (groups, -1))
+    grouped = split(values, -1, (groups, values.shape[-1] // groups))
     bottom, top = _outward(grouped.amin(-1), grouped.amax(-1))
-    ends = (end.to(torch.float32) for end in (low[:, None], high[:, None]))
-    key_codes = _codes(keys, *ends, bits)
-    ends = (end.to(torch.float32)[..., None] for end in (bottom, top))
-    value_codes = _codes(grouped, *ends, bits).flatten(-2)
+    key_codes = _codes(keys, low[:, None].to(torch.float32), high[:, None].to(torch.float32), bits)
+    value_codes = _codes(grouped, bottom[..., None].to(torch.float32), top[..., None].to(torch.float32), bits)
     return {
         "keys": _pack(key_codes, bits),
         "value_ends": torch.stack((bottom, top)),
-        "values": _pack(value_codes, bits),
+        "values": _pack(value_codes.flatten(-2), bits),
     }
 
 
@@ -211,5 +219,5 @@ def _restore(codes: Tensor, ends: Tensor, bits: int, out: Tensor) -> None:
     if bits == 4:
         codes = torch.stack((codes & 15, codes >> 4), dim=-1).flatten(-2)
     low, high = ends.to(torch.float32).unbind(1)
-    out.copy_(codes.reshape(out.shape) if bits == 4 else codes.unflatten(-1, out.shape[codes.dim() - 1 :]))
+    out.copy_(codes.reshape(out.shape) if bits == 4 else split(codes, -1, out.shape[codes.dim() - 1 :]))
     torch.addcmul(low, out, (high - low) * ((1 - _SHRINK) / (2**bits - 1)), out=out)

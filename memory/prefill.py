@@ -1,21 +1,22 @@
 """Block-wise prefill into a bounded working set: read a block, make room when the next one does not fit.
 
 `bounded` mode (EpiCache): a block attends to the working set and to itself; peak KV is the working set, one block and
-the patch. Nothing is evicted while everything fits, and then the result is that of full attention.
+the patch. Nothing is evicted while everything fits, and then the result is that of full attention. `exact` mode: whole
+stored rows leave, and every pass attends to them where they lie (`Outside`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from memory.budget import Ledger
 from memory.cache import WorkingSet
-from memory.errors import BudgetTooSmall
+from memory.errors import BudgetTooSmall, RowDamaged
 from memory.policy import LayerView, Policy, Protection, select
 
 Progress = Callable[[int, int], None]
@@ -23,6 +24,30 @@ Progress = Callable[[int, int], None]
 
 OOM_RETRIES = 2
 """How often an out-of-memory block is halved before the error is passed on."""
+
+
+class Pass(Protocol):
+    """Exact attention to stored rows, for one pass of the model (`memory.attention.Beyond`)."""
+
+    def attend(self, layer: int, query: Tensor, scale: float) -> tuple[Tensor, Tensor]: ...
+
+    def finish(self) -> None: ...
+
+
+class Outside(Protocol):
+    """What lies outside the working set: who keeps the tokens' KV once they leave."""
+
+    def begin(self, tokens: int) -> Pass | None:
+        """A pass over `tokens` tokens starts; what it must attend to besides the working set."""
+
+    def took(self, ids: Sequence[int]) -> None:
+        """These tokens are in the working set now."""
+
+    def slide(self) -> bool:
+        """Exact mode: let stored rows leave. False: the policy has to choose."""
+
+    def chosen(self) -> None:
+        """The policy has chosen what stays."""
 
 
 @dataclass(slots=True)
@@ -35,6 +60,7 @@ class Reader:
     policy: Policy
     patch: Sequence[int]
     ledger: Ledger
+    outside: Outside
     protection: Protection = field(default_factory=Protection)
     evictions: int = 0
 
@@ -60,13 +86,15 @@ class Reader:
     def step(self, token: int) -> Tensor:
         """Read one token; the logits [vocabulary] that follow it."""
         self.make_room(1)
-        return self._forward([token])
+        return self._read([token])
 
     def make_room(self, tokens: int) -> None:
-        """Evict, and past the trained window re-index, when `tokens` more do not fit."""
+        """When `tokens` more do not fit: let waiting working sets go, evict, past the trained window re-index."""
         cache = self.working_set
-        outgrown = not cache.reindexed and cache.next_position + tokens > self.window
-        if outgrown or cache.room < tokens or cache.next_position + tokens > self.window:
+        while cache.room < tokens and cache.waiting:
+            cache.drop_waiting(next(iter(cache.waiting)))
+        outgrown = cache.next_position + tokens > self.window
+        if outgrown or (cache.room < tokens and not self.outside.slide()):
             self._evict(reindexed=outgrown or cache.reindexed)
         cache.trim(tokens)
 
@@ -74,12 +102,21 @@ class Reader:
         """One block; (None, smaller block) when memory ran out and a smaller one should be tried."""
         self.make_room(len(piece))
         try:
-            return self._forward(piece), block
+            return self._read(piece), block
         except torch.OutOfMemoryError:
             if block <= self.working_set.plan.block >> OOM_RETRIES or block == 1:
                 raise
         torch.cuda.empty_cache()
         return None, block // 2
+
+    def _read(self, piece: Sequence[int]) -> Tensor:
+        """The tokens of `piece` into the working set; the logits after them."""
+        stored = self.outside.begin(len(piece))
+        logits = self._forward(piece, beyond=stored)
+        if stored is not None:
+            stored.finish()
+        self.outside.took(piece)
+        return logits
 
     def _evict(self, *, reindexed: bool) -> None:
         cache = self.working_set
@@ -98,6 +135,7 @@ class Reader:
         if reindexed:
             cache.reindex()
         self.evictions += 1
+        self.outside.chosen()
 
     def _scores(self) -> list[Tensor]:
         """One score tensor per bounded layer."""
@@ -133,9 +171,11 @@ class Reader:
     def _bounded_indices(self) -> list[int]:
         return [index for index, layer in enumerate(self.working_set.layers) if not layer.is_sliding]
 
-    def _forward(self, ids: Sequence[int], start: int | None = None, tap: Any = None) -> Tensor:
-        """The model over `ids`; on out of memory the cache is put back to where it was."""
-        cache, device = self.working_set, self.working_set.layers[0].arena.device
+    def _forward(
+        self, ids: Sequence[int], start: int | None = None, tap: Any = None, beyond: Pass | None = None
+    ) -> Tensor:
+        """The model over `ids`; when it cannot finish, the cache is put back to where it was."""
+        cache, device = self.working_set, self.working_set.layers[0].device
         first = cache.next_position if start is None else start
         before = [layer.length for layer in cache.layers]
         try:
@@ -147,8 +187,9 @@ class Reader:
                     use_cache=True,
                     logits_to_keep=1,
                     tap=tap,
+                    beyond=beyond,
                 )
-        except torch.OutOfMemoryError:
+        except (torch.OutOfMemoryError, RowDamaged):
             for layer, length in zip(cache.layers, before, strict=True):
                 layer.drop_last(layer.length - length)
             raise

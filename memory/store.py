@@ -1,37 +1,49 @@
-"""The front door: one conversation's memory. Resume what is known, read what is new, step token by token."""
+"""The front door: conversations' memory for one model. Open one, resume what is known, read what is new, step, seal."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from memory.attention import NAME, register
+from memory.block import CHUNK
 from memory.budget import Ledger, Plan
 from memory.cache import WorkingSet
+from memory.errors import DamagedFile, RowDamaged
 from memory.geometry import FULL, SLIDING, Geometry
 from memory.policy import POLICIES, Policy, Protection
 from memory.prefill import Progress, Reader
+from memory.restore import Available, Snapshot, choose, missing_rows, put_back, unpack_state
 from memory.rope import layer_ropes
+from memory.sealing import Sealer, Trail
+from memory.spill import Spill, Stored
+from memory.tailfile import Tail
+from memory.tier.disk import Found
 
 RECENT = 256
 """Tokens of the recent window that always stay, at most a quarter of the working set."""
 
+Mode = Literal["auto", "exact", "bounded"]
+Source = Literal["resident", "disk", "none"]
+T = TypeVar("T")
+
 
 @dataclass(frozen=True, slots=True)
 class Resumed:
-    """What `Memory.resume` found: `reused` tokens need no reading; `reason` says why the others that were read before
-    must be read again."""
+    """What `Memory.resume` found: `reused` tokens need no reading, from `source`; `reason` says why the others that
+    were read before must be read again."""
 
     reused: int
     reason: str | None
+    source: Source = "resident"
 
 
 class Memory:
-    """KV of one conversation for one model, within one plan. Batch size 1."""
+    """KV of conversations with one model, within one plan. Batch size 1; one conversation is active at a time."""
 
     def __init__(
         self,
@@ -42,8 +54,10 @@ class Memory:
         ledger: Ledger | None = None,
         geometry: Geometry | None = None,
         dtype: torch.dtype | None = None,
+        spill: Spill | None = None,
+        mode: Mode = "auto",
     ) -> None:
-        """Allocate the working set and switch `model` to this library's attention.
+        """Allocate the pool and switch `model` to this library's attention.
 
         Args:
             model: a transformers causal LM in evaluation mode.
@@ -53,6 +67,9 @@ class Memory:
             ledger: asked before allocating; default: one with the plan's budget and the weights reserved.
             geometry: default: from the model's configuration.
             dtype: of the keys and values; default: that of the model's embeddings.
+            spill: where sealed chunks go; None: what leaves the working set is read again when needed.
+            mode: "exact" attends to every stored token, "bounded" to the working set, "auto" is exact inside the
+                trained window while its measured cost is bearable.
 
         Raises:
             UnsupportedModel: the model's attention is not standard.
@@ -62,68 +79,220 @@ class Memory:
         self.geometry = geometry or Geometry.from_config(config.to_dict())
         self.plan = plan
         self.ledger = ledger or _ledger(plan)
+        self.mode: Mode = mode
+        self.spill = spill
         register()
         model.set_attn_implementation(NAME)  # type: ignore[operator]
         first = model.get_input_embeddings().weight  # type: ignore[operator]
         ropes = layer_ropes(model, [SLIDING if layer.window else FULL for layer in self.geometry.layers])
         cache = WorkingSet(self.geometry, plan, ropes, dtype or first.dtype, first.device, self.ledger)
-        self.reader = Reader(model, cache, self.geometry.window, policy, patch, self.ledger)
-        self.tokens: list[int] = []
+        self.sealer = Sealer(cache, spill)
+        self.reader = Reader(model, cache, self.geometry.window, policy, patch, self.ledger, self.sealer)
+        self._waiting: dict[str, Trail] = {}
         self.protect(0)
+
+    # --- what it holds -----------------------------------------------------------------------------------------------
 
     @property
     def working_set(self) -> WorkingSet:
         return self.reader.working_set
 
     @property
+    def tokens(self) -> list[int]:
+        """Every token of the active conversation that was read."""
+        return self.sealer.trail.tokens
+
+    @property
     def resident(self) -> int:
-        """Entries per head on the device, in the layer that holds most."""
+        """Entries per head of the active conversation on the device, in the layer that holds most."""
         return self.working_set.length
 
     @property
+    def stored(self) -> int:
+        """Tokens of the active conversation that are sealed on disk."""
+        return self.sealer.trail.stored.tokens
+
+    @property
     def complete(self) -> bool:
-        """Whether nothing was evicted, so that results equal full attention."""
+        """Whether nothing was evicted."""
         return self.working_set.complete
+
+    @property
+    def exact(self) -> bool:
+        """Whether every token of the active conversation was read with attention to all tokens before it."""
+        return self.sealer.trail.exact
+
+    def sets(self) -> dict[str, Trail]:
+        """The resident conversations, the active one last."""
+        trail = self.sealer.trail
+        waiting = {name: self._waiting[name] for name in self.working_set.waiting}
+        return waiting | ({trail.conversation: trail} if trail.tokens else {})
+
+    # --- conversations -----------------------------------------------------------------------------------------------
+
+    def open(self, conversation: str) -> None:
+        """Make `conversation` the active one. The one before waits in the pool while there is room for both."""
+        trail = self.sealer.trail
+        if trail.conversation == conversation:
+            return
+        cache, name = self.working_set, trail.conversation
+        leaves = bool(trail.tokens) and self._can_wait(conversation)
+        enters = conversation in cache.waiting
+        cache.switch(name if leaves else None, conversation if enters else None)
+        if leaves:
+            self._waiting[name] = trail
+        self.sealer.trail = self._waiting.pop(conversation) if enters else _new(conversation)
+        self._waiting = {kept: self._waiting[kept] for kept in cache.waiting}
+
+    def forget(self, conversation: str) -> None:
+        """Drop a conversation from the device and remove everything stored of it."""
+        if conversation in self.working_set.waiting:
+            self.working_set.drop_waiting(conversation)
+        if self.sealer.trail.conversation == conversation:
+            self.clear()
+        if self.spill is not None:
+            self.spill.forget(conversation)
+
+    def clear(self) -> None:
+        """Empty the active working set; what is stored stays."""
+        self.working_set.clear()
+        self.sealer.trail = _new(self.sealer.trail.conversation)
 
     def protect(self, prefix: int) -> None:
         """Always keep the first `prefix` tokens (the system prompt), the sinks and the recent window."""
         keep = self.working_set.working_set_size(reindexed=True)
         self.reader.protection = Protection(prefix=prefix, recent=min(RECENT, keep // 4))
+        self.sealer.first = max(prefix, self.reader.protection.sinks)
+
+    # --- one request -------------------------------------------------------------------------------------------------
 
     def resume(self, ids: Sequence[int]) -> Resumed:
-        """Keep the longest prefix of `ids` that was read before, token by token; forget the rest.
+        """Keep the longest prefix of `ids` that was read before, on the device or stored, token by token.
 
         At least one token of `ids` is left to read, because its logits start the reply.
         """
-        known, common = len(self.tokens), _common(self.tokens, ids)
-        common = min(common, len(ids) - 1)
-        if common == known:
+        trail = self.sealer.trail
+        known, common = len(trail.tokens), min(_common(trail.tokens, ids), len(ids) - 1)
+        kept = common == known or self.working_set.can_drop(known - common)
+        if kept:
+            self._take_back(known - common)
+        self.sealer.wanted = self._wants_exact(len(ids))
+        if common and kept and not (self.sealer.wanted and trail.missing is None):
             return Resumed(common, None)
-        if known and self.working_set.can_drop(known - common):
-            self.working_set.drop_last(known - common)
-            del self.tokens[common:]
-            return Resumed(common, None)
-        self.clear()
-        return Resumed(0, _broken(common, known) if known else None)
+        reason = None if kept else f"token {common} differs from what was read, and it lies before what stayed whole"
+        return self._restore(ids, reason) if self.spill is not None else self._start_over(common, known, kept=kept)
 
     def read(self, ids: Sequence[int], progress: Progress | None = None) -> Tensor:
         """Read new tokens; the logits [vocabulary] after the last one. See `Reader.read` for what it raises."""
-        start = self.working_set.seen
-        try:
-            return self.reader.read(ids, progress)
-        finally:
-            self.tokens += ids[: self.working_set.seen - start]
+        whole = self.tokens + list(ids)
+        return self._repaired(lambda: self.reader.read(whole[len(self.tokens) :], progress), whole)
 
     def step(self, token: int) -> Tensor:
         """Read one token of the reply; the logits [vocabulary] after it."""
-        logits = self.reader.step(token)
-        self.tokens.append(token)
-        return logits
+        whole = [*self.tokens, token]
+        return self._repaired(lambda: self.reader.step(token), whole)
 
-    def clear(self) -> None:
-        """Forget every token; nothing is freed."""
-        self.tokens.clear()
-        self.working_set.clear()
+    def seal(self) -> None:
+        """The end of a turn: the open chunk and what is resident are stored too."""
+        self.sealer.finish()
+
+    # --- parts -------------------------------------------------------------------------------------------------------
+
+    def _can_wait(self, enters: str) -> bool:
+        """Make room for the active working set to wait, by letting the one go that waits longest."""
+        cache = self.working_set
+        for name in [name for name in cache.waiting if name != enters]:
+            if cache.can_wait(enters):
+                return True
+            cache.drop_waiting(name)
+        return cache.can_wait(enters)
+
+    def _take_back(self, count: int) -> None:
+        trail = self.sealer.trail
+        if count:
+            if self.spill is not None:
+                self.spill.flush()
+            self.working_set.drop_last(count)
+            del trail.tokens[len(trail.tokens) - count :]
+            trail.stored.cut(len(trail.tokens) // CHUNK)
+
+    def _start_over(self, common: int, known: int, *, kept: bool) -> Resumed:
+        if kept:
+            return Resumed(common, None)
+        self.clear()
+        return Resumed(0, _broken(common, known) if known else None, "none")
+
+    def _wants_exact(self, tokens: int) -> bool:
+        if self.spill is None or self.mode == "bounded" or tokens > self.geometry.window:
+            return False
+        return self.mode == "exact" or (self.sealer.trail.exact and self.sealer.bearable)
+
+    def _restore(self, ids: Sequence[int], reason: str | None) -> Resumed:
+        """Put back what the tiers hold of `ids[:-1]`; damaged rows are put aside and the rows before them taken."""
+        assert self.spill is not None
+        self.clear()
+        while True:
+            trail = self.sealer.trail
+            found = self.spill.find(trail.conversation, ids[:-1])
+            stored, available, snapshot = self._available(found, ids[:-1])
+            if not available.tokens:
+                return Resumed(0, reason or _absent(found, ids), "none")
+            try:
+                self._put_back(stored, available, snapshot, found)
+            except RowDamaged as damage:
+                self.spill.damaged(stored, damage)
+                reason = f"what was stored from token {damage.row * CHUNK} on is damaged ({damage.why})"
+                continue
+            trail.tokens = list(ids[: available.tokens])
+            return Resumed(available.tokens, reason or _absent(found, ids), "disk")
+
+    def _available(self, found: Found, ids: Sequence[int]) -> tuple[Stored, Available, Snapshot | None]:
+        stored = Stored(self.sealer.trail.conversation, found.branch, found.rows, found.rows)
+        positions = [place for number in range(found.rows) for place in self._headers(found)[number].positions]
+        tail, snapshot = found.tail, None
+        if tail is not None:
+            snapshot = self._snapshot(tail)
+            begins = tail.rows * CHUNK
+            if tail.rows != found.rows or list(tail.ids) != list(ids[begins : begins + len(tail.ids)]):
+                tail = None
+        if tail is not None:
+            positions += tail.positions
+        return stored, Available(len(positions), torch.tensor(positions, dtype=torch.int32), tail), snapshot
+
+    def _snapshot(self, tail: Tail) -> Snapshot | None:
+        try:
+            return unpack_state(tail.state, [layer.shape.kv_heads for layer in self.working_set.layers])
+        except DamagedFile:
+            return None
+
+    def _put_back(self, stored: Stored, available: Available, snapshot: Snapshot | None, found: Found) -> None:
+        assert self.spill is not None
+        sealer, cache = self.sealer, self.working_set
+        sealer.trail.stored = stored
+        sealer.trail.exact = all(header.exact for header in self._headers(found)[: found.rows]) and (
+            available.tail is None or available.tail.exact
+        )
+        sealer.wanted = self._wants_exact(available.tokens + 1) and available.plain
+        state = choose(cache, available, snapshot, sealer.first, self.geometry.window, whole_rows=sealer.wanted)
+        put_back(self.spill, stored, cache, state, available, sealer.scratch)
+        missing = [missing_rows(layer.origins, state.seen) for layer in _apart(cache, state)]
+        same = all(rows == missing[0] for rows in missing) and not state.reindexed
+        sealer.trail.missing = (missing[0] if missing else range(0)) if same else None
+        sealer.wanted = sealer.wanted and sealer.trail.missing is not None
+
+    def _headers(self, found: Found) -> Any:
+        return found.branch.headers if found.branch is not None else []
+
+    def _repaired(self, action: Callable[[], Tensor], whole: Sequence[int]) -> Tensor:
+        """`action`; when a stored row that it needs is damaged, what can be restored is, and the rest is read."""
+        try:
+            return action()
+        except RowDamaged as damage:
+            assert self.spill is not None
+            self.spill.damaged(self.sealer.trail.stored, damage)
+        self.clear()
+        self.resume(whole)
+        return self.read(whole[len(self.tokens) :])
 
 
 def make_policy(name: str) -> Policy:
@@ -133,6 +302,16 @@ def make_policy(name: str) -> Policy:
         KeyError: no such policy; `POLICIES` holds the names.
     """
     return POLICIES[name]()
+
+
+def _new(conversation: str) -> Trail:
+    return Trail(conversation, stored=Stored(conversation))
+
+
+def _apart(cache: WorkingSet, state: Any) -> list[Any]:
+    """The states of layers that attend to everything, each distinct one once."""
+    parts = [part for layer, part in zip(cache.layers, state.layers, strict=True) if not layer.is_sliding]
+    return list({id(part): part for part in parts}.values())
 
 
 def _ledger(plan: Plan) -> Ledger:
@@ -148,7 +327,15 @@ def _common(known: Sequence[int], ids: Sequence[int]) -> int:
 
 
 def _broken(common: int, known: int) -> str:
-    return (
-        f"token {common} of {known} differs from what was read, and it lies before what eviction kept whole, "
-        "so the conversation was read again"
-    )
+    return f"token {common} of {known} differs from what was read, and it lies before what eviction kept whole"
+
+
+def _absent(found: Found, ids: Sequence[int]) -> str | None:
+    """Why the tiers do not hold all of `ids`."""
+    if found.foreign:
+        return f"what is stored was made with another {', '.join(found.foreign)}"
+    if found.differs is not None:
+        return f"token {found.differs} is {ids[found.differs]} now and differs from what is stored"
+    if found.branch is None:
+        return "nothing is stored of this conversation"
+    return "the tokens after what is stored were not written before the worker ended"

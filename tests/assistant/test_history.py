@@ -13,7 +13,6 @@ from pathlib import Path
 
 import pytest
 
-from assistant.database import check_sqlite
 from assistant.errors import AssistantError, UsageError
 from assistant.history import History, NameTaken, UnknownConversation, pack_ids, unpack_ids
 from assistant.protocol import NewTurn, Usage
@@ -22,6 +21,7 @@ WRITER = """
 import sys
 from pathlib import Path
 from assistant.history import History
+from memory.database import OldSqlite, check_sqlite
 history = History(Path(sys.argv[1]))
 number = 0
 while True:
@@ -203,7 +203,7 @@ def test_files_are_private_whatever_the_umask(tmp_path: Path) -> None:
 
 
 def test_an_old_sqlite_is_refused() -> None:
-    with pytest.raises(AssistantError, match=r"SQLite 3\.40\.1 can lose .* 3\.51\.3"):
+    with pytest.raises(OldSqlite, match=r"SQLite 3\.40\.1 can lose .* 3\.51\.3"):
         check_sqlite((3, 40, 1))
 
 

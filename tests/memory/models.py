@@ -64,7 +64,7 @@ def make_plan(kind: str, capacity: int, block: int, patch: int = 16) -> Plan:
     """A plan with exactly this many entries per head, whatever a budget would allow."""
     geometry = Geometry.from_config(CONFIGS[kind].to_dict())
     kv = geometry.kv_bytes_per_token(4) * capacity + MIB
-    return Plan(64 * MIB, 0, kv, MIB, 8 * MIB, capacity, block, patch)
+    return Plan(64 * MIB, 0, kv, MIB, 8 * MIB, capacity, block, patch, waiting=2)
 
 
 def roomy_plan(kind: str, block: int) -> Plan:

@@ -56,8 +56,8 @@ def test_the_working_set_allocates_no_more_than_planned(kind: str) -> None:
         memory = Memory(model, divided, make_policy("patched_prompt"), tokens(12))
         memory.read(tokens(1200))
         layers = memory.working_set.layers
-        positions = sum(layer.origins().nbytes + layer._home_positions().nbytes for layer in layers)
-        assert sum(layer.arena.nbytes for layer in layers) + positions <= divided.kv
+        positions = sum(layer.origins().nbytes + layer.homes().nbytes for layer in layers)
+        assert sum(layer.pool.arena.nbytes for layer in layers) + positions <= divided.kv
         assert memory.ledger.peak <= budget
 
 
@@ -73,7 +73,7 @@ def test_the_peak_of_all_tensors_stays_within_the_plan_at_every_step(kind: str, 
         memory.read(tokens(1500))
         for token in tokens(100):
             memory.step(token)
-    arenas = sum(layer.arena.nbytes for layer in memory.working_set.layers)
+    arenas = sum(layer.pool.arena.nbytes for layer in memory.working_set.layers)
     assert arenas < gauge.peak <= divided.kv + divided.staging + divided.activations <= budget
 
 

@@ -64,7 +64,7 @@ def test_equals_full_attention_with_the_same_entries_masked(
                     torch.tensor([piece]), past_key_values=everything, visible=visible_entries(memory)
                 ).logits[0, -1]
             assert torch.allclose(memory.read(piece), wanted, atol=TOLERANCE)
-            assert memory.resident <= capacity
+            assert all(layer.length <= capacity for layer in memory.working_set.bounded)
         if memory.working_set.bounded:
             assert memory.complete == (length <= capacity - 16)
     finally:

@@ -37,7 +37,7 @@ def test_keys_in_place_are_one_rotation_from_the_key_as_first_computed(kind: str
     memory = read_past_the_window(kind)
     assert memory.reader.evictions > 2
     for layer in memory.working_set.layers:
-        homes, targets = layer._home_positions(), _positions_in_place(memory, layer.length)
+        homes, targets = layer.homes(), _positions_in_place(memory, layer.length)
         assert layer._homes is not None
         for head in range(2):
             moved = layer.rope.rotate(layer._homes[0, head, : layer.length], targets - homes[head])
@@ -82,9 +82,9 @@ def test_contiguous_positions_keep_the_order_of_the_conversation() -> None:
 
 def test_nothing_is_allocated_when_the_window_is_outgrown() -> None:
     memory = make_memory("gemma3", make_plan("gemma3", 240, 32))
-    arenas = [layer.arena.data_ptr() for layer in memory.working_set.layers]
+    arenas = [layer.pool.arena.data_ptr() for layer in memory.working_set.layers]
     memory.read(tokens(LONG))
-    assert [layer.arena.data_ptr() for layer in memory.working_set.layers] == arenas
+    assert [layer.pool.arena.data_ptr() for layer in memory.working_set.layers] == arenas
     held = [layer._homes for layer in memory.working_set.layers]
     assert all(home is not None and home.untyped_storage().data_ptr() in arenas for home in held)
 

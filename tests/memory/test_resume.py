@@ -73,7 +73,7 @@ def test_the_last_tokens_can_be_taken_back_after_an_eviction_and_past_the_window
     memory.read([1, 2])
     layer = memory.working_set.layers[0]
     assert (layer.origins()[:, -12:] == torch.arange(1380, 1392)).all()
-    homes = layer._home_positions()[:, -2:]
+    homes = layer.homes()[:, -2:]
     assert (homes == torch.arange(end - 10, end - 8)).all()
 
 

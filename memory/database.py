@@ -1,0 +1,96 @@
+"""How SQLite files are opened: private, WAL, never mapped, only by a SQLite that loses nothing, checked, migrated.
+
+A migration that was released is never edited: a change is a new function at the end of its set.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Literal
+
+from sqlite_utils import Database, Migrations
+from sqlite_utils.utils import sqlite3  # type: ignore[attr-defined]  # the module that sqlite-utils itself uses
+
+from memory.errors import MemoryFailure
+
+OLDEST_SQLITE = (3, 51, 3)
+"""First release in which a write and a checkpoint at the wrong moment cannot lose committed pages of a WAL file."""
+
+DatabaseError: type[Exception] = sqlite3.DatabaseError
+IntegrityError: type[Exception] = sqlite3.IntegrityError
+
+_PRAGMAS = (
+    "journal_mode = WAL",
+    "foreign_keys = ON",
+    "busy_timeout = 5000",
+    "mmap_size = 0",
+    "secure_delete = ON",
+    "trusted_schema = OFF",
+)
+
+
+class OldSqlite(MemoryFailure):
+    """The SQLite library has a bug that can lose committed data."""
+
+
+def check_sqlite(version: tuple[int, ...] = sqlite3.sqlite_version_info) -> None:
+    """Refuse a SQLite that can lose committed turns.
+
+    Raises:
+        OldSqlite: it is older than `OLDEST_SQLITE`.
+    """
+    if version < OLDEST_SQLITE:
+        have, need = (".".join(map(str, parts)) for parts in (version, OLDEST_SQLITE))
+        raise OldSqlite(
+            f"SQLite {have} can lose committed turns (WAL-reset bug); {need} or later is needed: pip install pysqlite3."
+        )
+
+
+def open_database(path: Path, migrations: Migrations, synchronous: Literal["FULL", "NORMAL"]) -> Database:
+    """Open `path` (0600; its folder exists), check it, bring its schema up to date.
+
+    FULL survives power loss; NORMAL may lose the last commits then, and is for what can be made anew.
+
+    Raises:
+        OldSqlite: see `check_sqlite`.
+        DatabaseError: the file is damaged, no database, or from a newer version; it is left as it is.
+    """
+    check_sqlite()
+    _create_private(path)
+    connection = sqlite3.connect(str(path), timeout=5.0)
+    try:
+        return _prepared(connection, migrations, synchronous)
+    except BaseException:
+        connection.close()
+        raise
+
+
+def _prepared(connection: Any, migrations: Migrations, synchronous: str) -> Database:
+    for pragma in (*_PRAGMAS, f"synchronous = {synchronous}"):
+        connection.execute(f"PRAGMA {pragma}").fetchall()
+    db = Database(connection)
+    found = db.execute("PRAGMA quick_check(1)").fetchone()[0]
+    if found != "ok":
+        raise sqlite3.DatabaseError(f"the file is damaged ({found})")
+    if unknown := {migration.name for migration in migrations.applied(db)} - _names(migrations):
+        raise sqlite3.DatabaseError(f"a newer version of the assistant wrote it ({', '.join(sorted(unknown))})")
+    migrations.apply(db)
+    return db
+
+
+def _names(migrations: Migrations) -> set[str]:
+    """Names of every migration that this version knows: all are pending for a new database."""
+    empty = Database(memory=True)
+    try:
+        return {migration.name for migration in migrations.pending(empty)}
+    finally:
+        empty.close()
+
+
+def _create_private(path: Path) -> None:
+    """Make the file 0600 before SQLite opens it: -wal and -shm take their mode from it."""
+    with suppress(FileExistsError):
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+    path.chmod(0o600)

@@ -1,0 +1,140 @@
+"""The KV folder: its lock, its index, its files. Torch-free, so that the daemon can clean up when no worker lives.
+
+    kv/lock  kv/index.db  kv/<conversation>/<branch>.kv  kv/<conversation>/<branch>.tail  kv/<conversation>/quarantine/
+
+Everything in it is disposable: what is missing is read again.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import time
+from collections import Counter
+from contextlib import suppress
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from memory.errors import KvLocked
+from memory.index import BranchRow, Index
+
+CHUNKS, TAIL, QUARANTINE = ".kv", ".tail", "quarantine"
+_PLAIN = re.compile(r"[A-Za-z0-9_-]{1,64}")
+
+
+@dataclass(frozen=True, slots=True)
+class FolderUsage:
+    """Bytes on disk: by kind, by conversation folder; the parts add up to `total`."""
+
+    kinds: dict[str, int] = field(default_factory=dict)
+    conversations: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def total(self) -> int:
+        """All bytes."""
+        return sum(self.kinds.values())
+
+
+class KvFolder:
+    """An open KV folder. Belongs to the thread that opened it; one process at a time."""
+
+    def __init__(self, path: Path, lock: FileLock, index: Index) -> None:
+        self.path = path
+        self.index = index
+        self.counters: Counter[str] = Counter()
+        self._lock = lock
+
+    @classmethod
+    def open(cls, path: Path, wait_s: float = 0.0) -> KvFolder:
+        """Take the lock (waiting at most `wait_s` for a process that is just ending), open the index, sweep.
+
+        Raises:
+            KvLocked: another process uses the folder.
+            OSError: the folder cannot be used.
+        """
+        make_private(path)
+        lock = FileLock(path / "lock", mode=0o600, thread_local=False)
+        try:
+            lock.acquire(timeout=wait_s, poll_interval=0.02)
+        except Timeout:
+            raise KvLocked(f"Another process{_holder(path)} uses the KV folder {path}.") from None
+        try:
+            (path / "lock").write_text(str(os.getpid()))
+            return cls(path, lock, Index(path / "index.db"))
+        except BaseException:
+            lock.release()
+            raise
+
+    def close(self) -> None:
+        """Close the index and give the lock back."""
+        self.index.close()
+        self._lock.release()
+
+    def conversation(self, name: str) -> Path:
+        """The folder of a conversation (made when something is written)."""
+        safe = name if _PLAIN.fullmatch(name) else blake2b(name.encode(), digest_size=20).hexdigest()
+        return self.path / safe
+
+    def chunks(self, row: BranchRow) -> Path:
+        """The chunk file of a branch."""
+        return self.conversation(row.conversation) / (row.branch + CHUNKS)
+
+    def remove(self, row: BranchRow) -> None:
+        """Delete a branch: chunk file, tail, index row. Children of it are useless and go too."""
+        for child in self.index.children(row.branch):
+            self.remove(child)
+        for path in (self.chunks(row), self.chunks(row).with_suffix(TAIL)):
+            with suppress(FileNotFoundError):
+                path.unlink()
+        self.index.remove(row.branch)
+
+    def forget(self, conversation: str) -> None:
+        """Delete everything of a conversation: chunks, digests, tails, quarantine, index rows, and their bytes."""
+        self.index.forget(conversation)
+        with suppress(FileNotFoundError):
+            shutil.rmtree(self.conversation(conversation))
+
+    def usage(self) -> FolderUsage:
+        """What lies on the disk now, by walking."""
+        usage = FolderUsage({"chunks": 0, "tails": 0, "quarantine": 0, "index": 0, "other": 0})
+        for folder, _, names in os.walk(self.path):
+            for name in names:
+                with suppress(FileNotFoundError):
+                    self._count(usage, Path(folder) / name)
+        return usage
+
+    def _count(self, usage: FolderUsage, path: Path) -> None:
+        size, parts = path.stat().st_size, path.relative_to(self.path).parts
+        usage.kinds[_kind(path, parts)] += size
+        if len(parts) > 1:
+            usage.conversations[parts[0]] = usage.conversations.get(parts[0], 0) + size
+
+
+def make_private(folder: Path) -> None:
+    """Create `folder` with mode 0700, whatever the umask."""
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    if folder.stat().st_mode & 0o077:
+        folder.chmod(0o700)
+
+
+def _kind(path: Path, parts: tuple[str, ...]) -> str:
+    if QUARANTINE in parts:
+        return "quarantine"
+    if path.suffix in (CHUNKS, TAIL):
+        return "chunks" if path.suffix == CHUNKS else "tails"
+    return "index" if path.name.startswith("index.db") else "other"
+
+
+def _holder(path: Path) -> str:
+    with suppress(OSError, ValueError):
+        return f" (pid {int((path / 'lock').read_text())})"
+    return ""
+
+
+def now() -> float:
+    """Wall time in seconds; only ages of files are measured with it, never recency."""
+    return time.time()

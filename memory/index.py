@@ -1,0 +1,210 @@
+"""index.db: which branch holds which chunk. Disposable: whatever it says is in the chunk files too.
+
+Recency is a sequence number, never a wall time, so that a clock that jumps changes nothing.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from sqlite_utils import Database, Migrations
+
+from memory.database import DatabaseError, open_database
+
+INDEX = Migrations("kv-index")
+_COLUMNS = "branch, conversation, fingerprint, parent, parent_rows, first_row, rows, bytes, used"
+
+
+@dataclass(frozen=True, slots=True)
+class BranchRow:
+    """One branch: rows `first_row` to `rows` lie in its own file (`bytes` long), those before in its parent's."""
+
+    branch: str
+    conversation: str
+    fingerprint: bytes
+    parent: str | None
+    parent_rows: int
+    first_row: int
+    rows: int
+    bytes: int
+    used: int
+
+
+class Index:
+    """One open index.db. Belongs to the thread that opened it."""
+
+    def __init__(self, path: Path) -> None:
+        """Open `path`; a damaged or foreign one is replaced by an empty one (`fresh` says so)."""
+        self.path = path
+        self.fresh = not path.exists()
+        try:
+            self._db = open_database(path, INDEX, "NORMAL")
+        except DatabaseError:
+            self.fresh = True
+            for name in (path.name, f"{path.name}-wal", f"{path.name}-shm"):
+                with suppress(FileNotFoundError):
+                    path.with_name(name).unlink()
+            self._db = open_database(path, INDEX, "NORMAL")
+
+    def close(self) -> None:
+        """Close the file; the WAL is folded into it."""
+        self._db.close()
+
+    # --- writing -----------------------------------------------------------------------------------------------------
+
+    def put(self, row: BranchRow, fields: dict[str, str], chains: Sequence[bytes]) -> None:
+        """Record a branch and the chained ids of its own rows, in place of what was recorded of it."""
+        with self._commit():
+            self._remove(row.branch)
+            values = [row.branch, row.conversation, row.fingerprint, row.parent, row.parent_rows, row.first_row]
+            self._db.execute(
+                "INSERT INTO branches (branch, conversation, fingerprint, parent, parent_rows, first_row, rows, bytes, "
+                "used, fields) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                [*values, row.rows, row.bytes, row.used or self._next(), json.dumps(fields)],
+            )
+            self._add_chunks(row.branch, row.first_row, chains)
+
+    def add_row(self, branch: str, number: int, chain: bytes, size: int) -> None:
+        """Record one more row of `branch`, whose file is `size` bytes long now."""
+        with self._commit():
+            self._add_chunks(branch, number, [chain])
+            self._db.execute(
+                "UPDATE branches SET rows = ?, bytes = ?, used = ? WHERE branch = ?",
+                [number + 1, size, self._next(), branch],
+            )
+
+    def touch(self, branch: str) -> None:
+        """This branch was used just now."""
+        with self._commit():
+            self._db.execute("UPDATE branches SET used = ? WHERE branch = ?", [self._next(), branch])
+
+    def cut(self, branch: str, rows: int, size: int) -> None:
+        """Only the first `rows` rows are left, in a file of `size` bytes."""
+        with self._commit():
+            self._db.execute("DELETE FROM chunks WHERE branch = ? AND number >= ?", [branch, rows])
+            self._db.execute("UPDATE branches SET rows = ?, bytes = ? WHERE branch = ?", [rows, size, branch])
+
+    def remove(self, branch: str) -> None:
+        """Record nothing of this branch any more."""
+        with self._commit():
+            self._remove(branch)
+
+    def forget(self, conversation: str) -> None:
+        """Remove a conversation, and the bytes it lay in (secure_delete, emptied WAL)."""
+        with self._commit():
+            self._db.execute(
+                "DELETE FROM chunks WHERE branch IN (SELECT branch FROM branches WHERE conversation = ?)",
+                [conversation],
+            )
+            self._db.execute("DELETE FROM branches WHERE conversation = ?", [conversation])
+        self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+
+    # --- reading -----------------------------------------------------------------------------------------------------
+
+    def branches(self, conversation: str | None = None) -> list[BranchRow]:
+        """Branches (of one conversation), the one used longest ago first."""
+        where, values = ("", []) if conversation is None else ("WHERE conversation = ?", [conversation])
+        rows = self._db.execute(f"SELECT {_COLUMNS} FROM branches {where} ORDER BY used", values)
+        return [BranchRow(*row) for row in rows.fetchall()]
+
+    def branch(self, name: str) -> BranchRow | None:
+        """One branch."""
+        row = self._db.execute(f"SELECT {_COLUMNS} FROM branches WHERE branch = ?", [name]).fetchone()
+        return BranchRow(*row) if row else None
+
+    def fields(self, branch: str) -> dict[str, str]:
+        """The fingerprint's fields of a branch."""
+        row = self._db.execute("SELECT fields FROM branches WHERE branch = ?", [branch]).fetchone()
+        return dict(json.loads(row[0])) if row else {}
+
+    def matching(self, conversation: str, fingerprint: bytes, chains: Iterable[bytes]) -> list[tuple[str, int]]:
+        """(branch, rows that match) of every branch of the conversation with this fingerprint, the best one first."""
+        wanted = json.dumps([chain.hex() for chain in chains])
+        rows = self._db.execute(
+            """SELECT b.branch, coalesce(max(c.number) + 1, 0) AS matched
+               FROM branches b LEFT JOIN chunks c ON c.branch = b.branch
+                   AND c.chain IN (SELECT value FROM json_each(:wanted))
+               WHERE b.conversation = :conversation AND b.fingerprint = :fingerprint
+               GROUP BY b.branch ORDER BY matched DESC, b.used DESC""",
+            {"wanted": wanted, "conversation": conversation, "fingerprint": fingerprint},
+        )
+        return [(str(row[0]), int(row[1])) for row in rows.fetchall()]
+
+    def leaves(self) -> list[BranchRow]:
+        """Branches that no other one builds on, the one used longest ago first."""
+        rows = self._db.execute(
+            f"SELECT {_COLUMNS} FROM branches WHERE branch NOT IN "
+            "(SELECT parent FROM branches WHERE parent IS NOT NULL) ORDER BY used"
+        )
+        return [BranchRow(*row) for row in rows.fetchall()]
+
+    def children(self, branch: str) -> list[BranchRow]:
+        """Branches whose parent this is."""
+        rows = self._db.execute(f"SELECT {_COLUMNS} FROM branches WHERE parent = ?", [branch])
+        return [BranchRow(*row) for row in rows.fetchall()]
+
+    def total_bytes(self) -> int:
+        """Bytes of all chunk files, as recorded."""
+        return int(self._db.execute("SELECT coalesce(sum(bytes), 0) FROM branches").fetchone()[0])
+
+    def chunks(self) -> int:
+        """Rows recorded."""
+        return int(self._db.execute("SELECT count(*) FROM chunks").fetchone()[0])
+
+    # --- parts -------------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def _commit(self) -> Iterator[None]:
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+        except BaseException:
+            self._db.rollback()
+            raise
+        self._db.commit()
+
+    def _next(self) -> int:
+        """The next sequence number."""
+        return int(self._db.execute("UPDATE clock SET now = now + 1 RETURNING now").fetchone()[0])
+
+    def _remove(self, branch: str) -> None:
+        self._db.execute("DELETE FROM chunks WHERE branch = ?", [branch])
+        self._db.execute("DELETE FROM branches WHERE branch = ?", [branch])
+
+    def _add_chunks(self, branch: str, first: int, chains: Sequence[bytes]) -> None:
+        rows = [(branch, first + index, chain.hex()) for index, chain in enumerate(chains)]
+        self._db.conn.executemany("INSERT INTO chunks (branch, number, chain) VALUES (?, ?, ?)", rows)
+
+
+@INDEX()
+def i001_branches_and_chunks(db: Database) -> None:
+    """Branches, the chained ids of their rows, and the sequence that says what was used last."""
+    db.execute("""
+        CREATE TABLE branches (
+            branch TEXT PRIMARY KEY,
+            conversation TEXT NOT NULL,
+            fingerprint BLOB NOT NULL,
+            fields TEXT NOT NULL CHECK (json_valid(fields)),
+            parent TEXT,
+            parent_rows INTEGER NOT NULL,
+            first_row INTEGER NOT NULL,
+            rows INTEGER NOT NULL,
+            bytes INTEGER NOT NULL,
+            used INTEGER NOT NULL
+        ) STRICT""")
+    db.execute("CREATE INDEX branches_conversation ON branches (conversation)")
+    db.execute("CREATE INDEX branches_parent ON branches (parent)")
+    db.execute("""
+        CREATE TABLE chunks (
+            branch TEXT NOT NULL,
+            number INTEGER NOT NULL,
+            chain TEXT NOT NULL,
+            PRIMARY KEY (branch, number)
+        ) STRICT, WITHOUT ROWID""")
+    db.execute("CREATE INDEX chunks_chain ON chunks (chain)")
+    db.execute("CREATE TABLE clock (now INTEGER NOT NULL) STRICT")
+    db.execute("INSERT INTO clock (now) VALUES (0)")

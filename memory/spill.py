@@ -1,0 +1,302 @@
+"""Sealed rows on their way between the working set, RAM and disk: one I/O thread does all of it, off the token path.
+
+A row that was sealed is written through to disk and copied to RAM; it is never changed. When writing fails the rows
+wait to be sealed again, spilling rests for a while, and the chat goes on.
+"""
+
+from __future__ import annotations
+
+import errno
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+from memory.block import CHUNK
+from memory.budget import MIB
+from memory.chunkfile import Layout
+from memory.codec import RowCodec
+from memory.errors import CodecError, RowDamaged
+from memory.tailfile import Tail
+from memory.tier.disk import Branch, DiskTier, Found, QuotaReached
+from memory.tier.ram import RamTier
+
+PENDING = 2
+"""Raw rows that may wait for the I/O thread before sealing waits for it."""
+
+HALF = 4 * MIB
+"""Least bytes of one half of the staging area: reads of this size keep up with any disk."""
+
+REST_S = 60.0
+"""How long spilling rests after a write failed."""
+
+ALIGNMENT = 4096
+
+GROUP = 8
+"""Rows of one layer that are decoded at once: 512 tokens."""
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class RawRow:
+    """64 tokens of every layer, copied out of the working set: keys as computed and values, [KV heads, 64, size]."""
+
+    number: int
+    ids: tuple[int, ...]
+    positions: tuple[int, ...]
+    exact: bool
+    numbers: list[tuple[Tensor, Tensor]]
+
+
+@dataclass(slots=True)
+class Stored:
+    """What is stored of one conversation. `rows` are on disk, `handed` were given to the I/O thread."""
+
+    conversation: str
+    branch: Branch | None = None
+    rows: int = 0
+    handed: int = 0
+    failed: bool = False
+
+    @property
+    def tokens(self) -> int:
+        """Tokens that can be read back."""
+        return self.rows * CHUNK
+
+    def cut(self, rows: int) -> None:
+        """Only the first `rows` belong to the conversation as it is now."""
+        self.rows, self.handed = min(self.rows, rows), min(self.handed, rows)
+
+
+@dataclass(slots=True)
+class Staging:
+    """Two halves of encoded rows, so that one is filled while the other is used."""
+
+    half: int
+    halves: tuple[Tensor, Tensor] = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Allocate both, page-aligned."""
+        whole = torch.empty(2 * self.half + ALIGNMENT, dtype=torch.uint8)
+        start = -whole.data_ptr() % ALIGNMENT
+        self.halves = whole[start : start + self.half], whole[start + self.half : start + 2 * self.half]
+
+
+@dataclass(slots=True)
+class Scratch:
+    """Room for the decoded keys and values of one group of rows of one layer: 1-D, where they are used."""
+
+    numbers: Tensor
+
+    def views(self, kv_heads: int, rows: int, size: int) -> tuple[Tensor, Tensor]:
+        """Keys and values [KV heads, rows, 64, size], contiguous."""
+        used = self.numbers[: 2 * kv_heads * rows * CHUNK * size].view(2, kv_heads, rows, CHUNK, size)
+        return used[0], used[1]
+
+
+class Spill:
+    """The RAM and disk tiers of one model, and the thread that works for them."""
+
+    def __init__(
+        self, codec: RowCodec, lossless: RowCodec, ram: int, open_disk: Callable[[], DiskTier], *, pinned: bool = False
+    ) -> None:
+        """Open the disk tier on the I/O thread; `ram` bytes of encoded rows are kept in RAM.
+
+        Raises:
+            KvLocked: another process uses the folder.
+            OSError: the folder cannot be used at all.
+        """
+        self.codec = codec
+        self.lossless = lossless
+        self.layout = Layout(codec.sections)
+        self.staging = Staging(half_bytes(self.layout))
+        self.ram = RamTier(ram, self.layout.stride, pinned=pinned)
+        self.counters: Counter[str] = Counter()
+        self.notice: str | None = None
+        self._rest_until = 0.0
+        self._room = threading.BoundedSemaphore(PENDING)
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="kv-io")
+        self.disk = self.call(open_disk)
+
+    # --- the thread --------------------------------------------------------------------------------------------------
+
+    def call(self, function: Callable[..., T], *args: object) -> T:
+        """`function(*args)` on the I/O thread, after all that was asked for before."""
+        return self._thread.submit(function, *args).result()
+
+    def submit(self, function: Callable[..., T], *args: object) -> Future[T]:
+        """The same without waiting."""
+        return self._thread.submit(function, *args)
+
+    def flush(self) -> None:
+        """Wait until everything handed over was written (or has failed)."""
+        self.call(lambda: None)
+
+    def close(self) -> None:
+        """Write what waits, then close the tiers."""
+        self.submit(self.disk.close)
+        self._thread.shutdown()
+
+    # --- writing -----------------------------------------------------------------------------------------------------
+
+    @property
+    def writing(self) -> bool:
+        """Whether rows are written now; False while spilling rests after a failure."""
+        return time.monotonic() >= self._rest_until
+
+    def seal(self, stored: Stored, row: RawRow) -> None:
+        """Hand over the next row; waits when too many wait already."""
+        self._room.acquire()
+        stored.handed = row.number + 1
+        self.submit(self._write, stored, row).add_done_callback(lambda _: self._room.release())
+
+    def put_tail(self, stored: Stored, tail: Callable[[str], Tail]) -> None:
+        """Store the open chunk and the working set's state, after the rows before it."""
+        self.submit(self._write_tail, stored, tail)
+
+    def _write(self, stored: Stored, row: RawRow) -> None:
+        if stored.failed or row.number != stored.rows:
+            return
+        try:
+            sections = [self.codec.encode(layer, *numbers) for layer, numbers in enumerate(row.numbers)]
+            branch = self.disk.fork(stored.conversation, stored.branch, row.number)
+            written = self.disk.append(
+                branch,
+                ids=row.ids,
+                positions=row.positions,
+                exact=row.exact,
+                sections=[_bytes_of(part) for part in sections],
+            )
+        except (OSError, QuotaReached, CodecError) as error:
+            self._rest(stored, error)
+            return
+        stored.branch, stored.rows = branch, row.number + 1
+        self.counters["rows_sealed"] += 1
+        if self.ram.capacity:
+            self.ram.put(stored.conversation, row.number, written.chain, lambda slot: self._fill(slot, sections))
+
+    def _fill(self, slot: Tensor, sections: Sequence[Tensor]) -> None:
+        for layer, section in enumerate(sections):
+            start = self.layout.offset(layer)
+            slot[start : start + section.numel()] = section
+
+    def _write_tail(self, stored: Stored, tail: Callable[[str], Tail]) -> None:
+        if stored.failed or stored.rows != stored.handed:
+            return
+        try:
+            stored.branch = self.disk.fork(stored.conversation, stored.branch, stored.rows)
+            self.disk.put_tail(stored.branch, tail(stored.branch.name))
+            self.counters["tails_written"] += 1
+        except (OSError, QuotaReached) as error:
+            self._rest(stored, error)
+
+    def _rest(self, stored: Stored, error: Exception) -> None:
+        stored.failed = True
+        self._rest_until = time.monotonic() + REST_S
+        self.counters["write_errors"] += 1
+        self.notice = _sentence(error)
+
+    def retry(self, stored: Stored) -> None:
+        """After a failure and a rest: rows are sealed again from the first one that is missing."""
+        if stored.failed and self.writing:
+            self.flush()
+            stored.failed, stored.handed, self.notice = False, stored.rows, None
+
+    # --- reading -----------------------------------------------------------------------------------------------------
+
+    @property
+    def rows_per_half(self) -> int:
+        """Whole rows that one half of the staging area holds."""
+        return self.staging.half // self.layout.stride
+
+    def load_rows(self, stored: Stored, first: int, count: int, half: int) -> Tensor:
+        """Rows [count, stride] in a half of the staging area, from RAM or disk, verified. On the I/O thread.
+
+        Raises:
+            RowDamaged: a row on disk is not what was written.
+        """
+        stride = self.layout.stride
+        into = self.staging.halves[half][: count * stride].view(count, stride)
+        self._load(stored, first, into, 0, None)
+        return into
+
+    def load_sections(self, stored: Stored, layer: int, first: int, count: int, half: int) -> Tensor:
+        """One layer's sections [count, bytes] of the rows from `first` on; the same otherwise."""
+        size = self.codec.sections[layer]
+        into = self.staging.halves[half][: count * size].view(count, size)
+        self._load(stored, first, into, self.layout.offset(layer), layer)
+        return into
+
+    def _load(self, stored: Stored, first: int, into: Tensor, start: int, layer: int | None) -> None:
+        branch = stored.branch
+        assert branch is not None
+        at = 0
+        while at < into.shape[0]:
+            if self._in_ram(stored, first + at, into[at], start):
+                at += 1
+                continue
+            end = at + 1
+            while end < into.shape[0] and not self._in_ram(stored, first + end, into[end], start):
+                end += 1
+            view = _bytes_of(into[at:end].view(-1))
+            if layer is None:
+                self.disk.read_rows(branch, first + at, end - at, view)
+            else:
+                self.disk.read_sections(branch, layer, first + at, end - at, view)
+            at = end + 1
+
+    def _in_ram(self, stored: Stored, number: int, into: Tensor, start: int) -> bool:
+        assert stored.branch is not None
+        return self.ram.capacity > 0 and self.ram.read(
+            stored.conversation, number, stored.branch.headers[number].chain, into, start
+        )
+
+    # --- finding and forgetting --------------------------------------------------------------------------------------
+
+    def find(self, conversation: str, ids: Sequence[int]) -> Found:
+        """The longest stored beginning of `ids` (see `DiskTier.find`)."""
+        return self.call(self.disk.find, conversation, ids)
+
+    def damaged(self, stored: Stored, damage: RowDamaged) -> None:
+        """Put a bad row into quarantine; what comes after it is read again."""
+        assert stored.branch is not None
+        self.call(self.disk.drop_from, stored.branch, damage.row, damage.why)
+        self.ram.drop(stored.conversation, damage.row)
+
+    def forget(self, conversation: str) -> None:
+        """Remove everything stored of a conversation."""
+        self.ram.drop(conversation)
+        self.call(self.disk.forget, conversation)
+
+
+def _bytes_of(tensor: Tensor) -> memoryview:
+    """The bytes of a 1-D uint8 tensor on the CPU, without a copy."""
+    return memoryview(tensor.numpy())  # type: ignore[arg-type]
+
+
+def half_bytes(layout: Layout) -> int:
+    """Bytes of one half of the staging area: whole rows, and at least one group of the largest sections."""
+    least = max(HALF, GROUP * max(layout.sections))
+    return -(-least // layout.stride) * layout.stride
+
+
+def _sentence(error: Exception) -> str:
+    reason = str(error)
+    if isinstance(error, OSError):
+        known = {
+            errno.ENOSPC: "the disk is full",
+            errno.EDQUOT: "the disk quota is used up",
+            errno.EROFS: "the folder is read-only",
+        }
+        reason = known.get(error.errno or 0, error.strerror or type(error).__name__)
+    return (
+        f"The conversation's memory is not being written to disk ({reason}). The chat goes on and its text is safe; "
+        f"trying again in {REST_S:.0f} s. What is not written has to be read again after a restart."
+    )

@@ -1,0 +1,232 @@
+"""Keeping the KV folder true: index against files, left-overs, old foreign KV, and the check of every checksum."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from memory.block import extend
+from memory.budget import MIB
+from memory.chunkfile import ChunkFile
+from memory.errors import DamagedFile, RowDamaged
+from memory.fingerprint import Fingerprint
+from memory.folder import CHUNKS, QUARANTINE, TAIL, KvFolder, make_private, now
+from memory.index import BranchRow
+from memory.publish import TEMPORARY
+from memory.tailfile import unpack
+
+QUARANTINE_S, QUARANTINE_BYTES = 7 * 86400, 256 * MIB
+FOREIGN_S, FOREIGN_USES = 30 * 86400, 200
+"""Unused KV of another fingerprint is removed when its file is this old *and* this many uses of others lie between."""
+
+
+@dataclass(slots=True)
+class SweepReport:
+    """What a sweep did, in files and rows; `finished` is False when its time was up."""
+
+    removed: int = 0
+    adopted: int = 0
+    corrected: int = 0
+    finished: bool = True
+
+
+@dataclass(slots=True)
+class CheckReport:
+    """What a check of every byte found; `problems` are sentences."""
+
+    files: int = 0
+    rows_ok: int = 0
+    rows_bad: int = 0
+    bytes: int = 0
+    problems: list[str] = field(default_factory=list)
+    repaired: bool = False
+
+
+def sweep(folder: KvFolder, limit_s: float = 2.0, *, keep: str | None = None) -> SweepReport:
+    """Make the index say what the files say and remove what nothing needs. Stops after `limit_s` seconds.
+
+    `keep`: digest (hex) of the fingerprint in use, whose KV is never old.
+    """
+    report, end = SweepReport(), time.monotonic() + limit_s
+    known = {row.branch: row for row in folder.index.branches()}
+    for path in list(_files(folder.path)):
+        if time.monotonic() > end:
+            report.finished = False
+            return report
+        _reconcile(folder, path, known, report)
+    for row in known.values():  # what is left has no file
+        folder.remove(row)
+        report.removed += 1
+    _remove_old_foreign(folder, keep, report)
+    _trim_quarantine(folder.path, report)
+    folder.counters["swept_files"] += report.removed
+    return report
+
+
+def check(folder: KvFolder, *, repair: bool) -> CheckReport:
+    """Verify every row and open chunk; with `repair`, cut files at the first bad row and set damaged ones aside."""
+    report = CheckReport(repaired=repair)
+    for path in sorted(_files(folder.path)):
+        with suppress(FileNotFoundError):
+            report.bytes += path.stat().st_size
+        if path.suffix == CHUNKS:
+            report.files += 1
+            _check_chunks(path, report, repair=repair)
+        elif path.suffix == TAIL:
+            report.files += 1
+            _check_tail(path, report, repair=repair)
+        elif path.name.endswith(TEMPORARY):
+            _problem(report, path, "is left over from an interrupted write", repair=repair)
+    drift = _drift(folder)
+    report.problems += drift
+    if repair:
+        sweep(folder, limit_s=60.0)
+    return report
+
+
+def _files(root: Path) -> Iterator[Path]:
+    """Every file in the conversations' folders, quarantine left out."""
+    for conversation in sorted(path for path in root.iterdir() if path.is_dir()):
+        yield from sorted(path for path in conversation.iterdir() if path.is_file())
+
+
+# --- sweeping --------------------------------------------------------------------------------------------------------
+
+
+def _reconcile(folder: KvFolder, path: Path, known: dict[str, BranchRow], report: SweepReport) -> None:
+    if path.name.endswith(TEMPORARY) or (path.suffix == TAIL and not path.with_suffix(CHUNKS).exists()):
+        path.unlink(missing_ok=True)
+        report.removed += 1
+    elif path.suffix == CHUNKS:
+        row = known.pop(path.stem, None)
+        if row is None:
+            _adopt(folder, path, report, used=0)
+        elif row.bytes != path.stat().st_size and not _empty(row, path):
+            report.corrected += 1
+            _adopt(folder, path, report, used=row.used)
+
+
+def _empty(row: BranchRow, path: Path) -> bool:
+    """A branch without rows is recorded with no bytes: its file is just a header."""
+    return row.rows == row.first_row and path.stat().st_size < 64 * 1024 and row.bytes == 0
+
+
+def _adopt(folder: KvFolder, path: Path, report: SweepReport, *, used: int) -> None:
+    """Record a chunk file from its own headers; one that cannot be read is set aside."""
+    try:
+        file = ChunkFile.open(path, writable=True)
+    except DamagedFile:
+        _set_aside(folder, path)
+        report.removed += 1
+        return
+    except OSError:
+        return
+    try:
+        chains = _sound_chains(file)
+        file.truncate(len(chains))
+        header, root = file.header, Fingerprint.of(file.header.fingerprint).digest
+        parent, rows = header.parent or (None, 0)
+        size = file.size if chains else 0
+        total = header.first_row + len(chains)
+        row = BranchRow(path.stem, header.conversation, root, parent, rows, header.first_row, total, size, used)
+        folder.index.put(row, header.fingerprint, chains)
+        report.adopted += not used
+    finally:
+        file.close()
+
+
+def _sound_chains(file: ChunkFile) -> list[bytes]:
+    """Chained ids of the rows up to the first one whose header is not sound."""
+    chains = list[bytes]()
+    with suppress(RowDamaged):
+        for index in range(file.rows):
+            header = file.row_header(index)
+            if header.chain != extend(header.parent, header.ids) or (chains and header.parent != chains[-1]):
+                break
+            chains.append(header.chain)
+    return chains
+
+
+def _set_aside(folder: KvFolder, path: Path) -> None:
+    quarantine = path.parent / QUARANTINE
+    make_private(quarantine)
+    path.replace(quarantine / path.name)
+    path.with_suffix(TAIL).unlink(missing_ok=True)
+    folder.index.remove(path.stem)
+
+
+def _remove_old_foreign(folder: KvFolder, keep: str | None, report: SweepReport) -> None:
+    branches = folder.index.branches()
+    latest = max((row.used for row in branches), default=0)
+    for row in branches:
+        if keep is None or row.fingerprint.hex() == keep or latest - row.used < FOREIGN_USES:
+            continue
+        with suppress(FileNotFoundError):
+            if now() - folder.chunks(row).stat().st_mtime > FOREIGN_S:
+                folder.remove(row)
+                report.removed += 1
+
+
+def _trim_quarantine(root: Path, report: SweepReport) -> None:
+    """Rows put aside stay 7 days and take 256 MiB at most, the newest ones."""
+    found = [(path.stat().st_mtime, path) for path in root.glob(f"*/{QUARANTINE}/*")]
+    kept = 0
+    for changed, path in sorted(found, reverse=True):
+        kept += path.stat().st_size
+        if now() - changed > QUARANTINE_S or kept > QUARANTINE_BYTES:
+            path.unlink(missing_ok=True)
+            report.removed += 1
+
+
+# --- checking --------------------------------------------------------------------------------------------------------
+
+
+def _check_chunks(path: Path, report: CheckReport, *, repair: bool) -> None:
+    try:
+        file = ChunkFile.open(path, writable=repair)
+    except (OSError, DamagedFile) as error:
+        _problem(report, path, f"cannot be used ({error})", repair=repair)
+        return
+    buffer = memoryview(bytearray(file.layout.stride))
+    try:
+        for index in range(file.rows):
+            try:
+                file.read_rows(index, 1, buffer)
+                report.rows_ok += 1
+            except RowDamaged as damage:
+                lost = file.rows - index
+                report.rows_bad += lost
+                report.problems.append(f"{path.parent.name}/{path.name}: {damage} {lost} rows from there are unusable.")
+                if repair:
+                    file.truncate(index)
+                break
+    finally:
+        file.close()
+
+
+def _check_tail(path: Path, report: CheckReport, *, repair: bool) -> None:
+    try:
+        unpack(path.read_bytes())
+    except (OSError, DamagedFile) as error:
+        _problem(report, path, f"cannot be used ({error})", repair=repair)
+
+
+def _problem(report: CheckReport, path: Path, what: str, *, repair: bool) -> None:
+    report.problems.append(f"{path.parent.name}/{path.name} {what}.")
+    if repair:
+        path.unlink(missing_ok=True)
+
+
+def _drift(folder: KvFolder) -> list[str]:
+    """Where index and files do not say the same."""
+    rows = {row.branch: row for row in folder.index.branches()}
+    files = {path.stem: path for path in _files(folder.path) if path.suffix == CHUNKS}
+    problems = [f"The index lists {name}, which has no file." for name in sorted(rows.keys() - files.keys())]
+    problems += [f"The file of {name} is not in the index." for name in sorted(files.keys() - rows.keys())]
+    for name in sorted(rows.keys() & files.keys()):
+        if rows[name].bytes != files[name].stat().st_size and not _empty(rows[name], files[name]):
+            problems.append(f"The index says {name} has {rows[name].bytes} bytes, its file has another size.")
+    return problems

@@ -1,0 +1,512 @@
+"""The disk tier: branches of chunk files for one fingerprint, found by chained ids and verified by token ids.
+
+Everything here runs on the thread that made it (the I/O thread of `memory.spill`).
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections import OrderedDict
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from memory.block import CHUNK, chain, extend
+from memory.budget import GIB, format_size
+from memory.chunkfile import ChunkFile, FileHeader, Layout, RowHeader
+from memory.database import DatabaseError
+from memory.errors import DamagedFile, MemoryFailure, RowDamaged
+from memory.fingerprint import Fingerprint
+from memory.folder import CHUNKS, QUARANTINE, TAIL, KvFolder, make_private
+from memory.index import BranchRow
+from memory.publish import publish
+from memory.tailfile import Tail, pack, unpack
+
+OPEN_FILES = 32
+"""Chunk files kept open at a time."""
+
+
+class QuotaReached(MemoryFailure):
+    """The disk tier may not grow, and nothing in it may leave."""
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """Rows `first` to `stop` of a branch lie in `path`, which starts at row `base`."""
+
+    path: Path
+    base: int
+    first: int
+    stop: int
+
+
+@dataclass(slots=True)
+class Branch:
+    """One line of a conversation's text: verified row headers, and the files that hold the rows."""
+
+    name: str
+    conversation: str
+    headers: list[RowHeader] = field(default_factory=list)
+    segments: list[Segment] = field(default_factory=list)
+    parent: tuple[str, int] | None = None
+
+    @property
+    def rows(self) -> int:
+        """Rows that can be read."""
+        return len(self.headers)
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The longest stored beginning of some token ids.
+
+    `rows` rows of `branch` match; `tail` is the branch's open chunk if it is sound (its ids are to be compared).
+    `differs`: the first token that is not what is stored; `foreign`: fields of the fingerprint that differ, when the
+    conversation is stored under other ones only.
+    """
+
+    branch: Branch | None = None
+    rows: int = 0
+    differs: int | None = None
+    foreign: tuple[str, ...] = ()
+    tail: Tail | None = None
+
+
+class DiskTier:
+    """Rows and open chunks on disk, for one fingerprint and one row layout."""
+
+    def __init__(
+        self,
+        folder: KvFolder,
+        fingerprint: Fingerprint,
+        layout: Layout,
+        codec: Sequence[str],
+        shapes: Sequence[Sequence[int]],
+        quota: int,
+        reserve: int | None = None,
+        *,
+        durable: bool = False,
+    ) -> None:
+        """`quota` bytes may be used; `reserve` bytes of the file system stay free (default: 2 GiB, at most 5 %)."""
+        self.folder = folder
+        self.fingerprint = fingerprint
+        self.layout = layout
+        self.quota = quota
+        self.counters = folder.counters
+        self.in_use: set[str] = set()
+        self._codec, self._shapes = list(codec), [list(shape) for shape in shapes]
+        self._reserve, self._durable = reserve, durable
+        self._root = fingerprint.digest
+        self._files: OrderedDict[Path, ChunkFile] = OrderedDict()
+        self._bytes = folder.usage().total
+
+    def close(self) -> None:
+        """Close every file and the folder."""
+        while self._files:
+            self._files.popitem()[1].close()
+        self.folder.close()
+
+    # --- finding -----------------------------------------------------------------------------------------------------
+
+    def find(self, conversation: str, ids: Sequence[int]) -> Found:
+        """The longest stored beginning of `ids`, whole rows by chained ids *and* token ids, and the open chunk."""
+        index = self.folder.index
+        ranked = index.matching(conversation, self._root, chain(self._root, ids))
+        if not ranked:
+            self.counters["misses"] += 1
+            return Found(foreign=self._foreign(conversation))
+        found = max((self._verified(name, rows, ids) for name, rows in ranked[:4]), key=_worth)
+        assert found.branch is not None
+        index.touch(found.branch.name)
+        self.counters["rows_found"] += found.rows
+        return found
+
+    def _verified(self, name: str, rows: int, ids: Sequence[int]) -> Found:
+        """What of a branch really holds the tokens; rows that cannot be trusted are put aside."""
+        branch = self._open(name)
+        matched = 0
+        for header in branch.headers[: rows or None]:
+            if list(header.ids) != list(ids[matched * CHUNK : (matched + 1) * CHUNK]):
+                break
+            matched += 1
+        tail = self._tail(branch)
+        return Found(branch, matched, _differs(branch, matched, tail, ids), tail=tail)
+
+    def _open(self, name: str) -> Branch:
+        """A branch with its headers, each verified against the chain of the ones before it."""
+        row = self.folder.index.branch(name)
+        assert row is not None
+        branch = self._inherited(row)
+        path = self.folder.chunks(row)
+        branch.segments.append(Segment(path, row.first_row, branch.rows, branch.rows))
+        if branch.rows != row.first_row:
+            return branch  # rows of the parent are gone: what follows cannot be reached
+        try:
+            self._read_headers(branch, self._file(path))
+        except (OSError, DamagedFile) as error:
+            self.counters["files_unreadable"] += 1
+            if isinstance(error, DamagedFile):
+                self._set_aside(path)
+        return branch
+
+    def _inherited(self, row: BranchRow) -> Branch:
+        """The rows that a branch takes from its parent."""
+        branch = Branch(row.branch, row.conversation)
+        parent = self.folder.index.branch(row.parent) if row.parent else None
+        if parent is not None:
+            before = self._open(parent.branch)
+            rows = min(row.parent_rows, before.rows)
+            branch.headers = before.headers[:rows]
+            branch.segments = _until(before.segments, rows)
+            branch.parent = (parent.branch, rows)
+        return branch
+
+    def _read_headers(self, branch: Branch, file: ChunkFile) -> None:
+        if bytes.fromhex(_digest(file)) != self._root:
+            raise DamagedFile("The chunk file belongs to another fingerprint than its name says.")
+        for index in range(file.rows):
+            try:
+                header = file.row_header(index)
+                self._check_chain(branch, header)
+            except RowDamaged as damage:
+                self.drop_from(branch, damage.row, damage.why)
+                return
+            branch.headers.append(header)
+            self._grow(branch)
+
+    def _check_chain(self, branch: Branch, header: RowHeader) -> None:
+        parent = branch.headers[-1].chain if branch.headers else self._root
+        if header.parent != parent or header.chain != extend(parent, header.ids):
+            raise RowDamaged(header.number, "its chained id does not follow from its tokens")
+
+    def _tail(self, branch: Branch) -> Tail | None:
+        path = branch.segments[-1].path.with_suffix(TAIL)
+        try:
+            tail = unpack(path.read_bytes())
+        except FileNotFoundError:
+            return None
+        except (OSError, DamagedFile):
+            self.counters["tails_damaged"] += 1
+            return None
+        return tail if tail.fingerprint == self._root and tail.branch == branch.name else None
+
+    def _foreign(self, conversation: str) -> tuple[str, ...]:
+        others = self.folder.index.branches(conversation)
+        if not others:
+            return ()
+        fields = Fingerprint.of(self.folder.index.fields(others[-1].branch))
+        return tuple(self.fingerprint.differing(fields))
+
+    # --- writing -----------------------------------------------------------------------------------------------------
+
+    def fork(self, conversation: str, parent: Branch | None, rows: int) -> Branch:
+        """Where to go on after the first `rows` rows of `parent`: itself, or a new branch that builds on it."""
+        if parent is not None and parent.rows == rows:
+            return parent
+        branch = Branch(secrets.token_hex(8), conversation)
+        if parent is not None and rows:
+            branch.headers, branch.segments = parent.headers[:rows], _until(parent.segments, rows)
+            holder = branch.segments[-1].path.stem
+            branch.parent = (holder, rows)
+        folder = self.folder.conversation(conversation)
+        make_private(folder)
+        path = folder / (branch.name + CHUNKS)
+        header = FileHeader(
+            fingerprint=self.fingerprint.to_dict(),
+            codec=self._codec,
+            layers=self._shapes,
+            sections=list(self.layout.sections),
+            conversation=conversation,
+            branch=branch.name,
+            parent=list(branch.parent) if branch.parent else None,
+            first_row=branch.rows,
+        )
+        self._make_room(len(header.pack()))
+        file = ChunkFile.create(path, header)
+        self._keep_open(path, file)
+        branch.segments.append(Segment(path, branch.rows, branch.rows, branch.rows))
+        self._record(branch, header)
+        return branch
+
+    def append(
+        self,
+        branch: Branch,
+        *,
+        ids: Sequence[int],
+        positions: Sequence[int],
+        exact: bool,
+        sections: Sequence[bytes | memoryview],
+    ) -> RowHeader:
+        """Add the next row of `branch`; its header.
+
+        Raises:
+            QuotaReached: the tier is full and nothing may leave.
+            OSError: it could not be written; the branch is as before.
+        """
+        self._make_room(self.layout.stride)
+        parent = branch.headers[-1].chain if branch.headers else self._root
+        row = RowHeader(branch.rows, extend(parent, ids), parent, tuple(ids), tuple(positions), exact)
+        segment = branch.segments[-1]
+        file = self._file(segment.path, writable=True)
+        if file.rows > branch.rows - segment.base:
+            file.truncate(branch.rows - segment.base)
+        written = file.append(row, sections)
+        if self._durable:
+            file.sync()
+        self._note_row(branch, written, file.size)
+        branch.headers.append(written)
+        self._grow(branch)
+        self._bytes += self.layout.stride
+        self.counters["rows_written"] += 1
+        self.counters["bytes_written"] += self.layout.stride
+        return written
+
+    def put_tail(self, branch: Branch, tail: Tail) -> None:
+        """Store the open chunk of `branch` in place of the one before.
+
+        Raises:
+            QuotaReached, OSError: as `append`.
+        """
+        parts, path = pack(tail), branch.segments[-1].path.with_suffix(TAIL)
+        size, before = sum(len(part) for part in parts), _size(path)
+        self._make_room(size - before)
+        publish(path, parts, durable=self._durable)
+        self._bytes += size - before
+
+    def drop_from(self, branch: Branch, row: int, why: str) -> None:
+        """Put a bad row aside and cut its file there; what builds on it goes too."""
+        self.counters["rows_damaged"] += 1
+        self.counters[f"damaged: {why.rstrip('0123456789 ')}"] += 1
+        segment = next(part for part in reversed(branch.segments) if row >= part.first)
+        del branch.headers[row:]
+        branch.segments = _until(branch.segments, row) or [segment]
+        try:
+            self._cut(segment, row)
+        except OSError:
+            self.counters["write_errors"] += 1
+
+    def forget(self, conversation: str) -> None:
+        """Delete everything of a conversation."""
+        folder = self.folder.conversation(conversation)
+        for path in [path for path in self._files if path.parent == folder]:
+            self._files.pop(path).close()
+        self.folder.forget(conversation)
+        self._bytes = self.folder.usage().total
+
+    # --- reading -----------------------------------------------------------------------------------------------------
+
+    def read_rows(self, branch: Branch, first: int, count: int, into: memoryview) -> None:
+        """Whole rows into `into` (`count` x stride bytes), verified.
+
+        Raises:
+            RowDamaged: one is not what was written, or cannot be read.
+        """
+        stride = self.layout.stride
+        for segment, start, stop in _pieces(branch, first, count):
+            piece = into[(start - first) * stride : (stop - first) * stride]
+            with _as_damage(start):
+                self._file(segment.path).read_rows(start - segment.base, stop - start, piece)
+            _compare(branch, piece, start, stop, stride)
+        self.counters["rows_read"] += count
+
+    def read_sections(self, branch: Branch, layer: int, first: int, count: int, into: memoryview) -> None:
+        """One layer's sections of rows, tightly packed; the same otherwise."""
+        size = self.layout.sections[layer]
+        for segment, start, stop in _pieces(branch, first, count):
+            piece = into[(start - first) * size : (stop - first) * size]
+            sums = [header.sums[layer] for header in branch.headers[start:stop]]
+            with _as_damage(start):
+                self._file(segment.path).read_sections(layer, start - segment.base, stop - start, piece, sums)
+        self.counters["sections_read"] += count
+
+    # --- parts -------------------------------------------------------------------------------------------------------
+
+    def _file(self, path: Path, *, writable: bool = False) -> ChunkFile:
+        file = self._files.get(path)
+        if file is not None and file.writable >= writable:
+            self._files.move_to_end(path)
+            return file
+        if file is not None:
+            self._files.pop(path).close()
+        file = ChunkFile.open(path, writable=writable)
+        self._keep_open(path, file)
+        return file
+
+    def _keep_open(self, path: Path, file: ChunkFile) -> None:
+        self._files[path] = file
+        while len(self._files) > OPEN_FILES:
+            self._files.popitem(last=False)[1].close()
+
+    def _grow(self, branch: Branch) -> None:
+        last = branch.segments[-1]
+        branch.segments[-1] = Segment(last.path, last.base, last.first, branch.rows)
+
+    def _record(self, branch: Branch, header: FileHeader) -> None:
+        parent, parent_rows = branch.parent or (None, 0)
+        row = BranchRow(
+            branch.name, branch.conversation, self._root, parent, parent_rows, header.first_row, branch.rows, 0, 0
+        )
+        with _as_os_error():
+            self.folder.index.put(row, header.fingerprint, [])
+
+    def _note_row(self, branch: Branch, row: RowHeader, size: int) -> None:
+        with _as_os_error():
+            self.folder.index.add_row(branch.name, row.number, row.chain, size)
+
+    def _cut(self, segment: Segment, row: int) -> None:
+        """Cut the file of `segment` at `row`, keep the bad row in quarantine, remove what builds on it."""
+        index, name = self.folder.index, segment.path.stem
+        file = self._file(segment.path, writable=True)
+        with suppress(OSError):
+            self._quarantine(segment.path, file, row - segment.base)
+        file.truncate(row - segment.base)
+        with suppress(FileNotFoundError):
+            segment.path.with_suffix(TAIL).unlink()
+        with _as_os_error():
+            index.cut(name, row, file.size)
+            for child in index.children(name):
+                if child.parent_rows > row:
+                    self.folder.remove(child)
+        self._bytes = self.folder.usage().total
+
+    def _quarantine(self, path: Path, file: ChunkFile, index: int) -> None:
+        folder = path.parent / QUARANTINE
+        make_private(folder)
+        publish(folder / f"{path.stem}-{index}.row", [file.raw_row(index)], durable=False)
+        self.counters["rows_quarantined"] += 1
+
+    def _set_aside(self, path: Path) -> None:
+        """A file whose header cannot be read goes to quarantine whole."""
+        folder = path.parent / QUARANTINE
+        with suppress(OSError):
+            make_private(folder)
+            path.replace(folder / path.name)
+        with suppress(OSError):
+            path.with_suffix(TAIL).unlink()
+        self.folder.index.remove(path.stem)
+
+    def _make_room(self, size: int) -> None:
+        """Let old rows of other conversations leave until `size` more bytes fit.
+
+        Raises:
+            QuotaReached: nothing more may leave.
+        """
+        short = max(self._bytes + size - self.quota, size - self._free())
+        while short > 0:
+            victim = next((row for row in self.folder.index.leaves() if row.conversation not in self.in_use), None)
+            if victim is None:
+                raise QuotaReached(
+                    f"{format_size(self._bytes)} of {format_size(self.quota)} are used for stored KV, or the disk is "
+                    "nearly full, and nothing older can leave"
+                )
+            before = self._bytes
+            self._evict(victim, short)
+            short -= before - self._bytes
+
+    def _free(self) -> int:
+        """Bytes that may be written while the reserve of the file system stays free."""
+        system = os.statvfs(self.folder.path)
+        whole = system.f_blocks * system.f_frsize
+        reserve = min(2 * GIB, whole // 20) if self._reserve is None else self._reserve
+        return system.f_bavail * system.f_frsize - reserve
+
+    def _evict(self, row: BranchRow, size: int) -> None:
+        """Take rows from the end of a branch's file, at least `size` bytes; an empty one goes whole."""
+        path = self.folder.chunks(row)
+        rows = max(0, row.rows - row.first_row - -(-size // self.layout.stride))
+        self._close(path)
+        if rows == 0 or row.fingerprint != self._root:
+            self.counters["rows_evicted"] += row.rows - row.first_row
+            self.folder.remove(row)
+        else:
+            file = self._file(path, writable=True)
+            self.counters["rows_evicted"] += file.rows - rows
+            file.truncate(rows)
+            with suppress(FileNotFoundError):
+                path.with_suffix(TAIL).unlink()
+            self.folder.index.cut(row.branch, row.first_row + rows, file.size)
+        self._bytes = self.folder.usage().total
+
+    def _close(self, path: Path) -> None:
+        file = self._files.pop(path, None)
+        if file is not None:
+            file.close()
+
+
+class _as_damage:
+    """An error of the disk while reading is damage of the first row asked for."""
+
+    def __init__(self, row: int) -> None:
+        self._row = row
+
+    def __enter__(self) -> None:
+        """Nothing to prepare."""
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
+        if isinstance(error, OSError):
+            raise RowDamaged(self._row, f"the disk says: {error.strerror or error}") from error
+        if isinstance(error, DamagedFile):
+            raise RowDamaged(self._row, str(error).rstrip(".")) from error
+
+
+class _as_os_error:
+    """The index is disposable: an error in it is an error of the disk, not of the conversation."""
+
+    def __enter__(self) -> None:
+        """Nothing to prepare."""
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
+        if isinstance(error, DatabaseError):
+            raise OSError(f"the index of the KV folder could not be written: {error}") from error
+
+
+def _worth(found: Found) -> tuple[int, int]:
+    """Branches are compared by the rows that match, then by the tokens of an open chunk that do."""
+    usable = found.tail is not None and found.tail.rows == found.rows and found.differs is None
+    return found.rows, len(found.tail.ids) if usable and found.tail else 0
+
+
+def _differs(branch: Branch, matched: int, tail: Tail | None, ids: Sequence[int]) -> int | None:
+    """The first of `ids` that is not what the branch holds there; None when one of both just ends."""
+    start = matched * CHUNK
+    if matched < branch.rows:
+        stored: Sequence[int] = branch.headers[matched].ids
+    else:
+        stored = tail.ids if tail is not None and tail.rows == matched else ()
+    pairs = zip(stored, ids[start:], strict=False)
+    return next((start + at for at, (old, new) in enumerate(pairs) if old != new), None)
+
+
+def _until(segments: Sequence[Segment], rows: int) -> list[Segment]:
+    """The parts of `segments` that hold the first `rows` rows."""
+    return [Segment(part.path, part.base, part.first, min(part.stop, rows)) for part in segments if part.first < rows]
+
+
+def _pieces(branch: Branch, first: int, count: int) -> list[tuple[Segment, int, int]]:
+    """(segment, first row, row after the last) of every file that holds some of the rows asked for."""
+    if first + count > branch.rows:
+        raise RowDamaged(branch.rows, "it is not stored any more")
+    spans = [(part, max(first, part.first), min(first + count, part.stop)) for part in branch.segments]
+    return [span for span in spans if span[1] < span[2]]
+
+
+def _compare(branch: Branch, rows: memoryview, start: int, stop: int, stride: int) -> None:
+    """What was read must be the very rows whose headers were verified before."""
+    for number in range(start, stop):
+        expected = branch.headers[number].pack()
+        at = (number - start) * stride
+        if rows[at : at + len(expected)] != expected:
+            raise RowDamaged(number, "another row lies in its place")
+
+
+def _digest(file: ChunkFile) -> str:
+    return Fingerprint.of(file.header.fingerprint).digest.hex()
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0

@@ -1,0 +1,106 @@
+"""The RAM tier: encoded rows in slots that are allocated once, pinned when a GPU reads them.
+
+Rows are copies of what is on disk, so leaving only frees a slot. Whose conversation was used longest ago leaves first,
+and of one conversation the last rows leave before the first (leaves before roots): a prefix is what can be reused.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from memory.block import CHUNK
+
+Rows = dict[int, tuple[bytes, int]]
+"""Row number -> (chained id, slot)."""
+
+
+class RamTier:
+    """At most `capacity` bytes of encoded rows. Safe to use from two threads."""
+
+    def __init__(self, capacity: int, row_bytes: int, *, pinned: bool = False) -> None:
+        self.row_bytes = row_bytes
+        self.counters: Counter[str] = Counter()
+        self._slots = torch.empty((capacity // row_bytes, row_bytes), dtype=torch.uint8, pin_memory=pinned)
+        self._free = list(range(self._slots.shape[0]))
+        self._held: OrderedDict[str, Rows] = OrderedDict()
+        self._lock = threading.Lock()
+
+    @property
+    def capacity(self) -> int:
+        """Bytes allocated."""
+        return self._slots.nbytes
+
+    @property
+    def used(self) -> int:
+        """Bytes of slots that hold a row."""
+        return (self._slots.shape[0] - len(self._free)) * self.row_bytes
+
+    @property
+    def tokens(self) -> dict[str, int]:
+        """Tokens held of each conversation."""
+        with self._lock:
+            return {name: CHUNK * len(rows) for name, rows in self._held.items()}
+
+    def put(self, conversation: str, number: int, chain: bytes, write: Callable[[Tensor], object]) -> bool:
+        """Hold a row; `write` fills its slot [row bytes]. False when everything held is more worth keeping."""
+        with self._lock:
+            rows = self._held.setdefault(conversation, {})
+            self._held.move_to_end(conversation)
+            if (slot := self._slot_for(conversation, number)) is None:
+                return False
+            write(self._slots[slot])
+            rows[number] = (chain, slot)
+            self.counters["ram_rows_in"] += 1
+            return True
+
+    def read(self, conversation: str, number: int, chain: bytes, into: Tensor, start: int) -> bool:
+        """Copy the row's bytes from `start` on to `into` [bytes]; whether it was here."""
+        return self.gather(conversation, number, [chain], into[None], start)
+
+    def gather(self, conversation: str, first: int, chains: Sequence[bytes], into: Tensor, start: int) -> bool:
+        """Copy `into.shape[1]` bytes of each row from `first` on to `into` [rows, bytes]; all or none."""
+        with self._lock:
+            rows = self._held.get(conversation, {})
+            found = [rows.get(first + index) for index in range(len(chains))]
+            if any(row is None or row[0] != chain for row, chain in zip(found, chains, strict=True)):
+                return False
+            slots = [row[1] for row in found if row is not None]
+            part = self._slots[:, start : start + into.shape[1]]
+            if slots == list(range(slots[0], slots[0] + len(slots))):
+                into.copy_(part[slots[0] : slots[0] + len(slots)])
+            else:
+                torch.index_select(part, 0, torch.tensor(slots), out=into)
+            self._held.move_to_end(conversation)
+            self.counters["ram_rows_out"] += len(slots)
+            return True
+
+    def drop(self, conversation: str, first: int = 0) -> None:
+        """Free the slots of a conversation's rows from `first` on."""
+        with self._lock:
+            rows = self._held.get(conversation, {})
+            for number in [number for number in rows if number >= first]:
+                self._free.append(rows.pop(number)[1])
+            if not rows:
+                self._held.pop(conversation, None)
+
+    def _slot_for(self, conversation: str, number: int) -> int | None:
+        """A slot for this row: its own, a free one, or that of the row that is least worth keeping."""
+        rows = self._held[conversation]
+        if number in rows:
+            return rows.pop(number)[1]
+        if self._free:
+            return self._free.pop()
+        oldest = next((name for name, held in self._held.items() if held), None)
+        if oldest is None or (oldest == conversation and max(rows) < number):
+            return None
+        held = self._held[oldest]
+        self.counters["ram_rows_evicted"] += 1
+        slot = held.pop(max(held))[1]
+        if not held and oldest != conversation:
+            del self._held[oldest]
+        return slot
