@@ -39,6 +39,10 @@ class Places:
         return self.state / "daemon.log"
 
     @property
+    def kv(self) -> Path:
+        return self.state / "kv"
+
+    @property
     def user_settings(self) -> Path:
         return self.config / "config.toml"
 

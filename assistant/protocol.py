@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
-PROTOCOL = 1
+PROTOCOL = 2
 """Bumped whenever client and daemon of two builds would misunderstand each other."""
 
 MAX_TEXT = 4 * 1024 * 1024
@@ -18,6 +18,8 @@ MAX_TEXT = 4 * 1024 * 1024
 Role = Literal["system", "user", "assistant", "transcript"]
 TurnState = Literal["pending", "done", "interrupted"]
 Quant = Literal["auto", "none", "int8", "nf4"]
+Mode = Literal["auto", "exact", "bounded"]
+KvCodec = Literal["lossless", "int8", "int4"]
 Name = Annotated[str, Field(min_length=1, max_length=80, pattern=r"^[^\x00-\x1f\x7f]+$")]
 
 
@@ -47,6 +49,25 @@ class Engine(Wire):
     budget: str | None = Field(None, max_length=32)
     quant: Quant | None = None
     policy: str | None = Field(None, max_length=40)
+    mode: Mode | None = None
+
+
+class Receipt(Wire):
+    """What reopening a conversation took: tokens reused, and those read again with the reason and the cost."""
+
+    seconds: float
+    reused: int
+    recomputed: int
+    source: Literal["resident", "disk", "none"]
+    reason: str | None = None
+    recompute_s: float | None = None
+    """Measured seconds that reading the recomputed tokens again took; None until they are read."""
+
+    def sentence(self) -> str:
+        """For people: "resumed in 0.31 s: 11,842 tokens reused, 0 recomputed", and why if it is more."""
+        told = f"resumed in {self.seconds:.2f} s: {self.reused:,} tokens reused, {self.recomputed:,} recomputed"
+        cost = f" ({self.recompute_s:.1f} s)" if self.recompute_s is not None else ""
+        return f"{told}{cost}: {self.reason}" if self.recomputed else told
 
 
 class Usage(Wire):
@@ -68,6 +89,8 @@ class Usage(Wire):
     recomputed_tokens: int = 0
     """Of `computed_tokens`, those that an earlier reply had already read once."""
     recompute_reason: str | None = None
+    receipt: Receipt | None = None
+    """Present when the conversation had been read before."""
 
 
 class Turn(Wire):
@@ -165,6 +188,20 @@ class Loading(Wire):
     total_bytes: int
 
 
+class Resumed(Wire):
+    """The conversation had been read before: what is reused of it. Comes before the prefill of the rest."""
+
+    event: Literal["resumed"] = "resumed"
+    receipt: Receipt
+
+
+class Notice(Wire):
+    """Something the user should know although the request goes on, said once."""
+
+    event: Literal["notice"] = "notice"
+    text: str
+
+
 class Prefill(Wire):
     event: Literal["prefill"] = "prefill"
     done: int
@@ -197,11 +234,23 @@ class Failed(Wire):
     exit_code: int = 1
 
 
-Event = Annotated[Accepted | Queued | Loading | Prefill | Piece | Done | Failed, Field(discriminator="event")]
+Event = Annotated[
+    Accepted | Queued | Loading | Resumed | Notice | Prefill | Piece | Done | Failed, Field(discriminator="event")
+]
 EVENT: TypeAdapter[Event] = TypeAdapter(Event)
 
 
 # --- daemon ↔ worker, JSON lines over the worker's standard streams --------------------------------------------------
+
+
+class KvSpec(Wire):
+    """Where sealed KV is kept, and how much of it; sizes in bytes."""
+
+    folder: str
+    codec: KvCodec = "int8"
+    ram: int | None = Field(None, ge=0)
+    disk: int = Field(ge=0)
+    reserve: int | None = Field(None, ge=0)
 
 
 class ModelSpec(Wire):
@@ -214,6 +263,8 @@ class ModelSpec(Wire):
     policy: str = "patched_prompt"
     block: int = Field(256, ge=1, le=8192)
     threads: int | None = Field(None, ge=1, le=1024)
+    mode: Mode = "auto"
+    kv: KvSpec | None = None
 
 
 class WorkerTurn(Wire):
@@ -249,11 +300,31 @@ class Status(Wire):
     id: str
 
 
+class Forget(Wire):
+    """Remove everything that is kept of a conversation in the KV folder, and drop it from the device."""
+
+    op: Literal["forget"] = "forget"
+    id: str
+    folder: str
+    conversation: str
+
+
+class Check(Wire):
+    """Verify every stored row; `repair` removes what is damaged, so that it is read again."""
+
+    op: Literal["check"] = "check"
+    id: str
+    folder: str
+    repair: bool = False
+
+
 class Quit(Wire):
+    """End; what waits to be written is written first."""
+
     op: Literal["quit"] = "quit"
 
 
-Request = Annotated[Run | Cancel | Status | Quit, Field(discriminator="op")]
+Request = Annotated[Run | Cancel | Status | Forget | Check | Quit, Field(discriminator="op")]
 REQUEST: TypeAdapter[Request] = TypeAdapter(Request)
 
 
@@ -271,6 +342,54 @@ class MemorySplit(Wire):
     stored_tokens: int = 0
     device: str = "none"
     quant: str = "none"
+    ram: int = 0
+    """The RAM tier, where it lies in the same memory (no GPU)."""
+
+
+class TierUse(Wire):
+    """Bytes of one tier by purpose, and what the tier holds in all as measured; `limit` is what it may hold."""
+
+    parts: dict[str, int] = Field(default_factory=dict)
+    total: int = 0
+    limit: int | None = None
+
+    @property
+    def gap(self) -> int:
+        """Bytes that no part accounts for (negative: planned for, not in use)."""
+        return self.total - sum(self.parts.values())
+
+
+class ResidentSet(Wire):
+    """One working set on the device."""
+
+    conversation: str
+    tokens: int
+    entries: int
+    bytes: int
+    state: Literal["active", "waiting"]
+
+
+class KvStatus(Wire):
+    """Where the KV of all conversations lies; counters count since the model was loaded."""
+
+    device: TierUse = Field(default_factory=TierUse)
+    ram: TierUse = Field(default_factory=TierUse)
+    disk: TierUse = Field(default_factory=TierUse)
+    sets: list[ResidentSet] = Field(default_factory=list)
+    counters: dict[str, int] = Field(default_factory=dict)
+    spilling: bool = False
+    notice: str | None = None
+
+
+class KvCheck(Wire):
+    """What verifying every stored row found; `problems` are sentences."""
+
+    files: int
+    rows_ok: int
+    rows_bad: int
+    bytes: int
+    problems: list[str]
+    repaired: bool
 
 
 class WorkerDone(Wire):
@@ -288,9 +407,22 @@ class WorkerStatus(Wire):
     event: Literal["worker_status"] = "worker_status"
     model: str | None
     memory: MemorySplit
+    kv: KvStatus | None = None
 
 
-WorkerEvent = Annotated[Loading | Prefill | Piece | WorkerDone | WorkerStatus | Failed, Field(discriminator="event")]
+class Forgotten(Wire):
+    event: Literal["forgotten"] = "forgotten"
+
+
+class Checked(Wire):
+    event: Literal["checked"] = "checked"
+    report: KvCheck
+
+
+WorkerEvent = Annotated[
+    Loading | Resumed | Notice | Prefill | Piece | WorkerDone | WorkerStatus | Forgotten | Checked | Failed,
+    Field(discriminator="event"),
+]
 
 
 class WorkerLine(Wire):
@@ -314,6 +446,20 @@ class DaemonStatus(Wire):
     model: str | None
     queue: int
     memory: MemorySplit
+
+
+class MemoryReport(Wire):
+    """GET /api/memory: where every byte lies, by tier and purpose. Conversations go by their names."""
+
+    model: str | None
+    memory: MemorySplit
+    kv: KvStatus
+
+
+class CheckRequest(Wire):
+    """POST /api/kv/check."""
+
+    repair: bool = False
 
 
 class ModelStatus(Wire):

@@ -22,7 +22,7 @@ from pydantic_settings import (
 
 from assistant.errors import UsageError
 from assistant.places import Places, find_places
-from assistant.protocol import MAX_TEXT, Quant, Sampling
+from assistant.protocol import MAX_TEXT, KvCodec, Mode, Quant, Sampling
 from assistant.source import parse_source
 from memory.budget import parse_size
 
@@ -53,6 +53,20 @@ class Settings(BaseSettings):
         "patched_prompt", min_length=1, max_length=40, description="Policy that chooses the working set."
     )
     block: int = Field(256, ge=1, le=8192, description="Tokens read in one prefill step.")
+    mode: Mode = Field(
+        "auto",
+        description="exact attends to every stored token, bounded to the working set; auto: exact while bearable.",
+    )
+    spill: bool = Field(
+        default=True, description="Keep the KV of conversations on disk, so that nothing is read twice."
+    )
+    kv_codec: KvCodec = Field("int8", description="How sealed KV is stored: lossless, int8 or int4.")
+    ram: str | None = Field(
+        default=None,
+        max_length=32,
+        description="RAM for stored KV; unset: 2 GiB beside a GPU, none without (it would come out of the budget).",
+    )
+    disk: str = Field("20GiB", max_length=32, description="Disk space for stored KV; the oldest leaves first.")
     threads: int | None = Field(
         default=None, ge=1, le=1024, description="CPU threads of the worker; unset: torch decides."
     )
@@ -107,12 +121,12 @@ class Settings(BaseSettings):
         """A relative `file:` path means the caller's folder; the daemon, which reads it too, has another."""
         return str(parse_source(value)) if value.startswith("file:") else value
 
-    @field_validator("budget", mode="before")
+    @field_validator("budget", "ram", "disk", mode="before")
     @classmethod
     def _bytes_as_text(cls, value: object) -> object:
         return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
-    @field_validator("budget")
+    @field_validator("budget", "ram", "disk")
     @classmethod
     def _is_a_size(cls, value: str | None) -> str | None:
         if value is not None:

@@ -115,6 +115,11 @@ class WorkingSetLayer(CacheLayerMixin):
         return self.pool.arena.device
 
     @property
+    def entry_bytes(self) -> int:
+        """Bytes of one key and value over all heads."""
+        return self.shape.bytes_per_entry(self.pool.arena.itemsize)
+
+    @property
     def reindexed(self) -> bool:
         """Whether keys are in place at contiguous positions rather than at those they were read at."""
         return self._homes is not None
@@ -385,8 +390,16 @@ class WorkingSet(Cache):
         capacities = [layer.reindexed_capacity() if reindexed else layer.capacity for layer in self.bounded]
         return min(capacities, default=self.plan.capacity) - self.plan.patch
 
+    def footprint(self, waiting: str | None = None) -> tuple[int, int]:
+        """(entries of the layer that holds most, bytes) of a waiting working set, or of the active one."""
+        if waiting is None:
+            copies = HOME_COPY if self.reindexed else 2
+            return self.length, sum(layer.length * copies * layer.entry_bytes // 2 for layer in self.layers)
+        held = [(layer, layer.pool.table[waiting]) for layer in self.layers]
+        return max(pages.entries for _, pages in held), sum(pages.entries * layer.entry_bytes for layer, pages in held)
+
     def can_wait(self, enter: str) -> bool:
-        """Whether the active working set can wait while `enter` becomes active, and leave it half of the entries to work in."""
+        """Whether the active working set can wait while `enter` is active, and leave it half of the entries."""
         return all(layer.can_wait(self.plan.capacity // 2, enter) for layer in self.layers)
 
     def switch(self, leave_as: str | None, enter: str | None) -> None:

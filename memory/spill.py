@@ -23,6 +23,7 @@ from memory.budget import MIB
 from memory.chunkfile import Layout
 from memory.codec import RowCodec
 from memory.errors import CodecError, RowDamaged
+from memory.sweep import CheckReport, check
 from memory.tailfile import Tail
 from memory.tier.disk import Branch, DiskTier, Found, QuotaReached
 from memory.tier.ram import RamTier
@@ -35,6 +36,9 @@ HALF = 4 * MIB
 
 REST_S = 60.0
 """How long spilling rests after a write failed."""
+
+SWEEP_S, REBUILD_S, SWEEP_AGAIN_S = 2.0, 60.0, 3600.0
+"""Longest sweep, longest rebuilding of a lost index, and the time between two sweeps, in seconds."""
 
 ALIGNMENT = 4096
 
@@ -124,6 +128,8 @@ class Spill:
         self._room = threading.BoundedSemaphore(PENDING)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="kv-io")
         self.disk = self.call(open_disk)
+        self._swept = 0.0
+        self.submit(self._sweep, REBUILD_S if self.disk.folder.index.fresh else SWEEP_S)
 
     # --- the thread --------------------------------------------------------------------------------------------------
 
@@ -194,8 +200,14 @@ class Spill:
             stored.branch = self.disk.fork(stored.conversation, stored.branch, stored.rows)
             self.disk.put_tail(stored.branch, tail(stored.branch.name))
             self.counters["tails_written"] += 1
+            if time.monotonic() > self._swept + SWEEP_AGAIN_S:
+                self._sweep(SWEEP_S)
         except (OSError, QuotaReached) as error:
             self._rest(stored, error)
+
+    def _sweep(self, limit_s: float) -> None:
+        self._swept = time.monotonic()
+        self.disk.sweep(limit_s)
 
     def _rest(self, stored: Stored, error: Exception) -> None:
         stored.failed = True
@@ -269,6 +281,11 @@ class Spill:
         assert stored.branch is not None
         self.call(self.disk.drop_from, stored.branch, damage.row, damage.why)
         self.ram.drop(stored.conversation, damage.row)
+
+    def check(self, repair: bool) -> CheckReport:
+        """Verify every stored row. On the I/O thread."""
+        self.disk.close_files()
+        return check(self.disk.folder, repair=repair)
 
     def forget(self, conversation: str) -> None:
         """Remove everything stored of a conversation."""

@@ -89,6 +89,7 @@ class Memory:
         self.sealer = Sealer(cache, spill)
         self.reader = Reader(model, cache, self.geometry.window, policy, patch, self.ledger, self.sealer)
         self._waiting: dict[str, Trail] = {}
+        self._forgotten: set[str] = set()
         self.protect(0)
 
     # --- what it holds -----------------------------------------------------------------------------------------------
@@ -132,6 +133,7 @@ class Memory:
 
     def open(self, conversation: str) -> None:
         """Make `conversation` the active one. The one before waits in the pool while there is room for both."""
+        self._drop_forgotten()
         trail = self.sealer.trail
         if trail.conversation == conversation:
             return
@@ -143,15 +145,19 @@ class Memory:
             self._waiting[name] = trail
         self.sealer.trail = self._waiting.pop(conversation) if enters else _new(conversation)
         self._waiting = {kept: self._waiting[kept] for kept in cache.waiting}
+        if self.spill is not None:
+            self.spill.disk.in_use = {conversation, *cache.waiting}
 
     def forget(self, conversation: str) -> None:
         """Drop a conversation from the device and remove everything stored of it."""
-        if conversation in self.working_set.waiting:
-            self.working_set.drop_waiting(conversation)
-        if self.sealer.trail.conversation == conversation:
-            self.clear()
+        self.forget_later(conversation)
+        self._drop_forgotten()
         if self.spill is not None:
             self.spill.forget(conversation)
+
+    def forget_later(self, conversation: str) -> None:
+        """Drop a conversation from the device when the next one is opened; may be called from another thread."""
+        self._forgotten.add(conversation)
 
     def clear(self) -> None:
         """Empty the active working set; what is stored stays."""
@@ -197,6 +203,14 @@ class Memory:
         self.sealer.finish()
 
     # --- parts -------------------------------------------------------------------------------------------------------
+
+    def _drop_forgotten(self) -> None:
+        while self._forgotten:
+            conversation = self._forgotten.pop()
+            if conversation in self.working_set.waiting:
+                self.working_set.drop_waiting(conversation)
+            if self.sealer.trail.conversation == conversation:
+                self.clear()
 
     def _can_wait(self, enters: str) -> bool:
         """Make room for the active working set to wait, by letting the one go that waits longest."""

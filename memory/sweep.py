@@ -104,14 +104,9 @@ def _reconcile(folder: KvFolder, path: Path, known: dict[str, BranchRow], report
         row = known.pop(path.stem, None)
         if row is None:
             _adopt(folder, path, report, used=0)
-        elif row.bytes != path.stat().st_size and not _empty(row, path):
+        elif row.bytes != path.stat().st_size:
             report.corrected += 1
             _adopt(folder, path, report, used=row.used)
-
-
-def _empty(row: BranchRow, path: Path) -> bool:
-    """A branch without rows is recorded with no bytes: its file is just a header."""
-    return row.rows == row.first_row and path.stat().st_size < 64 * 1024 and row.bytes == 0
 
 
 def _adopt(folder: KvFolder, path: Path, report: SweepReport, *, used: int) -> None:
@@ -129,9 +124,8 @@ def _adopt(folder: KvFolder, path: Path, report: SweepReport, *, used: int) -> N
         file.truncate(len(chains))
         header, root = file.header, Fingerprint.of(file.header.fingerprint).digest
         parent, rows = header.parent or (None, 0)
-        size = file.size if chains else 0
         total = header.first_row + len(chains)
-        row = BranchRow(path.stem, header.conversation, root, parent, rows, header.first_row, total, size, used)
+        row = BranchRow(path.stem, header.conversation, root, parent, rows, header.first_row, total, file.size, used)
         folder.index.put(row, header.fingerprint, chains)
         report.adopted += not used
     finally:
@@ -227,6 +221,6 @@ def _drift(folder: KvFolder) -> list[str]:
     problems = [f"The index lists {name}, which has no file." for name in sorted(rows.keys() - files.keys())]
     problems += [f"The file of {name} is not in the index." for name in sorted(files.keys() - rows.keys())]
     for name in sorted(rows.keys() & files.keys()):
-        if rows[name].bytes != files[name].stat().st_size and not _empty(rows[name], files[name]):
+        if rows[name].bytes != files[name].stat().st_size:
             problems.append(f"The index says {name} has {rows[name].bytes} bytes, its file has another size.")
     return problems

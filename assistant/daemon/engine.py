@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from assistant.catalog import load_catalog
 from assistant.errors import UsageError
 from assistant.places import Places
-from assistant.protocol import Engine, ModelSpec, ModelStatus
+from assistant.protocol import Engine, KvSpec, ModelSpec, ModelStatus
 from assistant.settings import Settings
 from memory.budget import parse_size
 
@@ -40,6 +40,19 @@ class Engines:
             policy=asked.policy or base.policy,
             block=self.settings.block,
             threads=self.settings.threads,
+            mode=asked.mode or base.mode,
+            kv=self._kv(),
+        )
+
+    def _kv(self) -> KvSpec | None:
+        settings = self.settings
+        if not settings.spill:
+            return None
+        return KvSpec(
+            folder=str(self.places.kv),
+            codec=settings.kv_codec,
+            ram=parse_size(settings.ram) if settings.ram else None,
+            disk=parse_size(settings.disk),
         )
 
     def models(self) -> list[ModelStatus]:

@@ -17,8 +17,12 @@ from assistant.protocol import (
     Accepted,
     Done,
     Failed,
+    Loading,
     ModelSpec,
+    Notice,
     Piece,
+    Prefill,
+    Resumed,
     Run,
     Sampling,
     TurnState,
@@ -146,8 +150,10 @@ class Turn(Job):
                 await self._finish(event)
             case Failed():
                 await self._fail(event)
-            case _ if event.event != "worker_status":
+            case Loading() | Resumed() | Notice() | Prefill() | Piece():
                 self.emit(event)
+            case _:
+                log.warning("unexpected event", kind=event.event)
 
     async def _finish(self, done: WorkerDone) -> None:
         reply_id = self._accepted.reply_id

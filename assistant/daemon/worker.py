@@ -37,7 +37,7 @@ COMMAND = (sys.executable, "-P", "-m", "assistant.worker")
 LONGEST_LINE = 256 * 1024 * 1024
 """Token ids of a whole conversation come back in one line."""
 STATUS_S = 0.5
-QUIT_S = 2.0
+QUIT_S = 10.0
 
 State = Literal["none", "starting", "ready", "busy"]
 Inbox = asyncio.Queue[WorkerEvent | None]

@@ -1,6 +1,7 @@
 """`python -m assistant.worker`: requests on standard input, events on standard output, one JSON object a line.
 
-Whatever libraries print goes to standard error. The worker ends when its input does, so it never outlives the daemon.
+Whatever libraries print goes to standard error. The worker ends when its input does, so it never outlives the daemon;
+what waits to be written to disk is written first.
 """
 
 from __future__ import annotations
@@ -15,18 +16,18 @@ from typing import TextIO
 from pydantic import ValidationError
 
 from assistant.errors import AssistantError, Exit
-from assistant.protocol import REQUEST, Cancel, Failed, Run, Status, WorkerEvent, WorkerLine
+from assistant.protocol import REQUEST, Cancel, Check, Failed, Forget, Run, Status, WorkerEvent, WorkerLine
 
 
 def main() -> None:
-    """Serve requests until the input ends or a Quit comes."""
+    """Serve requests until the input ends or a Quit comes, then write what waits to be written."""
     output = _claim_stdout()
     from assistant.worker.device import steady_heap
 
     steady_heap()
     from assistant.worker.engine import Engine
 
-    engine, runs, lock = Engine(), queue.Queue[Run](), threading.Lock()
+    engine, runs, lock = Engine(), queue.Queue[Run | None](), threading.Lock()
     running: list[str] = []
 
     def send(request: str, body: WorkerEvent) -> None:
@@ -46,17 +47,25 @@ def main() -> None:
                     runs.put(request)
                 case Cancel() if running == [request.id]:
                     engine.cancelled.set()
-                case Status():
-                    send(request.id, engine.status())
+                case Status() | Forget() | Check():
+                    send(request.id, aside(request))
                 case Cancel():
                     pass
                 case _:
                     break
-        os._exit(0)
+        engine.cancelled.set()
+        runs.put(None)
+
+    def aside(request: Status | Forget | Check) -> WorkerEvent:
+        """What is answered while a reply is being written."""
+        try:
+            return engine.aside(request)
+        except Exception as error:
+            traceback.print_exc()
+            return Failed(message=_unexpected(error), exit_code=Exit.FAILED)
 
     threading.Thread(target=listen, name="requests", daemon=True).start()
-    while True:
-        request = runs.get()
+    while (request := runs.get()) is not None:
         engine.cancelled.clear()
         running[:] = [request.id]
         try:
@@ -65,10 +74,12 @@ def main() -> None:
             send(request.id, Failed(message=str(error), exit_code=error.exit_code))
         except Exception as error:
             traceback.print_exc()
-            engine.conversation = None
+            engine.recover()
             send(request.id, Failed(message=_unexpected(error), exit_code=Exit.FAILED))
         finally:
             running.clear()
+    engine.close()
+    os._exit(0)
 
 
 def _unexpected(error: Exception) -> str:

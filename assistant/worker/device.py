@@ -66,6 +66,12 @@ class Gauge:
         self.marked = _reset_high_water()
         self.baseline = _resident()
 
+    def current(self) -> int:
+        """Bytes now."""
+        if self.device.type == "cuda":
+            return torch.cuda.memory_allocated(self.device)
+        return self.weights + max(0, _resident() - self.baseline)
+
     def peak(self) -> int:
         """Bytes at the highest point since `loaded`."""
         if self.device.type == "cuda":

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import takewhile
 from typing import Literal
 
 import torch
@@ -13,13 +14,21 @@ from torch import Tensor
 
 from assistant.errors import BudgetError
 from assistant.protocol import (
+    Check,
+    Checked,
+    Forget,
+    Forgotten,
     Loading,
     MemorySplit,
     ModelSpec,
+    Notice,
     Piece,
     Prefill,
+    Receipt,
+    Resumed,
     Run,
     Sampling,
+    Status,
     Usage,
     WorkerDone,
     WorkerEvent,
@@ -28,16 +37,14 @@ from assistant.protocol import (
 from assistant.template import Prompt, build_prompt
 from assistant.worker.loader import Loaded, load
 from assistant.worker.sampling import Sampler, TextStream
+from assistant.worker.shelf import check, forget, kv_status
 from memory.errors import BudgetExceeded, BudgetTooSmall, Cancelled
-from memory.store import Resumed
+from memory.store import Resumed as Found
 
 Send = Callable[[WorkerEvent], None]
 Finish = Literal["stop", "length", "cancelled", "read"]
 
-_LOST = (
-    "the KV of this conversation was no longer in memory (another conversation was used, or the daemon or its worker "
-    "was started anew)"
-)
+_LOST = "its KV was no longer in memory, and nothing is kept on disk (spill is off)"
 
 
 @dataclass(slots=True)
@@ -49,15 +56,17 @@ class Reply:
     finish: Finish = "length"
     first_at: float | None = None
     last_at: float = 0.0
+    unread: bool = False
+    """Whether the last id was sampled and not read."""
 
 
 class Engine:
-    """Owns the loaded model and the memory of the conversation used last."""
+    """Owns the loaded model and its memory."""
 
     def __init__(self) -> None:
         self.loaded: Loaded | None = None
-        self.conversation: str | None = None
         self.cancelled = threading.Event()
+        self._told: str | None = None
 
     def run(self, request: Run, send: Send) -> WorkerDone:
         """Answer one request; events go to `send` on the way.
@@ -75,27 +84,40 @@ class Engine:
             self._forget()
             raise BudgetError("The device ran out of memory. Use a smaller --budget or a smaller model.") from error
 
-    def status(self) -> WorkerStatus:
-        """What is loaded and where the budget goes."""
-        model = self.loaded.spec.id if self.loaded else None
-        return WorkerStatus(model=model, memory=self._split())
+    def aside(self, request: Status | Forget | Check) -> WorkerStatus | Forgotten | Checked:
+        """Answered from another thread while a reply may be on its way."""
+        match request:
+            case Forget():
+                forget(self.loaded, request)
+                return Forgotten()
+            case Check():
+                return Checked(report=check(self.loaded, request))
+            case _:
+                model = self.loaded.spec.id if self.loaded else None
+                return WorkerStatus(model=model, memory=self._split(), kv=kv_status(self.loaded))
+
+    def recover(self) -> None:
+        """After an error nobody foresaw: trust nothing that is on the device."""
+        if self.loaded is not None:
+            self.loaded.memory.clear()
+
+    def close(self) -> None:
+        """Write what waits to be written, then let go of everything."""
+        self._forget()
 
     def _answer(self, loaded: Loaded, request: Run, send: Send, started: float) -> WorkerDone:
-        if self.conversation != request.conversation:
-            loaded.memory.clear()
-            self.conversation = request.conversation
         prompt = build_prompt(loaded.tokenizer, request.turns, reply=request.sampling is not None)
         ids = prompt.ids
-        loaded.memory.protect(prompt.prefix)
-        resumed = loaded.memory.resume(ids) if request.sampling else loaded.memory.resume([*ids, -1])
+        found, receipt = self._resume(loaded, request, prompt, send)
         reply = Reply(finish="read")
         try:
-            logits = self._read(loaded, ids[resumed.reused :], send)
+            logits = self._read(loaded, ids[found.reused :], receipt, send)
             if request.sampling is not None and logits is not None:
                 self._write(loaded, request.sampling, ids, logits, reply, send)
         except Cancelled:
             reply.finish = "cancelled"
-        usage = _usage(loaded, request, resumed, len(ids), reply, started)
+        self._seal(loaded, reply, send)
+        usage = _usage(loaded, found, receipt, len(ids), reply, started)
         return WorkerDone(
             text=reply.text,
             finish=reply.finish,
@@ -104,8 +126,40 @@ class Engine:
             memory=self._split(),
         )
 
-    def _read(self, loaded: Loaded, ids: list[int], send: Send) -> Tensor | None:
-        """Read `ids` with progress; None when there is nothing to read."""
+    def _resume(self, loaded: Loaded, request: Run, prompt: Prompt, send: Send) -> tuple[Found, Receipt | None]:
+        """Make the conversation active with all that is known of it; a receipt if it was read before."""
+        started, memory, ids = time.perf_counter(), loaded.memory, prompt.ids
+        memory.open(request.conversation)
+        memory.protect(prompt.prefix)
+        found = memory.resume(ids if request.sampling else [*ids, -1])
+        known = min(_known(request), len(ids))
+        if not known:
+            return found, None
+        recomputed = max(0, known - found.reused)
+        receipt = Receipt(
+            seconds=round(time.perf_counter() - started, 4),
+            reused=found.reused,
+            recomputed=recomputed,
+            source=found.source,
+            reason=(found.reason or _LOST) if recomputed else None,
+            recompute_s=None,
+        )
+        send(Resumed(receipt=receipt))
+        return found, receipt
+
+    def _seal(self, loaded: Loaded, reply: Reply, send: Send) -> None:
+        """Read the reply's last token too, so that nothing of the turn is left to read, and store the open chunk."""
+        memory = loaded.memory
+        if reply.ids and len(memory.tokens) and reply.unread:
+            memory.step(reply.ids[-1])
+        memory.seal()
+        notice = memory.spill.notice if memory.spill else None
+        if notice is not None and notice != self._told:
+            send(Notice(text=notice))
+        self._told = notice
+
+    def _read(self, loaded: Loaded, ids: list[int], receipt: Receipt | None, send: Send) -> Tensor | None:
+        """Read `ids` with progress, and note what it took to read some of them again; None when there are none."""
         started = time.perf_counter()
 
         def progress(done: int, total: int) -> None:
@@ -114,7 +168,10 @@ class Engine:
             if self.cancelled.is_set():
                 raise Cancelled
 
-        return loaded.memory.read(ids, progress) if ids else None
+        logits = loaded.memory.read(ids, progress) if ids else None
+        if receipt is not None and receipt.recomputed:
+            receipt.recompute_s = round((time.perf_counter() - started) * receipt.recomputed / len(ids), 3)
+        return logits
 
     def _write(
         self, loaded: Loaded, sampling: Sampling, ids: list[int], logits: Tensor, reply: Reply, send: Send
@@ -122,6 +179,7 @@ class Engine:
         stream = TextStream(loaded.tokenizer, sampling.stop)
         for token in self._tokens(loaded, sampling, ids, logits, reply):
             reply.ids.append(token)
+            reply.unread = True
             self._show(stream.feed(token), reply, send)
             if stream.stopped:
                 reply.finish = "stop"
@@ -146,6 +204,7 @@ class Engine:
                 return
             if count + 1 < sampling.max_tokens:
                 logits = loaded.memory.step(token)
+                reply.unread = False
         reply.finish = "length"
 
     def _show(self, text: str, reply: Reply, send: Send) -> None:
@@ -154,15 +213,18 @@ class Engine:
             send(Piece(text=text))
 
     def _load(self, spec: ModelSpec, send: Send) -> Loaded:
-        if self.loaded is not None and self.loaded.spec == spec:
+        if self.loaded is not None and self.loaded.spec.model_copy(update={"mode": spec.mode}) == spec:
+            self.loaded.spec, self.loaded.memory.mode = spec, spec.mode
             return self.loaded
         self._forget()
         self.loaded = load(spec, lambda done, total: send(Loading(model=spec.id, done_bytes=done, total_bytes=total)))
         return self.loaded
 
     def _forget(self) -> None:
-        """Let go of the model and its memory."""
-        self.loaded, self.conversation = None, None
+        """Let go of the model and its memory; what waits to be written is written first."""
+        if self.loaded is not None and self.loaded.memory.spill is not None:
+            self.loaded.memory.spill.close()
+        self.loaded = None
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
 
@@ -179,9 +241,10 @@ class Engine:
             peak=self.loaded.gauge.peak(),
             capacity_tokens=plan.capacity,
             resident_tokens=memory.resident,
-            stored_tokens=max(len(memory.tokens), memory.resident),
+            stored_tokens=len(memory.tokens),
             device=str(self.loaded.gauge.device),
             quant=self.loaded.quant,
+            ram=plan.ram,
         )
 
 
@@ -193,36 +256,31 @@ def _new_ids(request: Run, prompt: Prompt, reply: Reply) -> dict[int, list[int]]
     return fresh
 
 
-def _usage(loaded: Loaded, request: Run, resumed: Resumed, prompt: int, reply: Reply, started: float) -> Usage:
-    known = _known(request)
-    recomputed = max(0, min(known, prompt) - resumed.reused)
+def _usage(loaded: Loaded, found: Found, receipt: Receipt | None, prompt: int, reply: Reply, started: float) -> Usage:
     return Usage(
         prompt_tokens=prompt,
-        cached_tokens=resumed.reused,
-        computed_tokens=prompt - resumed.reused,
+        cached_tokens=found.reused,
+        computed_tokens=prompt - found.reused,
         completion_tokens=len(reply.ids),
         resident_tokens=loaded.memory.resident,
-        stored_tokens=prompt + len(reply.ids),
+        stored_tokens=len(loaded.memory.tokens),
         episode=None,
         recalled_tokens=0,
         ttft_s=round((reply.first_at or time.perf_counter()) - started, 4),
         decode_tok_s=_rate(reply),
         peak_bytes=loaded.gauge.peak(),
-        budget_bytes=loaded.memory.plan.budget,
-        mode="exact" if loaded.memory.complete else "bounded",
-        recomputed_tokens=recomputed,
-        recompute_reason=(resumed.reason or _LOST) if recomputed else None,
+        budget_bytes=loaded.budget,
+        mode="exact" if loaded.memory.exact else "bounded",
+        recomputed_tokens=receipt.recomputed if receipt else 0,
+        recompute_reason=receipt.reason if receipt else None,
+        receipt=receipt,
     )
 
 
 def _known(request: Run) -> int:
-    """Tokens at the start of the conversation that were read before; a reply's last token was written, never read."""
-    total, last = 0, None
-    for turn in request.turns:
-        if turn.token_ids is None:
-            break
-        total, last = total + len(turn.token_ids), turn
-    return total - 1 if last is not None and last.role == "assistant" else total
+    """Tokens at the start of the conversation that were read before."""
+    read = takewhile(lambda ids: ids is not None, (turn.token_ids for turn in request.turns))
+    return sum(len(ids or ()) for ids in read)
 
 
 def _rate(reply: Reply) -> float | None:

@@ -20,6 +20,7 @@ from assistant.fit import weight_bytes
 from assistant.protocol import ModelSpec
 from assistant.template import encode_text, prepare_tokenizer
 from assistant.worker.device import Gauge, compute_dtype, pick_device, standard_budget
+from assistant.worker.tiers import fingerprint_of, make_codecs, open_spill, ram_bytes, staging_bytes
 from memory.attention import NAME, register
 from memory.budget import Plan, parse_size, plan
 from memory.errors import BudgetTooSmall, UnsupportedModel
@@ -42,6 +43,7 @@ class Loaded:
     quant: str
     memory: Memory
     gauge: Gauge
+    budget: int
 
 
 def load(spec: ModelSpec, progress: LoadProgress) -> Loaded:
@@ -65,10 +67,17 @@ def load(spec: ModelSpec, progress: LoadProgress) -> Loaded:
     weights = loaded_bytes(model)
     gauge = Gauge(device)
     gauge.loaded(weights)
-    division = _plan(geometry, budget, weights, dtype.itemsize, spec.block)
+    codecs = make_codecs(geometry, spec.kv.codec, dtype, model) if spec.kv else None
+    staging = staging_bytes(geometry, codecs[0], dtype.itemsize) if codecs else 0
+    ram = ram_bytes(spec.kv, device) if spec.kv and device.type == "cpu" else 0
+    division = _plan(geometry, budget, weights, dtype.itemsize, spec.block, staging, ram)
     patch = encode_text(tokenizer, policy.patch) if policy.patch else []
-    memory = Memory(model, division, policy, patch, geometry=geometry, dtype=dtype)
-    return Loaded(spec, model, tokenizer, _stops(model, tokenizer), quant, memory, gauge)
+    spill = None
+    if spec.kv is not None and codecs is not None:
+        fingerprint = fingerprint_of(spec, model, quant, dtype, codecs[0], tokenizer.chat_template)
+        spill = open_spill(spec, spec.kv, fingerprint, codecs, device)
+    memory = Memory(model, division, policy, patch, geometry=geometry, dtype=dtype, spill=spill, mode=spec.mode)
+    return Loaded(spec, model, tokenizer, _stops(model, tokenizer), quant, memory, gauge, budget)
 
 
 def choose(geometry: Geometry, budget: int, quant: str, itemsize: int, block: int) -> tuple[str, Plan]:
@@ -197,9 +206,11 @@ def _bar(progress: LoadProgress, total: int) -> Any:
     return lambda _, args, kwargs: count(list(args[0] if args else kwargs["iterable"]))
 
 
-def _plan(geometry: Geometry, budget: int, weights: int, itemsize: int, block: int) -> Plan:
+def _plan(
+    geometry: Geometry, budget: int, weights: int, itemsize: int, block: int, staging: int = 0, ram: int = 0
+) -> Plan:
     try:
-        return plan(geometry, budget, weights, itemsize, block)
+        return plan(geometry, budget, weights, itemsize, block, staging=staging, ram=ram)
     except BudgetTooSmall as error:
         raise BudgetError(str(error)) from error
 

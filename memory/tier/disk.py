@@ -22,6 +22,7 @@ from memory.fingerprint import Fingerprint
 from memory.folder import CHUNKS, QUARANTINE, TAIL, KvFolder, make_private
 from memory.index import BranchRow
 from memory.publish import publish
+from memory.sweep import sweep
 from memory.tailfile import Tail, pack, unpack
 
 OPEN_FILES = 32
@@ -104,9 +105,18 @@ class DiskTier:
 
     def close(self) -> None:
         """Close every file and the folder."""
+        self.close_files()
+        self.folder.close()
+
+    def close_files(self) -> None:
+        """Close every file; each is opened again when it is needed."""
         while self._files:
             self._files.popitem()[1].close()
-        self.folder.close()
+
+    def use(self) -> tuple[dict[str, int], int]:
+        """(bytes by kind, those of the chunk files as the index has them; bytes found by walking the folder)."""
+        usage = self.folder.usage()
+        return usage.kinds | {"chunks": self.folder.index.total_bytes()}, usage.total
 
     # --- finding -----------------------------------------------------------------------------------------------------
 
@@ -227,7 +237,8 @@ class DiskTier:
         file = ChunkFile.create(path, header)
         self._keep_open(path, file)
         branch.segments.append(Segment(path, branch.rows, branch.rows, branch.rows))
-        self._record(branch, header)
+        self._record(branch, header, file.size)
+        self._bytes += file.size
         return branch
 
     def append(
@@ -287,6 +298,14 @@ class DiskTier:
         except OSError:
             self.counters["write_errors"] += 1
 
+    def sweep(self, limit_s: float) -> None:
+        """Make the index true to the files and remove what nothing needs (`memory.sweep`)."""
+        try:
+            sweep(self.folder, limit_s, keep=self._root.hex())
+        except (OSError, DatabaseError):
+            self.counters["sweep_errors"] += 1
+        self._bytes = self.folder.usage().total
+
     def forget(self, conversation: str) -> None:
         """Delete everything of a conversation."""
         folder = self.folder.conversation(conversation)
@@ -343,10 +362,10 @@ class DiskTier:
         last = branch.segments[-1]
         branch.segments[-1] = Segment(last.path, last.base, last.first, branch.rows)
 
-    def _record(self, branch: Branch, header: FileHeader) -> None:
+    def _record(self, branch: Branch, header: FileHeader, size: int) -> None:
         parent, parent_rows = branch.parent or (None, 0)
         row = BranchRow(
-            branch.name, branch.conversation, self._root, parent, parent_rows, header.first_row, branch.rows, 0, 0
+            branch.name, branch.conversation, self._root, parent, parent_rows, header.first_row, branch.rows, size, 0
         )
         with _as_os_error():
             self.folder.index.put(row, header.fingerprint, [])

@@ -41,6 +41,11 @@ class RamTier:
         return (self._slots.shape[0] - len(self._free)) * self.row_bytes
 
     @property
+    def free(self) -> int:
+        """Bytes of slots that hold none."""
+        return len(self._free) * self.row_bytes
+
+    @property
     def tokens(self) -> dict[str, int]:
         """Tokens held of each conversation."""
         with self._lock:

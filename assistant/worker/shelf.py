@@ -1,0 +1,97 @@
+"""What is kept of conversations, as others ask for it: where it lies, removing it, verifying it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Literal
+
+from assistant.protocol import Check, Forget, KvCheck, KvStatus, ResidentSet, TierUse
+from assistant.worker.loader import Loaded
+from memory.folder import KvFolder
+from memory.spill import Spill
+from memory.store import Memory
+from memory.sweep import CheckReport
+from memory.sweep import check as check_folder
+
+WAIT_S = 10.0
+
+
+def kv_status(loaded: Loaded | None) -> KvStatus | None:
+    """Bytes by tier and purpose, and what each resident conversation takes."""
+    if loaded is None:
+        return None
+    memory, spill = loaded.memory, loaded.memory.spill
+    status = KvStatus(device=_device(loaded), sets=_sets(memory))
+    if spill is not None:
+        parts, measured = spill.call(spill.disk.use)
+        status.ram = TierUse(parts={"rows": spill.ram.used, "free slots": spill.ram.free}, total=spill.ram.capacity)
+        status.ram.limit = spill.ram.capacity
+        status.disk = TierUse(parts=parts, total=measured, limit=spill.disk.quota)
+        status.counters = dict(sorted((spill.counters + spill.ram.counters + spill.disk.counters).items()))
+        status.spilling, status.notice = spill.writing, spill.notice
+    return status
+
+
+def forget(loaded: Loaded | None, request: Forget) -> None:
+    """Remove a conversation from every tier."""
+    if (spill := _spill_of(loaded, request.folder)) is not None and loaded is not None:
+        loaded.memory.forget_later(request.conversation)
+        spill.forget(request.conversation)
+        return
+    with _folder(request.folder) as folder:
+        folder.forget(request.conversation)
+
+
+def check(loaded: Loaded | None, request: Check) -> KvCheck:
+    """Verify every stored row, on the thread that owns the folder."""
+    spill = _spill_of(loaded, request.folder)
+    if spill is not None:
+        return _wire(spill.call(spill.check, request.repair))
+    with _folder(request.folder) as folder:
+        return _wire(check_folder(folder, repair=request.repair))
+
+
+def _spill_of(loaded: Loaded | None, folder: str) -> Spill | None:
+    """The open tiers, if they are those of `folder`."""
+    spill = loaded.memory.spill if loaded is not None else None
+    return spill if spill is not None and spill.disk.folder.path == Path(folder) else None
+
+
+@contextmanager
+def _folder(path: str) -> Iterator[KvFolder]:
+    folder = KvFolder.open(Path(path), wait_s=WAIT_S)
+    try:
+        yield folder
+    finally:
+        folder.close()
+
+
+def _wire(report: CheckReport) -> KvCheck:
+    return KvCheck(**asdict(report))
+
+
+def _device(loaded: Loaded) -> TierUse:
+    plan = loaded.memory.plan
+    working = sum(one.bytes for one in _sets(loaded.memory))
+    parts = {
+        "weights": plan.weights,
+        "working sets": working,
+        "free KV": plan.kv - working,
+        "staging": plan.staging,
+        "activations": plan.activations,
+    }
+    if plan.ram:
+        parts["RAM tier"] = plan.ram
+    return TierUse(parts=parts, total=loaded.gauge.current(), limit=loaded.budget)
+
+
+def _sets(memory: Memory) -> list[ResidentSet]:
+    active, sets = memory.sealer.trail.conversation, list[ResidentSet]()
+    for name, trail in memory.sets().items():
+        entries, size = memory.working_set.footprint(None if name == active else name)
+        state: Literal["active", "waiting"] = "active" if name == active else "waiting"
+        sets.append(ResidentSet(conversation=name, tokens=len(trail.tokens), entries=entries, bytes=size, state=state))
+    return sets

@@ -1,0 +1,84 @@
+"""From a model spec to open tiers: which codec, which fingerprint, how much staging, and where."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from assistant.errors import AssistantError, DaemonError
+from assistant.protocol import KvSpec, ModelSpec
+from memory.budget import GIB
+from memory.chunkfile import Layout
+from memory.codec import RowCodec, layer_codecs, protected_layers
+from memory.errors import KvLocked
+from memory.fingerprint import Fingerprint
+from memory.folder import KvFolder
+from memory.geometry import Geometry
+from memory.identity import digest, files_digest, model_fields
+from memory.spill import PENDING, Spill, half_bytes
+from memory.tier.disk import DiskTier
+
+WAIT_S = 10.0
+"""How long a worker waits for one before it, which is just ending, to let go of the folder."""
+
+_TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
+
+
+def make_codecs(geometry: Geometry, name: str, dtype: torch.dtype, model: nn.Module) -> tuple[RowCodec, RowCodec]:
+    """The codec of sealed rows, and the lossless one of the open chunk."""
+    shapes = [(layer.kv_heads, layer.head_dim) for layer in geometry.layers]
+    protected = protected_layers(model)
+    sealed = RowCodec(shapes, layer_codecs(name, len(shapes), dtype, protected), protected=protected)
+    return sealed, RowCodec(shapes, layer_codecs("lossless", len(shapes), dtype, protected))
+
+
+def staging_bytes(geometry: Geometry, sealed: RowCodec, itemsize: int) -> int:
+    """Bytes that rows on their way take: both halves, raw rows that wait, and one group decoded."""
+    raw = 64 * geometry.kv_bytes_per_token(itemsize)
+    widest = max(layer.kv_heads * layer.head_dim for layer in geometry.layers)
+    return 2 * half_bytes(Layout(sealed.sections)) + (PENDING + 2) * raw + 2 * 512 * widest * itemsize
+
+
+def ram_bytes(kv: KvSpec, device: torch.device) -> int:
+    """Bytes of the RAM tier: as set, else 2 GiB beside a GPU and none where it would come out of the budget."""
+    return kv.ram if kv.ram is not None else (2 * GIB if device.type == "cuda" else 0)
+
+
+def open_spill(
+    spec: ModelSpec, kv: KvSpec, fingerprint: Fingerprint, codecs: tuple[RowCodec, RowCodec], device: torch.device
+) -> Spill:
+    """The tiers of a loaded model.
+
+    Raises:
+        DaemonError: another process uses the folder.
+        AssistantError: the folder cannot be used at all.
+    """
+    sealed, lossless = codecs
+
+    def open_disk() -> DiskTier:
+        folder = KvFolder.open(Path(kv.folder), wait_s=WAIT_S)
+        layout = Layout(sealed.sections)
+        return DiskTier(folder, fingerprint, layout, sealed.names, sealed.shapes, kv.disk, kv.reserve)
+
+    try:
+        return Spill(sealed, lossless, ram_bytes(kv, device), open_disk, pinned=device.type == "cuda")
+    except KvLocked as error:
+        raise DaemonError(str(error)) from error
+    except OSError as error:
+        raise AssistantError(f"The memory of {spec.id} cannot be kept in {kv.folder}: {error.strerror}.") from error
+
+
+def fingerprint_of(
+    spec: ModelSpec, model: nn.Module, quant: str, dtype: torch.dtype, sealed: RowCodec, template: Any
+) -> Fingerprint:
+    """Everything that the KV of a conversation with this model depends on."""
+    folder = Path(spec.path)
+    fields = model_fields(model, dtype, sealed.names)
+    fields["weights"] = files_digest(list(folder.glob("*.safetensors")))
+    fields["tokenizer"] = files_digest([folder / name for name in _TOKENIZER_FILES if (folder / name).is_file()])
+    fields["template"] = digest(str(template))
+    fields["quant"] = quant
+    return Fingerprint.of(fields)
