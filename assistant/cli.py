@@ -28,6 +28,8 @@ COMMANDS = {
     "search": "assistant.commands.search",
     "models": "assistant.commands.models",
     "daemon": "assistant.commands.daemon",
+    "mem": "assistant.commands.mem",
+    "doctor": "assistant.commands.doctor",
     "config": "assistant.commands.config",
 }
 

@@ -21,6 +21,7 @@ from assistant.protocol import (
     EVENT,
     PROTOCOL,
     AskRequest,
+    CheckRequest,
     Conversation,
     DaemonStatus,
     Done,
@@ -28,6 +29,8 @@ from assistant.protocol import (
     Failed,
     Hit,
     ImportRequest,
+    KvCheck,
+    MemoryReport,
     ModelStatus,
     PullProgress,
     Rename,
@@ -39,6 +42,7 @@ T = TypeVar("T")
 
 SILENCE_S = 60.0
 """The daemon pings every 15 s: a stream that is silent for longer than this is dead."""
+CHECK_S = 3600.0
 LARGEST_EVENT = 64 * 1024 * 1024
 
 _KINDS: dict[int, type[AssistantError]] = {
@@ -101,6 +105,16 @@ class Client:
     async def status(self) -> DaemonStatus:
         """Who serves, with which model, and where its memory goes."""
         return await self._get("/api/status", DaemonStatus)
+
+    async def memory(self) -> MemoryReport:
+        """Where every byte lies, by tier and purpose."""
+        return await self._get("/api/memory", MemoryReport)
+
+    async def check(self, *, repair: bool = False) -> KvCheck:
+        """Verify every stored row; may take as long as reading all of them."""
+        request = CheckRequest(repair=repair)
+        answer = await self._send("POST", "/api/kv/check", json=request.model_dump(), timeout=CHECK_S)
+        return KvCheck.model_validate(answer.json())
 
     async def models(self) -> list[ModelStatus]:
         """The catalogue, and what of it is on this machine."""

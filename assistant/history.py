@@ -138,6 +138,10 @@ class History:
             raise UnknownConversation(self._unknown(name))
         return str(row[0])
 
+    def names(self) -> dict[str, str]:
+        """The name of every conversation, by its id."""
+        return {str(row[0]): str(row[1]) for row in self._db.execute("SELECT id, name FROM conversations")}
+
     def conversations(self, query: str = "") -> list[Conversation]:
         """Conversations whose name or title contains `query`, the one written to last first."""
         pattern = "%" + query.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_") + "%"

@@ -67,6 +67,22 @@ def open_database(path: Path, migrations: Migrations, synchronous: Literal["FULL
         raise
 
 
+def quick_check(path: Path) -> str:
+    """ "ok", or what is wrong with the database at `path`; it is not changed.
+
+    Raises:
+        OSError: it cannot be opened.
+    """
+    try:
+        connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=5.0)
+        try:
+            return str(connection.execute("PRAGMA quick_check(1)").fetchone()[0])
+        finally:
+            connection.close()
+    except sqlite3.DatabaseError as error:
+        return str(error)
+
+
 def _prepared(connection: Any, migrations: Migrations, synchronous: str) -> Database:
     for pragma in (*_PRAGMAS, f"synchronous = {synchronous}"):
         connection.execute(f"PRAGMA {pragma}").fetchall()

@@ -99,19 +99,18 @@ class KvFolder:
             shutil.rmtree(self.conversation(conversation))
 
     def usage(self) -> FolderUsage:
-        """What lies on the disk now, by walking."""
+        """What lies on the disk now."""
+        return self.walk(self.path)
+
+    @classmethod
+    def walk(cls, root: Path) -> FolderUsage:
+        """What lies under `root`, which another process may be using."""
         usage = FolderUsage({"chunks": 0, "tails": 0, "quarantine": 0, "index": 0, "other": 0})
-        for folder, _, names in os.walk(self.path):
+        for folder, _, names in os.walk(root):
             for name in names:
                 with suppress(FileNotFoundError):
-                    self._count(usage, Path(folder) / name)
+                    _count(usage, root, Path(folder) / name)
         return usage
-
-    def _count(self, usage: FolderUsage, path: Path) -> None:
-        size, parts = path.stat().st_size, path.relative_to(self.path).parts
-        usage.kinds[_kind(path, parts)] += size
-        if len(parts) > 1:
-            usage.conversations[parts[0]] = usage.conversations.get(parts[0], 0) + size
 
 
 def make_private(folder: Path) -> None:
@@ -119,6 +118,13 @@ def make_private(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     if folder.stat().st_mode & 0o077:
         folder.chmod(0o700)
+
+
+def _count(usage: FolderUsage, root: Path, path: Path) -> None:
+    size, parts = path.stat().st_size, path.relative_to(root).parts
+    usage.kinds[_kind(path, parts)] += size
+    if len(parts) > 1:
+        usage.conversations[parts[0]] = usage.conversations.get(parts[0], 0) + size
 
 
 def _kind(path: Path, parts: tuple[str, ...]) -> str:

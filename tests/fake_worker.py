@@ -8,6 +8,7 @@ The first word of the last turn's text is the script; anything else is echoed as
     long N             writes N pieces, "word0 word1 ..."
     deaf               writes one piece and ignores Cancel
     turns              replies with the turns it was given, as JSON
+    notice TEXT        sends a Notice, then replies
     fail CODE TEXT     answers Failed with this exit code and text
     garbage            writes a line that is not a WorkerLine
     escape             replies with terminal escape codes in the text
@@ -30,15 +31,26 @@ from typing import Literal
 from assistant.protocol import (
     REQUEST,
     Cancel,
+    Check,
+    Checked,
     Failed,
+    Forget,
+    Forgotten,
+    KvCheck,
+    KvStatus,
     Loading,
     MemorySplit,
     ModelSpec,
+    Notice,
     Piece,
     Prefill,
     Quit,
+    Receipt,
+    ResidentSet,
+    Resumed,
     Run,
     Status,
+    TierUse,
     Usage,
     WorkerDone,
     WorkerEvent,
@@ -62,6 +74,8 @@ class FakeWorker:
         self.spec: ModelSpec | None = None
         self.seen: dict[int, int] = {}
         self.output = threading.Lock()
+        self.conversation = ""
+        self.forgotten: list[str] = []
 
     def serve(self) -> None:
         threading.Thread(target=self._listen, daemon=True).start()
@@ -80,13 +94,24 @@ class FakeWorker:
                         event.set()
                 case Status():
                     model = self.spec.id if self.spec else None
-                    self._say(request.id, WorkerStatus(model=model, memory=self._memory()))
+                    self._say(request.id, WorkerStatus(model=model, memory=self._memory(), kv=self._kv()))
+                case Forget():
+                    self.forgotten.append(request.conversation)
+                    self._say(request.id, Forgotten())
+                case Check():
+                    found = KvCheck(
+                        files=1, rows_ok=3, rows_bad=1, bytes=4096, problems=["Row 3 is bad."], repaired=request.repair
+                    )
+                    self._say(request.id, Checked(report=found))
                 case Quit():
                     break
         os._exit(0)
 
     def _run(self, run: Run) -> None:
         self._load(run)
+        self.conversation = run.conversation
+        if (receipt := self._receipt(run)) is not None:
+            self._say(run.id, Resumed(receipt=receipt))
         fresh = [turn for turn in run.turns if turn.id not in self.seen]
         total = sum(len(turn.text) for turn in fresh)
         for done in (total // 2, total):
@@ -144,6 +169,9 @@ class FakeWorker:
             case "fail":
                 code, _, message = rest.partition(" ")
                 self._say(run.id, Failed(message=message or "It does not fit.", exit_code=int(code or 5)))
+            case "notice":
+                self._say(run.id, Notice(text=rest or "The disk is full."))
+                yield "I go on."
             case "garbage":
                 with self.output:
                     print("this is not a line of the protocol", flush=True)
@@ -183,6 +211,27 @@ class FakeWorker:
             mode="bounded",
             recomputed_tokens=again,
             recompute_reason="the worker is new" if again else None,
+            receipt=self._receipt(run),
+        )
+
+    def _receipt(self, run: Run) -> Receipt | None:
+        known = [turn for turn in run.turns if turn.token_ids is not None]
+        if not known:
+            return None
+        again = sum(len(turn.text) for turn in known if turn.id not in self.seen)
+        reused = sum(len(turn.text) for turn in known) - again
+        source: Literal["resident", "none"] = "none" if again else "resident"
+        reason = "the worker is new" if again else None
+        return Receipt(seconds=0.31, reused=reused, recomputed=again, source=source, reason=reason)
+
+    def _kv(self) -> KvStatus:
+        held = ResidentSet(conversation=self.conversation, tokens=100, entries=100, bytes=MIB, state="active")
+        return KvStatus(
+            device=TierUse(parts={"weights": 100 * MIB, "working sets": MIB}, total=110 * MIB, limit=BUDGET),
+            disk=TierUse(parts={"chunks": 5 * MIB, "index": MIB}, total=6 * MIB, limit=100 * MIB),
+            sets=[held] if self.conversation else [],
+            counters={"rows_sealed": 7},
+            spilling=True,
         )
 
     def _memory(self) -> MemorySplit:

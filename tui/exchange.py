@@ -67,6 +67,10 @@ class Exchange:
         match event.event:
             case "accepted":
                 await self._accept(event)
+            case "resumed" if event.receipt.source == "disk" or event.receipt.recomputed:
+                await self._transcript.add(NoteTurn(event.receipt.sentence(), quiet=True))
+            case "notice":
+                await self._transcript.add(NoteTurn(event.text))
             case "piece":
                 (await self._writing()).feed(event.text)
             case "done":

@@ -26,7 +26,7 @@ def parse(argv: list[str]) -> Options:
         SystemExit: the help was asked for and printed.
     """
     given = _parser().parse_args(argv)
-    return Options(given.conversation, given.model, given.budget, given.quant, given.policy)
+    return Options(given.conversation, given.model, given.budget, given.quant, given.policy, given.mode)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -39,6 +39,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--model", metavar="ID", help="model id, alias or source (default: as in the settings)")
     parser.add_argument("--budget", metavar="SIZE", help="memory never exceeded, for example 900MiB or 6GiB")
     parser.add_argument("--quant", metavar="Q", choices=("auto", "none", "int8", "nf4"), help="auto, none, int8 or nf4")
+    parser.add_argument(
+        "--mode",
+        metavar="M",
+        choices=("auto", "exact", "bounded"),
+        help="attention to stored tokens: auto, exact or bounded",
+    )
     parser.add_argument("--policy", metavar="P", help="how the working set is chosen, for example patched_prompt")
     parser.add_argument("--plain", action="store_true", help="plain lines, for pipes and screen readers")
     return parser

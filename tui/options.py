@@ -14,3 +14,4 @@ class Options:
     budget: str | None = None
     quant: str | None = None
     policy: str | None = None
+    mode: str | None = None

@@ -77,7 +77,7 @@ class Session:
         from assistant.protocol import AskRequest
 
         chosen = self.options
-        engine = {"model": chosen.model, "budget": chosen.budget, "quant": chosen.quant, "policy": chosen.policy}
+        engine = {name: getattr(chosen, name) for name in ("model", "budget", "quant", "policy", "mode")}
         try:
             return AskRequest.model_validate({"text": text, "engine": engine})
         except ValueError as error:

@@ -42,10 +42,11 @@ def bring(
     budget: opt.Budget = None,
     quant: opt.Quant = None,
     policy: opt.Policy = None,
+    mode: opt.Mode = None,
 ) -> None:
     """Import conversations: their text is stored first, then read into memory under the budget."""
     try:
-        settings = opt.settings_of(model=model, budget=budget, quant=quant, policy=policy)
+        settings = opt.settings_of(model=model, budget=budget, quant=quant, policy=policy, mode=mode)
         named = _named(read_dialogues(file, _form(form), limit), conversation, file)
         results = asyncio.run(_import(settings, named))
     except AssistantError as error:

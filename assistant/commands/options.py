@@ -18,6 +18,7 @@ Model = Annotated[str | None, typer.Option(metavar="ID", help="Model: an id, an 
 Budget = Annotated[str | None, typer.Option(metavar="SIZE", help="Memory never to exceed, e.g. 900MiB or 6GiB.")]
 Quant = Annotated[str | None, typer.Option(metavar="Q", help="Weights: auto, none, int8 or nf4.")]
 Policy = Annotated[str | None, typer.Option(metavar="P", help="How the working set is chosen.")]
+Mode = Annotated[str | None, typer.Option(metavar="M", help="Attention to stored tokens: auto, exact or bounded.")]
 System = Annotated[str | None, typer.Option(metavar="TEXT", help="System prompt of a new conversation.")]
 Temperature = Annotated[float | None, typer.Option(metavar="T", help="0 always takes the likeliest token.")]
 TopP = Annotated[float | None, typer.Option(metavar="P", help="Sample from the likeliest tokens of this mass.")]

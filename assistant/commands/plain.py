@@ -34,12 +34,13 @@ def chat(
     budget: opt.Budget = None,
     quant: opt.Quant = None,
     policy: opt.Policy = None,
+    mode: opt.Mode = None,
 ) -> None:
     """Talk to the model. On a terminal this is the full-screen app; with --plain one line in, one reply out.
 
     In plain mode /stop ends the running reply and /quit leaves; Ctrl+C leaves too and keeps what was written.
     """
-    settings = opt.settings_of(model=model, budget=budget, quant=quant, policy=policy)
+    settings = opt.settings_of(model=model, budget=budget, quant=quant, policy=policy, mode=mode)
     name = checked_name(new_name() if conversation is None else conversation)
     asyncio.run(_chat(settings, name))
 

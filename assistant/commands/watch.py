@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from assistant.commands.terminal import say
-from assistant.protocol import Event, Loading, Prefill, Queued
+from assistant.protocol import Event, Loading, Notice, Prefill, Queued, Resumed
 from memory.budget import format_size
 
 LINE_EVERY_S = 2.0
@@ -36,6 +36,13 @@ class Watch:
             case Loading():
                 rate = f"{format_size(event.done_bytes)} of {format_size(event.total_bytes)}"
                 self._bar.show(f"Loading {event.model}", event.done_bytes, event.total_bytes, rate)
+            case Resumed():
+                self._bar.stop()
+                if sys.stderr.isatty() or event.receipt.recomputed:
+                    say(event.receipt.sentence())
+            case Notice():
+                self._bar.stop()
+                say(event.text)
             case Prefill():
                 self._bar.show("Reading", event.done, event.total, f"{event.tok_s:,.0f} tokens/s")
             case _:

@@ -22,12 +22,15 @@ from assistant.history import History, NameTaken, UnknownConversation
 from assistant.protocol import (
     PROTOCOL,
     AskRequest,
+    CheckRequest,
     Conversation,
     DaemonStatus,
     Engine,
     Failed,
     Hit,
     ImportRequest,
+    KvCheck,
+    MemoryReport,
     ModelStatus,
     Name,
     Rename,
@@ -82,6 +85,14 @@ def _add_state(app: FastAPI, service: Service, shut_down: Callable[[], None]) ->
     @app.get("/api/models")
     async def models() -> list[ModelStatus]:
         return service.engines.models()
+
+    @app.get("/api/memory")
+    async def memory() -> MemoryReport:
+        return await service.memory()
+
+    @app.post("/api/kv/check")
+    async def check(body: CheckRequest) -> KvCheck:
+        return await service.shelf.check(repair=body.repair)
 
     @app.post("/api/shutdown", status_code=202)
     async def shutdown() -> dict[str, bool]:

@@ -10,10 +10,11 @@ from assistant import __version__
 from assistant.daemon.engine import Engines
 from assistant.daemon.lane import Lane
 from assistant.daemon.records import Records
+from assistant.daemon.shelf import Shelf
 from assistant.daemon.turns import Turn
 from assistant.daemon.worker import Worker
 from assistant.history import History
-from assistant.protocol import PROTOCOL, Accepted, AskRequest, DaemonStatus, ImportRequest
+from assistant.protocol import PROTOCOL, Accepted, AskRequest, DaemonStatus, ImportRequest, MemoryReport
 
 
 class Service:
@@ -23,6 +24,7 @@ class Service:
         self.records = records
         self.engines = engines
         self.lane = Lane(engines.settings.queue)
+        self.shelf = Shelf(worker, engines.places.kv)
         self._worker = worker
         self._started = datetime.now(UTC)
         self._clock = time.monotonic()
@@ -67,9 +69,20 @@ class Service:
         return await self.lane.cancel_all(await self.records.run(History.find, name))
 
     async def remove(self, name: str) -> None:
-        """Cancel what runs for a conversation, then delete it."""
+        """Cancel what runs for a conversation, then delete it: text, ids and everything that is kept of its KV."""
         await self.stop(name)
+        conversation_id = await self.records.run(History.find, name)
         await self.records.run(History.remove, name)
+        await self.shelf.forget(conversation_id)
+
+    async def memory(self) -> MemoryReport:
+        """Where every byte lies, by tier and purpose; conversations by their names."""
+        await self._worker.refresh()
+        kv = await self.shelf.status()
+        names = await self.records.run(History.names)
+        for resident in kv.sets:
+            resident.conversation = names.get(resident.conversation, resident.conversation)
+        return MemoryReport(model=self._worker.model, memory=self._worker.memory, kv=kv)
 
     async def status(self) -> DaemonStatus:
         """Who runs here, with what, and where its memory goes."""

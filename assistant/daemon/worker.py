@@ -19,7 +19,9 @@ from pydantic import ValidationError
 from assistant.daemon.log import open_raw
 from assistant.protocol import (
     Cancel,
+    Check,
     Failed,
+    Forget,
     MemorySplit,
     ModelSpec,
     Quit,
@@ -111,17 +113,26 @@ class Worker:
         """Ask a living worker where its memory is now; one that does not answer in time leaves the last figures."""
         if self._process is None or self.state == "starting":
             return
-        status = Status(id=f"status-{secrets.token_hex(4)}")
-        inbox = self._inboxes[status.id] = asyncio.Queue()
+        with suppress(WorkerDied, TimeoutError):
+            async with asyncio.timeout(STATUS_S):
+                answer = await self.aside(Status(id=f"status-{secrets.token_hex(4)}"))
+                if isinstance(answer, WorkerStatus):
+                    self.model, self.memory = answer.model, answer.memory
+
+    async def aside(self, request: Status | Forget | Check) -> WorkerEvent:
+        """What a living worker answers beside the reply that it may be writing.
+
+        Raises:
+            WorkerDied: there is none, or it ended before it had answered.
+        """
+        if self._process is None:
+            raise WorkerDied("is not running")
+        inbox = self._inboxes[request.id] = asyncio.Queue()
         try:
-            with suppress(WorkerDied, TimeoutError):
-                async with asyncio.timeout(STATUS_S):
-                    await self._send(self._process, status)
-                    answer = await self._next(inbox)
-                    if isinstance(answer, WorkerStatus):
-                        self.model, self.memory = answer.model, answer.memory
+            await self._send(self._process, request)
+            return await self._next(inbox)
         finally:
-            del self._inboxes[status.id]
+            del self._inboxes[request.id]
 
     async def kill(self) -> None:
         """End the child now."""

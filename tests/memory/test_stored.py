@@ -122,7 +122,7 @@ def test_what_was_dropped_from_the_pool_comes_back_from_disk(tmp_path: Path) -> 
             memory.seal()
         for name, seed in (("one", 1), ("two", 2)):
             memory.open(name)
-            resumed = memory.resume(tokens(310, seed)[:300] + [1])
+            resumed = memory.resume([*tokens(300, seed), 1])
             assert (resumed.reused, resumed.source) == (300, "disk")
 
 

@@ -190,12 +190,16 @@ class ReplyTurn(Vertical):
 
 
 class NoteTurn(Static):
-    """A sentence of the program, an error mostly."""
+    """A sentence of the program: an error, or quietly a receipt."""
 
     DEFAULT_CSS = """
-    NoteTurn { height: auto; margin-top: 1; padding: 0 1; border-left: outer $error; color: $text-error; }
+    NoteTurn {
+        height: auto; margin-top: 1; padding: 0 1; border-left: outer $error; color: $text-error;
+        &.-quiet { border-left: outer $panel; color: $text-muted; }
+    }
     """
 
-    def __init__(self, text: str) -> None:
-        super().__init__(clean(text), classes="note", markup=False)
+    def __init__(self, text: str, *, quiet: bool = False) -> None:
+        """`quiet`: nothing went wrong, for example a receipt."""
+        super().__init__(clean(text), classes="note -quiet" if quiet else "note", markup=False)
         self.text = text

@@ -1,0 +1,132 @@
+"""`assistant doctor`: is everything as it should be? One line a check, exit code 1 when something is not."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from assistant.catalog import load_catalog
+from assistant.client import Client
+from assistant.commands.options import AsJson
+from assistant.errors import AssistantError, Exit
+from assistant.machine import look
+from assistant.places import Places, find_places
+from assistant.protocol import KvCheck
+from assistant.settings import Settings, load_settings
+from memory.budget import format_size
+from memory.database import check_sqlite, quick_check
+from memory.errors import MemoryFailure
+
+app = typer.Typer()
+
+Kv = Annotated[bool, typer.Option("--kv", help="Verify every stored row and the index.")]
+Repair = Annotated[bool, typer.Option("--repair", help="With --kv: remove what is damaged; it is read again.")]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One check and what it found."""
+
+    check: str
+    ok: bool
+    says: str
+
+
+@app.command(epilog="Example: assistant doctor --kv --repair")
+def doctor(kv: Kv = False, repair: Repair = False, as_json: AsJson = False) -> None:
+    """Look at folders, SQLite, history, model and budget; with --kv at every byte of stored KV. Exit 1 on a problem."""
+    places = find_places()
+    findings = list(_findings(places))
+    if kv or repair:
+        findings += _stored(asyncio.run(_check(repair)))
+    healthy = all(finding.ok for finding in findings)
+    if as_json:
+        print(json.dumps({"ok": healthy, "findings": [asdict(finding) for finding in findings]}))
+    else:
+        for finding in findings:
+            print(f"{'ok     ' if finding.ok else 'PROBLEM'}  {finding.check}: {finding.says}")
+    if not healthy:
+        raise typer.Exit(Exit.FAILED)
+
+
+def _findings(places: Places) -> Iterator[Finding]:
+    """Everything that can be seen without a daemon."""
+    settings: list[Settings] = []
+    yield _look("SQLite", _sqlite)
+    yield _look("settings", lambda: _settings(places, settings))
+    for name in ("data", "state"):
+        yield _look(f"folder {name}", lambda path=getattr(places, name): _folder(path))  # type: ignore[misc]
+    yield _look("history", lambda: _history(places))
+    if settings:
+        yield _look("model", lambda: _model(places, settings[0]))
+        yield _look("budget", lambda: _budget(settings[0]))
+
+
+def _look(check: str, action: Callable[[], str]) -> Finding:
+    try:
+        return Finding(check, True, action())
+    except (AssistantError, MemoryFailure, OSError) as error:
+        return Finding(check, False, str(error))
+
+
+def _sqlite() -> str:
+    check_sqlite()
+    return "new enough to lose nothing"
+
+
+def _settings(places: Places, found: list[Settings]) -> str:
+    found.append(load_settings(places=places))
+    return "readable, no unknown key"
+
+
+def _folder(path: Path) -> str:
+    if not path.exists():
+        return f"{path} does not exist yet; it is made when it is needed"
+    if path.stat().st_mode & 0o077:
+        raise AssistantError(f"{path} is open to other users. Run: chmod 700 {path}")
+    if not os.access(path, os.W_OK):
+        raise AssistantError(f"{path} cannot be written to.")
+    return f"{path}, private"
+
+
+def _history(places: Places) -> str:
+    if not places.history.exists():
+        return "none yet"
+    found = quick_check(places.history)
+    if found != "ok":
+        raise AssistantError(f"{places.history} is damaged: {found}. Put a backup in its place.")
+    return f"{places.history}, {format_size(places.history.stat().st_size)}, sound"
+
+
+def _model(places: Places, settings: Settings) -> str:
+    catalog = load_catalog(places)
+    entry = catalog.find(settings.model)
+    return f"{entry.id} in {catalog.require(entry, places)}"
+
+
+def _budget(settings: Settings) -> str:
+    machine = look()
+    if settings.budget is not None:
+        return f"{settings.budget}, as set"
+    return f"{format_size(machine.budget)}, chosen for this {machine.device}"
+
+
+async def _check(repair: bool) -> KvCheck:
+    async with await Client.connect() as client:
+        return await client.check(repair=repair)
+
+
+def _stored(report: KvCheck) -> list[Finding]:
+    verified = f"{report.rows_ok:,} rows in {report.files:,} files verified, {format_size(report.bytes)}"
+    done = (
+        " (removed; it is read again when it is needed)" if report.repaired else " Run: assistant doctor --kv --repair"
+    )
+    problems = [Finding("stored KV", report.repaired, problem + done) for problem in report.problems]
+    return [Finding("stored KV", True, verified), *problems]

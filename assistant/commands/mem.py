@@ -1,0 +1,81 @@
+"""`assistant mem`: where every byte lies, by tier and by purpose. The text twin of the app's memory panel."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+import typer
+from rich.table import Table
+
+from assistant.client import Client
+from assistant.commands.options import AsJson
+from assistant.commands.progress import plain_console
+from assistant.commands.terminal import without_controls
+from assistant.protocol import KvStatus, MemoryReport, TierUse
+from memory.budget import format_size
+
+app = typer.Typer()
+
+
+@app.command(epilog="Example: assistant mem --json")
+def mem(as_json: AsJson = False) -> None:
+    """Show bytes by tier (device, RAM, disk) and by purpose; what the parts do not account for has its own line."""
+    report = asyncio.run(_report())
+    if as_json:
+        print(json.dumps(as_record(report)))
+        return
+    console = plain_console()
+    console.print(f"Model: {report.model or 'none loaded'} ({report.memory.device}, weights {report.memory.quant})")
+    console.print(_tiers(report.kv))
+    if report.kv.sets:
+        console.print(_sets(report.kv))
+    if report.kv.notice:
+        console.print(report.kv.notice)
+
+
+def as_record(report: MemoryReport) -> dict[str, object]:
+    """The report with each tier's gap written out."""
+    record = report.model_dump()
+    for name in ("device", "ram", "disk"):
+        record["kv"][name]["gap"] = getattr(report.kv, name).gap
+    return record
+
+
+async def _report() -> MemoryReport:
+    async with await Client.connect() as client:
+        return await client.memory()
+
+
+def _tiers(kv: KvStatus) -> Table:
+    table = Table(box=None, pad_edge=False)
+    for column in ("tier", "purpose", "size"):
+        table.add_column(column, justify="right" if column == "size" else "left")
+    _tier(table, "device", kv.device, "measured now", "budget")
+    _tier(table, "RAM", kv.ram, "allocated", "limit")
+    _tier(table, "disk", kv.disk, "measured now", "limit")
+    return table
+
+
+def _tier(table: Table, name: str, use: TierUse, measured: str, limit: str) -> None:
+    if not use.total and not use.parts:
+        table.add_row(name, "not used", "")
+        return
+    for purpose, size in use.parts.items():
+        table.add_row(name, purpose, format_size(size))
+    if use.gap:
+        table.add_row(name, "not accounted for" if use.gap > 0 else "reserved, not in use", format_size(use.gap))
+    table.add_row(name, measured, format_size(use.total))
+    if use.limit is not None:
+        table.add_row(name, limit, format_size(use.limit))
+    table.add_section()
+
+
+def _sets(kv: KvStatus) -> Table:
+    table = Table(box=None, pad_edge=False)
+    for column in ("resident conversation", "state", "tokens", "entries", "size"):
+        table.add_column(column, justify="left" if column in ("resident conversation", "state") else "right")
+    for one in kv.sets:
+        name = without_controls(one.conversation)
+        table.add_row(name, one.state, f"{one.tokens:,}", f"{one.entries:,}", format_size(one.bytes))
+    return table
