@@ -7,6 +7,7 @@ can both be verified. Row headers stand at a fixed stride: they are the director
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import struct
@@ -210,11 +211,16 @@ class ChunkFile:
         """Add a row (its `sums` are computed here) after the last one; the header as written.
 
         Raises:
-            OSError: it could not be written; the file ends at the last whole row.
+            OSError: it could not be written, or is not the next one; the file ends at the last whole row.
+            ValueError: a section has not the size that the file's header promises.
         """
+        if tuple(len(section) for section in sections) != self.layout.sections:
+            raise ValueError("A section has another size than the chunk file's header says.")
         sums = tuple(xxhash.xxh3_128_digest(section) for section in sections)
         whole = RowHeader(row.number, row.chain, row.parent, row.ids, row.positions, row.exact, sums)
         rows = self.rows
+        if row.number != self.header.first_row + rows:
+            raise OSError(errno.ESTALE, f"row {self.header.first_row + rows} comes next, not row {row.number}")
         try:
             self._write(self._start + rows * self.layout.stride, self._pieces(whole, sections))
         except BaseException:

@@ -10,7 +10,7 @@ low and high (fp16, quantised codecs only), values. `docs/format.md` has it byte
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,7 +34,7 @@ _LARGE_BIAS = 4.0
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """A run of numbers in a section: where it starts, how long it is in bytes, and its shape."""
+    """A run of numbers in a section: where it starts (at a multiple of their size), its bytes and its shape."""
 
     start: int
     size: int
@@ -42,11 +42,9 @@ class _Part:
     shape: tuple[int, ...]
 
     def of(self, sections: Tensor) -> Tensor:
-        """The part of every section [n, bytes], as [n, *shape]; a view where bytes are what is stored."""
+        """The part of every section [n, bytes], as a view [n, *shape]."""
         piece = sections[:, self.start : self.start + self.size]
-        if self.dtype != torch.uint8:
-            piece = piece.contiguous().view(self.dtype)
-        return split(piece, 1, self.shape)
+        return split(piece.view(self.dtype), 1, self.shape)
 
 
 class RowCodec:
@@ -76,8 +74,9 @@ class RowCodec:
         """One layer's chunk, [KV heads, 64, size] each, as bytes: uint8 [section bytes].
 
         Raises:
-            CodecError: a number is not finite or beyond fp16.
+            CodecError: a number is not finite or beyond fp16, or a lossless codec cannot hold these without loss.
         """
+        self._refuse_loss(layer, keys, values)
         exact = keys.to(torch.float32)
         low, high = _outward(exact.amin(1), exact.amax(1))
         numbers = {"ends": torch.stack((low, high)), "mean": exact.mean(1).to(torch.float16)}
@@ -96,19 +95,18 @@ class RowCodec:
             keys.copy_(parts["keys"].of(sections))
             values.copy_(parts["values"].of(sections))
             return
-        _restore(parts["keys"].of(sections), parts["ends"].of(sections)[..., None, :], BITS[name], keys)
-        ends, groups = parts["value_ends"].of(sections), parts["value_ends"].shape[-1]
-        _restore(
-            parts["values"].of(sections),
-            ends[..., None],
-            BITS[name],
-            split(values, -1, (groups, values.shape[-1] // groups)),
-        )
+        _restore(parts, sections, BITS[name], keys, values)
 
     def digest(self, layer: int, sections: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(low, high, mean) of the keys of each section [n, bytes]: fp16 [n, KV heads, size] each."""
         ends = self._parts[layer]["ends"].of(sections)
         return ends[:, 0], ends[:, 1], self._parts[layer]["mean"].of(sections)
+
+    def _refuse_loss(self, layer: int, *numbers: Tensor) -> None:
+        kind = LOSSLESS.get(self.names[layer])
+        for part in numbers:
+            if kind is not None and torch.promote_types(part.dtype, kind) != kind:
+                raise CodecError(f"Layer {layer} is kept in {self.names[layer]}, which loses digits of {part.dtype}.")
 
     def _packed(self, layer: int, numbers: dict[str, Tensor]) -> Tensor:
         section = torch.empty(self.sections[layer], dtype=torch.uint8)
@@ -157,7 +155,7 @@ def split(tensor: Tensor, dim: int, shape: Sequence[int]) -> Tensor:
 
 def _parts(kv_heads: int, size: int, name: str) -> dict[str, _Part]:
     groups = -(-size // GROUP) if name == "int4" else 1
-    if size % groups or (name == "int4" and size // groups % 2):
+    if size % groups or size % 2:
         raise CodecError(f"Heads of size {size} cannot be stored in {name}.")
     plain = LOSSLESS.get(name, torch.uint8)
     packed = size // 2 if name == "int4" else size
@@ -211,13 +209,32 @@ def _pack(codes: Tensor, bits: int) -> Tensor:
     return codes if bits == 8 else codes[..., 0::2] | (codes[..., 1::2] << 4)
 
 
-def _restore(codes: Tensor, ends: Tensor, bits: int, out: Tensor) -> None:
-    """out = low + code * (high - low) / levels, never above high; `ends` [n, 2 (low, high), ...] broadcast to `out`.
+def _unpack(codes: Tensor, bits: int, out: Tensor) -> None:
+    """The inverse of `_pack`, as floating numbers."""
+    if bits == 8:
+        out.copy_(codes)
+        return
+    out[..., 0::2].copy_(codes & 15)
+    out[..., 1::2].copy_(codes >> 4)
 
-    Codes are converted in place, so that no copy of the result is made beside it.
+
+def _restore(parts: Mapping[str, _Part], sections: Tensor, bits: int, keys: Tensor, values: Tensor) -> None:
+    """Quantised sections [n, bytes] into [n, KV heads, 64, size] each.
+
+    Codes are converted where the numbers shall be and scaled there, so that no copy of the result is made beside it.
     """
-    if bits == 4:
-        codes = torch.stack((codes & 15, codes >> 4), dim=-1).flatten(-2)
+    _unpack(parts["keys"].of(sections), bits, keys)
+    _scale(keys, parts["ends"].of(sections)[..., None, :], bits)
+    _unpack(parts["values"].of(sections), bits, values)
+    groups = parts["value_ends"].shape[-1]
+    _scale(split(values, -1, (groups, values.shape[-1] // groups)), parts["value_ends"].of(sections)[..., None], bits)
+
+
+def _scale(codes: Tensor, ends: Tensor, bits: int) -> None:
+    """codes -> low + codes * (high - low) / levels, never above high; `ends` [n, 2 (low, high), ...] broadcast."""
     low, high = ends.to(torch.float32).unbind(1)
-    out.copy_(codes.reshape(out.shape) if bits == 4 else split(codes, -1, out.shape[codes.dim() - 1 :]))
-    torch.addcmul(low, out, (high - low) * ((1 - _SHRINK) / (2**bits - 1)), out=out)
+    step = (high - low) * ((1 - _SHRINK) / (2**bits - 1))
+    if step.shape[-1] == 1 and codes.dtype == torch.float32:
+        codes.mul_(step).add_(low)  # a third of addcmul's time where one range covers a whole run of numbers
+    else:
+        torch.addcmul(low, codes, step, out=codes)

@@ -19,7 +19,7 @@ def publish(path: Path, parts: Sequence[bytes | memoryview], *, durable: bool) -
     incomplete file, which a checksum must tell.
 
     Raises:
-        OSError: it could not be written; `path` is as it was.
+        OSError: it could not be written; `path` is as it was (or new, when only syncing the folder failed).
     """
     temporary = path.with_name(f"{path.name}.{secrets.token_hex(4)}{TEMPORARY}")
     try:
