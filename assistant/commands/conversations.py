@@ -51,7 +51,7 @@ def rename(
 
 @app.command(epilog="Example: assistant conversations rm trip --yes")
 def rm(names: Names, yes: Yes = False, as_json: AsJson = False) -> None:
-    """Remove conversations with all their turns: from the database, its index and its free pages. For good."""
+    """Remove conversations with all their turns and stored KV: also from the index and free pages. For good."""
     if sys.stdin.isatty() and not yes and not as_json:
         typer.confirm(f"Remove {', '.join(names)} for good?", abort=True, err=True)
     asyncio.run(_remove(names))

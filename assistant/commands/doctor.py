@@ -5,24 +5,28 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from sqlite_utils import Database
 
 from assistant.catalog import load_catalog
 from assistant.client import Client
 from assistant.commands.options import AsJson
+from assistant.daemon.probe import listener
 from assistant.errors import AssistantError, Exit
 from assistant.machine import look
 from assistant.places import Places, find_places
 from assistant.protocol import KvCheck
 from assistant.settings import Settings, load_settings
-from memory.budget import format_size
+from memory.budget import format_size, parse_size
 from memory.database import check_sqlite, quick_check
 from memory.errors import MemoryFailure
+from memory.folder import KvFolder
 
 app = typer.Typer()
 
@@ -41,11 +45,14 @@ class Finding:
 
 @app.command(epilog="Example: assistant doctor --kv --repair")
 def doctor(kv: Kv = False, repair: Repair = False, as_json: AsJson = False) -> None:
-    """Look at folders, SQLite, history, model and budget; with --kv at every byte of stored KV. Exit 1 on a problem."""
+    """Look at folders, SQLite, history, daemon, model, budget and stored KV; with --kv at every byte of the latter.
+
+    Exit code 1 when something is not as it should be.
+    """
     places = find_places()
     findings = list(_findings(places))
     if kv or repair:
-        findings += _stored(asyncio.run(_check(repair)))
+        findings += _rows(repair)
     healthy = all(finding.ok for finding in findings)
     if as_json:
         print(json.dumps({"ok": healthy, "findings": [asdict(finding) for finding in findings]}))
@@ -57,16 +64,19 @@ def doctor(kv: Kv = False, repair: Repair = False, as_json: AsJson = False) -> N
 
 
 def _findings(places: Places) -> Iterator[Finding]:
-    """Everything that can be seen without a daemon."""
+    """Everything that can be seen without starting a daemon."""
     settings: list[Settings] = []
     yield _look("SQLite", _sqlite)
     yield _look("settings", lambda: _settings(places, settings))
-    for name in ("data", "state"):
-        yield _look(f"folder {name}", lambda path=getattr(places, name): _folder(path))  # type: ignore[misc]
+    yield _look("data folder", lambda: _folder(places.data))
+    yield _look("state folder", lambda: _folder(places.state))
+    yield _look("runtime folder", lambda: _folder(places.runtime))
     yield _look("history", lambda: _history(places))
+    yield _look("daemon", lambda: _daemon(places))
     if settings:
         yield _look("model", lambda: _model(places, settings[0]))
         yield _look("budget", lambda: _budget(settings[0]))
+        yield _look("stored KV", lambda: _kv(places, settings[0]))
 
 
 def _look(check: str, action: Callable[[], str]) -> Finding:
@@ -78,7 +88,7 @@ def _look(check: str, action: Callable[[], str]) -> Finding:
 
 def _sqlite() -> str:
     check_sqlite()
-    return "new enough to lose nothing"
+    return f"{Database(memory=True).execute('SELECT sqlite_version()').fetchone()[0]}, new enough to lose nothing"
 
 
 def _settings(places: Places, found: list[Settings]) -> str:
@@ -105,6 +115,19 @@ def _history(places: Places) -> str:
     return f"{places.history}, {format_size(places.history.stat().st_size)}, sound"
 
 
+def _daemon(places: Places) -> str:
+    pid = listener(places.socket)
+    if pid is None:
+        return "none runs; one is started when it is needed"
+    asyncio.run(_greet(places))
+    return f"pid {pid}, answers"
+
+
+async def _greet(places: Places) -> None:
+    async with await Client.connect(places, start=False):
+        pass
+
+
 def _model(places: Places, settings: Settings) -> str:
     catalog = load_catalog(places)
     entry = catalog.find(settings.model)
@@ -118,15 +141,33 @@ def _budget(settings: Settings) -> str:
     return f"{format_size(machine.budget)}, chosen for this {machine.device}"
 
 
+def _kv(places: Places, settings: Settings) -> str:
+    if places.kv.exists():
+        _folder(places.kv)
+    used = KvFolder.walk(places.kv).total
+    if not settings.spill:
+        return f"{format_size(used)}; nothing is added (spill is off), so a restart reads conversations again"
+    free = shutil.disk_usage(places.kv if places.kv.exists() else _nearest(places.kv)).free
+    return f"{format_size(used)} of {format_size(parse_size(settings.disk))}, {format_size(free)} free on this disk"
+
+
+def _nearest(path: Path) -> Path:
+    """The first folder above `path` that exists."""
+    return next(folder for folder in path.parents if folder.exists())
+
+
+def _rows(repair: bool) -> list[Finding]:
+    """Every stored row, verified by the daemon, which is started for it."""
+    try:
+        report = asyncio.run(_check(repair))
+    except AssistantError as error:
+        return [Finding("stored rows", False, str(error))]
+    verified = f"{report.rows_ok:,} sound in {report.files:,} files, {format_size(report.bytes)}"
+    then = "Repaired; what is missing is read again." if report.repaired else "Run: assistant doctor --kv --repair"
+    problems = [Finding("stored rows", report.repaired, f"{problem} {then}") for problem in report.problems]
+    return [Finding("stored rows", True, verified), *problems]
+
+
 async def _check(repair: bool) -> KvCheck:
     async with await Client.connect() as client:
         return await client.check(repair=repair)
-
-
-def _stored(report: KvCheck) -> list[Finding]:
-    verified = f"{report.rows_ok:,} rows in {report.files:,} files verified, {format_size(report.bytes)}"
-    done = (
-        " (removed; it is read again when it is needed)" if report.repaired else " Run: assistant doctor --kv --repair"
-    )
-    problems = [Finding("stored KV", report.repaired, problem + done) for problem in report.problems]
-    return [Finding("stored KV", True, verified), *problems]

@@ -26,12 +26,16 @@ def mem(as_json: AsJson = False) -> None:
         print(json.dumps(as_record(report)))
         return
     console = plain_console()
-    console.print(f"Model: {report.model or 'none loaded'} ({report.memory.device}, weights {report.memory.quant})")
+    loaded = f"{report.model} ({report.memory.device}, weights {report.memory.quant})"
+    console.print(f"Model: {loaded if report.model else 'none loaded'}")
     console.print(_tiers(report.kv))
     if report.kv.sets:
         console.print(_sets(report.kv))
+    if report.kv.counters:
+        counted = (f"{name.replace('_', ' ')} {count:,}" for name, count in report.kv.counters.items())
+        console.print(f"Since the model was loaded: {', '.join(counted)}")
     if report.kv.notice:
-        console.print(report.kv.notice)
+        console.print(without_controls(report.kv.notice))
 
 
 def as_record(report: MemoryReport) -> dict[str, object]:
@@ -49,25 +53,27 @@ async def _report() -> MemoryReport:
 
 def _tiers(kv: KvStatus) -> Table:
     table = Table(box=None, pad_edge=False)
-    for column in ("tier", "purpose", "size"):
+    for column in ("tier", "purpose", "size", ""):
         table.add_column(column, justify="right" if column == "size" else "left")
-    _tier(table, "device", kv.device, "measured now", "budget")
-    _tier(table, "RAM", kv.ram, "allocated", "limit")
-    _tier(table, "disk", kv.disk, "measured now", "limit")
+    _tier(table, "device", kv.device, ("planned", "measured now"), "budget")
+    _tier(table, "RAM", kv.ram, ("counted", "allocated"), "limit")
+    _tier(table, "disk", kv.disk, ("counted", "measured now"), "limit")
     return table
 
 
-def _tier(table: Table, name: str, use: TierUse, measured: str, limit: str) -> None:
+def _tier(table: Table, name: str, use: TierUse, known: tuple[str, str], limit: str) -> None:
+    """The tier's parts, the gap to its total, that total, and its limit; `known`: how parts and total are known."""
     if not use.total and not use.parts:
-        table.add_row(name, "not used", "")
+        table.add_row(name, "not used", "", "")
         return
     for purpose, size in use.parts.items():
-        table.add_row(name, purpose, format_size(size))
+        table.add_row(name, purpose, format_size(size), known[0])
     if use.gap:
-        table.add_row(name, "not accounted for" if use.gap > 0 else "reserved, not in use", format_size(use.gap))
-    table.add_row(name, measured, format_size(use.total))
+        what = "not accounted for" if use.gap > 0 else "planned, not in use"
+        table.add_row(name, what, format_size(use.gap), "difference")
+    table.add_row(name, "total", format_size(use.total), known[1])
     if use.limit is not None:
-        table.add_row(name, limit, format_size(use.limit))
+        table.add_row(name, limit, format_size(use.limit), "as set")
     table.add_section()
 
 

@@ -10,23 +10,30 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from assistant.commands.terminal import say
-from assistant.protocol import Event, Loading, Notice, Prefill, Queued, Resumed
+from assistant.protocol import Done, Event, Loading, Notice, Prefill, Queued, Receipt, Resumed
 from memory.budget import format_size
 
 LINE_EVERY_S = 2.0
 
 
 class Watch:
-    """Shows a bar on a terminal, else a line every two seconds; gone when the reply begins."""
+    """Shows a bar on a terminal, else a line every two seconds; gone when the reply begins.
+
+    What reopening the conversation took is said on a terminal, and everywhere if something is read again: why at once,
+    what it took when it is known, at the end.
+    """
 
     def __init__(self) -> None:
         self._bar: _Bar | _Lines = _Bar() if sys.stderr.isatty() else _Lines()
+        self._receipt: Receipt | None = None
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self._bar.stop()
+        if self._receipt is not None and self._receipt.recompute_s is not None:
+            say(f"reading {self._receipt.recomputed:,} tokens again took {self._receipt.recompute_s:.1f} s")
 
     def see(self, event: Event) -> None:
         """Show what is progress, end the display at anything else."""
@@ -45,6 +52,9 @@ class Watch:
                 say(event.text)
             case Prefill():
                 self._bar.show("Reading", event.done, event.total, f"{event.tok_s:,.0f} tokens/s")
+            case Done():
+                self._bar.stop()
+                self._receipt = event.usage.receipt
             case _:
                 self._bar.stop()
 

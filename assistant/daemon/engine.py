@@ -44,6 +44,10 @@ class Engines:
             kv=self._kv(),
         )
 
+    def disk_limit(self) -> int | None:
+        """Bytes that stored KV may take on disk; None when none is stored."""
+        return parse_size(self.settings.disk) if self.settings.spill else None
+
     def _kv(self) -> KvSpec | None:
         settings = self.settings
         if not settings.spill:

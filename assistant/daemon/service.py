@@ -24,7 +24,7 @@ class Service:
         self.records = records
         self.engines = engines
         self.lane = Lane(engines.settings.queue)
-        self.shelf = Shelf(worker, engines.places.kv)
+        self.shelf = Shelf(worker, engines.places.kv, engines.disk_limit())
         self._worker = worker
         self._started = datetime.now(UTC)
         self._clock = time.monotonic()
@@ -70,14 +70,15 @@ class Service:
 
     async def remove(self, name: str) -> None:
         """Cancel what runs for a conversation, then delete it: text, ids and everything that is kept of its KV."""
-        await self.stop(name)
         conversation_id = await self.records.run(History.find, name)
+        await self.lane.cancel_all(conversation_id)
+        await self.shelf.forget(conversation_id)  # first: if it fails, the name is still there to try again with
         await self.records.run(History.remove, name)
-        await self.shelf.forget(conversation_id)
+        if await self.lane.cancel_all(conversation_id):  # a message that came in between may have stored KV again
+            await self.shelf.forget(conversation_id)
 
     async def memory(self) -> MemoryReport:
         """Where every byte lies, by tier and purpose; conversations by their names."""
-        await self._worker.refresh()
         kv = await self.shelf.status()
         names = await self.records.run(History.names)
         for resident in kv.sets:

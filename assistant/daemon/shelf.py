@@ -9,28 +9,31 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TypeVar
 
-import structlog
-
 from assistant.daemon.worker import Worker, WorkerDied
+from assistant.database import DatabaseError
 from assistant.errors import AssistantError, DaemonError
-from assistant.protocol import Check, Checked, Failed, Forget, KvCheck, KvStatus, Status, TierUse, WorkerStatus
+from assistant.protocol import Check, Checked, Failed, Forget, KvCheck, KvStatus, TierUse
 from memory.errors import KvLocked
 from memory.folder import KvFolder
-from memory.sweep import check
+from memory.sweep import CheckReport, check
 
 WAIT_S = 10.0
 """How long a worker that is just ending is waited for."""
 
+PATIENCE_S = 5.0
+"""How long a worker may take to say where its memory is: writing to a slow disk comes first."""
+
 T = TypeVar("T")
-log = structlog.get_logger("shelf")
 
 
 class Shelf:
     """What is kept of conversations outside the history: all of it can be removed and made anew."""
 
-    def __init__(self, worker: Worker, folder: Path) -> None:
+    def __init__(self, worker: Worker, folder: Path, limit: int | None) -> None:
+        """`limit`: bytes that may lie in `folder`; None when nothing is written there."""
         self._worker = worker
         self._folder = folder
+        self._limit = limit
 
     async def forget(self, conversation_id: str) -> None:
         """Remove everything kept of a conversation.
@@ -40,32 +43,46 @@ class Shelf:
         """
         request = Forget(id=_id(), folder=str(self._folder), conversation=conversation_id)
         try:
-            if await self._asked(request) is None:
+            if await self._asked(request) is None and self._folder.exists():
                 await self._alone(lambda folder: folder.forget(conversation_id))
-        except OSError as error:
+        except (OSError, DatabaseError) as error:
             raise AssistantError(
-                f"The stored KV could not be removed ({error.strerror}). It lies in {self._folder}, "
-                "which may be deleted while no daemon runs."
+                f"The stored KV could not be removed ({error}); the conversation is still there. The KV lies in "
+                f"{self._folder}, which may be deleted while no daemon runs."
             ) from error
 
     async def check(self, *, repair: bool) -> KvCheck:
-        """Verify every stored row."""
+        """Verify every stored row.
+
+        Raises:
+            AssistantError: the folder could not be read, or repaired.
+        """
         answer = await self._asked(Check(id=_id(), folder=str(self._folder), repair=repair))
         if isinstance(answer, Checked):
             return answer.report
-        return KvCheck(**asdict(await self._alone(lambda folder: check(folder, repair=repair))))
+        if not self._folder.exists():
+            return _wire(CheckReport(repaired=repair))
+        try:
+            return _wire(await self._alone(lambda folder: check(folder, repair=repair)))
+        except (OSError, DatabaseError) as error:
+            raise AssistantError(f"The stored KV in {self._folder} could not be checked ({error}).") from error
 
     async def status(self) -> KvStatus:
-        """Where the KV of all conversations lies."""
-        answer = await self._asked(Status(id=_id()))
-        if isinstance(answer, WorkerStatus) and answer.kv is not None:
-            return answer.kv
-        if not self._folder.exists():
-            return KvStatus()
-        kinds, total = await asyncio.to_thread(_walk, self._folder)
-        return KvStatus(disk=TierUse(parts=kinds, total=total))
+        """Where the KV of all conversations lies; what no worker speaks for is looked up in the folder."""
+        answer = await self._worker.refresh(PATIENCE_S)
+        status = KvStatus() if answer is None or answer.kv is None else answer.kv
+        if answer is None and self._worker.pid is not None:
+            status.notice = "The worker is busy and does not say what it holds: only the disk is shown."
+        if not status.disk.total and self._folder.exists():
+            status.disk = await asyncio.to_thread(self._on_disk)
+        return status
 
-    async def _asked(self, request: Forget | Check | Status) -> object | None:
+    def _on_disk(self) -> TierUse:
+        """Bytes by kind; looking takes no lock."""
+        usage = KvFolder.walk(self._folder)
+        return TierUse(parts=usage.kinds, total=usage.total, limit=self._limit)
+
+    async def _asked(self, request: Forget | Check) -> object | None:
         """The worker's answer, None when none lives.
 
         Raises:
@@ -95,10 +112,8 @@ def _with_folder(path: Path, action: Callable[[KvFolder], T]) -> T:
         folder.close()
 
 
-def _walk(path: Path) -> tuple[dict[str, int], int]:
-    """Bytes by kind and in all; looking takes no lock."""
-    kinds = KvFolder.walk(path).kinds
-    return kinds, sum(kinds.values())
+def _wire(report: CheckReport) -> KvCheck:
+    return KvCheck(**asdict(report))
 
 
 def _id() -> str:

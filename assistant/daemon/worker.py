@@ -109,15 +109,17 @@ class Worker:
             with suppress(WorkerDied):
                 await self._send(self._process, Cancel(id=request_id))
 
-    async def refresh(self) -> None:
+    async def refresh(self, wait_s: float = STATUS_S) -> WorkerStatus | None:
         """Ask a living worker where its memory is now; one that does not answer in time leaves the last figures."""
         if self._process is None or self.state == "starting":
-            return
+            return None
         with suppress(WorkerDied, TimeoutError):
-            async with asyncio.timeout(STATUS_S):
+            async with asyncio.timeout(wait_s):
                 answer = await self.aside(Status(id=f"status-{secrets.token_hex(4)}"))
                 if isinstance(answer, WorkerStatus):
                     self.model, self.memory = answer.model, answer.memory
+                    return answer
+        return None
 
     async def aside(self, request: Status | Forget | Check) -> WorkerEvent:
         """What a living worker answers beside the reply that it may be writing.
