@@ -13,7 +13,8 @@ The first word of the last turn's text is the script; anything else is echoed as
     garbage            writes a line that is not a WorkerLine
     escape             replies with terminal escape codes in the text
 
-Token ids are the characters' code points. What one process has read once counts as cached the next time.
+Token ids are the characters' code points. What one process has read once counts as cached the next time. The KV folder
+of the model spec is locked as the real worker does, and holds a tail file with the latest ids of every conversation.
 """
 
 from __future__ import annotations
@@ -21,12 +22,15 @@ from __future__ import annotations
 import json
 import os
 import queue
+import shutil
 import signal
 import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
+
+from filelock import FileLock
 
 from assistant.protocol import (
     REQUEST,
@@ -59,9 +63,15 @@ from assistant.protocol import (
     WorkerTurn,
     dump,
 )
+from memory.block import CHUNK
+from memory.folder import TAIL, make_private
+from memory.publish import publish
+from memory.tailfile import Tail, pack
 
 MIB = 1024**2
 BUDGET = 900 * MIB
+BRANCH = "0123456789abcdef"
+LOCK_S = 10.0
 Finish = Literal["stop", "length", "cancelled", "read"]
 
 
@@ -75,7 +85,7 @@ class FakeWorker:
         self.seen: dict[int, int] = {}
         self.output = threading.Lock()
         self.conversation = ""
-        self.forgotten: list[str] = []
+        self.lock: FileLock | None = None
 
     def serve(self) -> None:
         threading.Thread(target=self._listen, daemon=True).start()
@@ -96,7 +106,7 @@ class FakeWorker:
                     model = self.spec.id if self.spec else None
                     self._say(request.id, WorkerStatus(model=model, memory=self._memory(), kv=self._kv()))
                 case Forget():
-                    self.forgotten.append(request.conversation)
+                    shutil.rmtree(Path(request.folder) / request.conversation, ignore_errors=True)
                     self._say(request.id, Forgotten())
                 case Check():
                     found = KvCheck(
@@ -138,6 +148,11 @@ class FakeWorker:
         if self.spec == run.spec:
             return
         self.spec, self.seen = run.spec, {}
+        if run.spec.kv is not None and self.lock is None:
+            folder = Path(run.spec.kv.folder)
+            make_private(folder)
+            self.lock = FileLock(folder / "lock", timeout=LOCK_S, poll_interval=0.02, mode=0o600, thread_local=False)
+            self.lock.acquire()
         for done in (0, 50 * MIB, 100 * MIB):
             self._say(run.id, Loading(model=run.spec.id, done_bytes=done, total_bytes=100 * MIB))
 
@@ -188,8 +203,20 @@ class FakeWorker:
         self.seen.update({turn.id: len(turn.text) for turn in run.turns})
         if run.reply_id is not None:
             self.seen[run.reply_id] = len(text)
+        self._store(run, "".join(turn.text for turn in run.turns) + text)
         body = WorkerDone(text=text, finish=finish, usage=usage, token_ids=new_ids, memory=self._memory())
         self._say(run.id, body)
+
+    def _store(self, run: Run, text: str) -> None:
+        """Keep the latest ids where the real worker keeps its open chunk."""
+        if run.spec.kv is None:
+            return
+        folder = Path(run.spec.kv.folder) / run.conversation
+        make_private(folder)
+        ids = tuple(ord(char) for char in text[1 - CHUNK :])
+        positions = tuple(range(len(ids)))
+        tail = Tail(bytes(32), BRANCH, rows=0, ids=ids, positions=positions, exact=True, state=b"", payload=b"")
+        publish(folder / f"{BRANCH}{TAIL}", pack(tail), durable=False)
 
     def _usage(self, run: Run, text: str, fresh: list[WorkerTurn]) -> Usage:
         prompt = sum(len(turn.text) for turn in run.turns)
@@ -211,10 +238,11 @@ class FakeWorker:
             mode="bounded",
             recomputed_tokens=again,
             recompute_reason="the worker is new" if again else None,
-            receipt=self._receipt(run),
+            receipt=self._receipt(run, recompute_s=1.5),
         )
 
-    def _receipt(self, run: Run) -> Receipt | None:
+    def _receipt(self, run: Run, recompute_s: float | None = None) -> Receipt | None:
+        """What is known of the conversation; `recompute_s` is what reading some of it again took."""
         known = [turn for turn in run.turns if turn.token_ids is not None]
         if not known:
             return None
@@ -222,7 +250,8 @@ class FakeWorker:
         reused = sum(len(turn.text) for turn in known) - again
         source: Literal["resident", "none"] = "none" if again else "resident"
         reason = "the worker is new" if again else None
-        return Receipt(seconds=0.31, reused=reused, recomputed=again, source=source, reason=reason)
+        cost = recompute_s if again else None
+        return Receipt(seconds=0.31, reused=reused, recomputed=again, source=source, reason=reason, recompute_s=cost)
 
     def _kv(self) -> KvStatus:
         held = ResidentSet(conversation=self.conversation, tokens=100, entries=100, bytes=MIB, state="active")

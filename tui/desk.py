@@ -41,6 +41,8 @@ class Desk:
         self._exchange: Exchange | None = None
         self._waiting: UserTurn | None = None
         self._model_there = False
+        self._opened = False
+        """Nothing has been answered since the conversation was opened."""
         self._working = False
 
     # --- sending ----------------------------------------------------------------------------------------------------
@@ -91,11 +93,14 @@ class Desk:
         assert self.name is not None
         said.wait("")
         await self._transcript.trim()
-        self._exchange = Exchange(self._session, self._transcript, self.name, said, self._screen.change)
+        self._exchange = Exchange(
+            self._session, self._transcript, self.name, said, self._screen.change, first=self._opened
+        )
         try:
             await self._exchange.run()
         finally:
             exchange, self._exchange = self._exchange, None
+        self._opened = self._opened and exchange.failed
         if not exchange.accepted:
             await self._give_back(said)
         elif not exchange.failed and not self._about:
@@ -149,6 +154,7 @@ class Desk:
         await self._transcript.open(turns, known.turns - len(turns) if known else 0)
         self._screen.query_one(Prompt).remember([turn.text for turn in turns if turn.role == "user"])
         self._named(name, known)
+        self._opened = True
         self._screen.change(lambda view: opened(view, turns))
 
     async def _known(self) -> dict[str, Conversation]:

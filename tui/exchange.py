@@ -27,12 +27,17 @@ Change = Callable[[Callable[[View], View]], None]
 class Exchange:
     """Runs once. `stop` may be called at any time and keeps what has been written."""
 
-    def __init__(self, session: Session, transcript: Transcript, name: str, said: UserTurn, change: Change) -> None:
+    def __init__(
+        self, session: Session, transcript: Transcript, name: str, said: UserTurn, change: Change, *, first: bool
+    ) -> None:
+        """`first`: the conversation was opened just now, so that what reopening it took is of interest."""
         self._session = session
         self._transcript = transcript
         self._name = name
         self._said = said
         self._change = change
+        self._first = first
+        self._receipt: NoteTurn | None = None
         self._reply: ReplyTurn | None = None
         self._reply_id: int | None = None
         self.accepted = False
@@ -67,10 +72,12 @@ class Exchange:
         match event.event:
             case "accepted":
                 await self._accept(event)
-            case "resumed" if event.receipt.source == "disk" or event.receipt.recomputed:
-                await self._transcript.add(NoteTurn(event.receipt.sentence(), quiet=True))
-            case "notice":
-                await self._transcript.add(NoteTurn(event.text))
+            case "resumed" if self._first or event.receipt.source == "disk" or event.receipt.recomputed:
+                self._receipt = NoteTurn(event.receipt.sentence(), quiet=True)
+                await self._transcript.add(self._receipt)
+            case "notice" if event.text not in self._session.told:
+                self._session.told.add(event.text)
+                await self._transcript.add(NoteTurn(event.text, quiet=True))
             case "piece":
                 (await self._writing()).feed(event.text)
             case "done":
@@ -90,6 +97,8 @@ class Exchange:
         stopped = event.finish == "cancelled"
         reply = await self._writing()
         await reply.finish(event.text, "interrupted" if stopped else "done", event.usage)
+        if self._receipt is not None and event.usage.receipt is not None:
+            self._receipt.say(event.usage.receipt.sentence())  # now with what reading again took
         if event.finish == "length":
             reply.remark("ended at the limit of tokens for a reply")
 

@@ -25,6 +25,8 @@ class Session:
 
     def __init__(self, options: Options) -> None:
         self.options = options
+        self.told: set[str] = set()
+        """Notices that were shown: each is shown once."""
         self._client: Client | None = None
         self._lock = asyncio.Lock()
 

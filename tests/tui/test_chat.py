@@ -19,7 +19,7 @@ from tests.tui.driver import Driver, chatting
 from tui.options import Options
 from tui.program import CALM
 from tui.widgets.transcript import PAGE
-from tui.widgets.turn import ReplyTurn
+from tui.widgets.turn import NoteTurn, ReplyTurn
 
 Scenario = Callable[[Driver], Coroutine[Any, Any, None]]
 TRIP = Options(conversation="trip")
@@ -176,9 +176,38 @@ def test_the_daemon_dies_between_two_messages(start_daemon: Callable[..., Runnin
         killed.signal(signal.SIGKILL)
         start_daemon()
         await driver.ask("two")
-        assert driver.notes == []
+        assert driver.notes == ["resumed in 0.31 s: 0 tokens reused, 74 recomputed (1.5 s): the worker is new"]
 
     killed = start_daemon()
+    play(scenario)
+
+
+def test_a_conversation_that_is_opened_comes_with_a_receipt(daemon: RunningDaemon) -> None:
+    async def scenario(driver: Driver) -> None:
+        await driver.ask("and now?")
+        assert driver.notes == ["resumed in 0.31 s: 12 tokens reused, 0 recomputed"]
+        assert "12 tokens reused, 0 recomputed" in driver.screen_text
+        await driver.ask("nothing more to say")
+        assert len(driver.notes) == 1
+        await driver.pilot.press("ctrl+n")
+        await driver.until(lambda: not driver.said, "a new conversation")
+        await driver.ask("never read before")
+        assert driver.notes == []
+
+    asyncio.run(seed("trip", ["hello", "welcome"]))
+    play(scenario)
+
+
+def test_a_notice_is_shown_once_and_quietly(daemon: RunningDaemon) -> None:
+    async def scenario(driver: Driver) -> None:
+        for _ in range(2):
+            await driver.ask("notice The disk is full.")
+        await driver.ask("notice It is full again.")
+        notes = [note for note in driver.of(NoteTurn) if "full" in note.text]
+        assert [note.text for note in notes] == ["The disk is full.", "It is full again."]
+        assert all(note.has_class("-quiet") for note in notes)
+        assert driver.replies == ["I go on."] * 3
+
     play(scenario)
 
 

@@ -203,3 +203,8 @@ class NoteTurn(Static):
         """`quiet`: nothing went wrong, for example a receipt."""
         super().__init__(clean(text), classes="note -quiet" if quiet else "note", markup=False)
         self.text = text
+
+    def say(self, text: str) -> None:
+        """Say this in place of what was said."""
+        self.update(clean(text))
+        self.text = text
