@@ -8,6 +8,7 @@ The first word of the last turn's text is the script; anything else is echoed as
     long N             writes N pieces, "word0 word1 ..."
     deaf               writes one piece and ignores Cancel
     turns              replies with the turns it was given, as JSON
+    spec               replies with the model spec it was given, as JSON
     notice TEXT        sends a Notice, then replies
     fail CODE TEXT     answers Failed with this exit code and text
     garbage            writes a line that is not a WorkerLine
@@ -181,6 +182,8 @@ class FakeWorker:
                 yield json.dumps([[turn.role, turn.text, turn.token_ids is not None] for turn in run.turns])
             case "sampling":
                 yield run.sampling.model_dump_json() if run.sampling else ""
+            case "spec":
+                yield run.spec.model_dump_json()
             case "fail":
                 code, _, message = rest.partition(" ")
                 self._say(run.id, Failed(message=message or "It does not fit.", exit_code=int(code or 5)))

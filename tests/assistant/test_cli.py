@@ -4,40 +4,24 @@ from __future__ import annotations
 
 import json
 import os
-import pty
+import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from assistant.cli import main
 from assistant.daemon.probe import listener
 from assistant.protocol import Usage
+from tests.assistant.command import PROGRAM, on_a_terminal, run, run_json
 from tests.assistant.talk import with_client
 from tests.conftest import RunningDaemon, wait_until
 
-PROGRAM = [sys.executable, "-P", "-m", "assistant.cli"]
-COMMANDS = ["chat", "ask", "import", "export", "conversations", "search", "models", "daemon", "config"]
-
-
-def run(*args: str, text: str | bytes | None = None, code: int = 0) -> subprocess.CompletedProcess[str]:
-    """Run a command, with `text` on standard input; check its exit code."""
-    given = text.encode() if isinstance(text, str) else text
-    stdin = {"stdin": subprocess.DEVNULL} if given is None else {"input": given}
-    done = subprocess.run([*PROGRAM, *args], capture_output=True, timeout=60, **stdin)  # type: ignore[call-overload]
-    out, err = done.stdout.decode(), done.stderr.decode()
-    assert done.returncode == code, (done.returncode, out, err)
-    assert "Traceback" not in err
-    return subprocess.CompletedProcess(args, code, out, err)
-
-
-def run_json(*args: str, text: str | None = None, code: int = 0) -> Any:
-    """The one JSON value on standard output."""
-    return json.loads(run(*args, "--json", text=text, code=code).stdout)
+COMMANDS = ["chat", "ask", "import", "export", "conversations", "search", "models", "daemon"]
+COMMANDS += ["mem", "doctor", "config"]
 
 
 def test_ask_json_is_one_object_with_the_whole_usage_record(daemon: RunningDaemon) -> None:
@@ -54,6 +38,49 @@ def test_ask_streams_plain_text_and_keeps_stdout_clean(shared_daemon: RunningDae
     assert done.stdout.startswith("You said:\n\n> hello there \n")
     assert done.stdout.endswith("That is *all*.\n")
     assert done.stderr == ""
+
+
+def test_a_terminal_is_told_what_resuming_took(daemon: RunningDaemon) -> None:
+    run("ask", "-c", "demo", "hello")
+    known = 5 + len(run_json("export", "demo")["turns"][1]["text"])
+    told = on_a_terminal("ask", "-c", "demo", "and now?", stream="stderr")
+    assert f"assistant: resumed in 0.31 s: {known} tokens reused, 0 recomputed" in told
+    assert run("ask", "-c", "demo", "once more").stderr == ""
+    receipt = run_json("ask", "-c", "demo", "and again")["usage"]["receipt"]
+    assert (receipt["recomputed"], receipt["source"], receipt["reason"]) == (0, "resident", None)
+    assert run_json("ask", "-c", "another", "hello")["usage"]["receipt"] is None
+
+
+def test_reading_again_is_said_with_its_reason_and_its_cost(start_daemon: Callable[..., RunningDaemon]) -> None:
+    first = start_daemon()
+    run("ask", "-c", "demo", "hello")
+    first.signal(signal.SIGTERM)
+    start_daemon()
+    reason, cost = run("ask", "-c", "demo", "and now?").stderr.splitlines()
+    assert reason.endswith("recomputed: the worker is new")
+    assert re.fullmatch(r"assistant: reading \d+ tokens again took 1\.5 s", cost)
+
+
+def test_a_notice_is_said_and_the_reply_goes_on(shared_daemon: RunningDaemon) -> None:
+    for args in (["ask"], ["ask", "--json"]):
+        done = run(*args, "notice The disk is full.")
+        assert done.stderr == "assistant: The disk is full.\n"
+        assert "I go on." in done.stdout
+
+
+def test_mode_and_tiers_reach_the_worker(start_daemon: Callable[..., RunningDaemon], home: Path) -> None:
+    start_daemon(ASSISTANT_KV_CODEC="int4", ASSISTANT_DISK="3GiB", ASSISTANT_RAM="1GiB")
+    spec = json.loads(run("ask", "--mode", "exact", "spec").stdout)
+    assert spec["mode"] == "exact"
+    kv = {"folder": str(home / "state" / "kv"), "codec": "int4", "ram": 2**30, "disk": 3 * 2**30, "reserve": None}
+    assert spec["kv"] == kv
+
+
+def test_spill_off_keeps_nothing_on_disk(start_daemon: Callable[..., RunningDaemon], home: Path) -> None:
+    start_daemon(ASSISTANT_SPILL="false", ASSISTANT_MODE="bounded")
+    spec = json.loads(run("ask", "spec").stdout)
+    assert (spec["mode"], spec["kv"]) == ("bounded", None)
+    assert not (home / "state" / "kv").exists()
 
 
 def test_ask_reads_standard_input(shared_daemon: RunningDaemon) -> None:
@@ -80,6 +107,7 @@ def test_flags_reach_the_daemon(daemon: RunningDaemon) -> None:
         (["ask", "--model", "qwen3-8b", "q"], None, 6, "assistant models pull qwen3-8b"),
         (["ask", "--budget", "lots", "q"], None, 2, "not a size"),
         (["ask", "--temperature", "9", "q"], None, 2, "temperature"),
+        (["ask", "--mode", "sometimes", "q"], None, 2, "'auto', 'exact' or 'bounded'"),
         (["ask", "--stop", "", "q"], None, 2, "--stop"),
         (["ask", "--no-such-flag", "q"], None, 2, "No such option"),
         (["ask", "fail 5 Needs 3 GiB."], None, 5, "Needs 3 GiB."),
@@ -125,26 +153,10 @@ def test_a_megabyte_is_a_question(daemon: RunningDaemon) -> None:
 
 def test_escapes_do_not_reach_a_terminal(shared_daemon: RunningDaemon) -> None:
     assert "\x1b[31m" in run("ask", "escape").stdout
-    shown = _on_a_terminal("ask", "escape")
-    assert b"before red after" in shown
-    assert b"\x1b[31m" not in shown
-    assert b"\x1b]0;" not in shown
-
-
-def _on_a_terminal(*args: str) -> bytes:
-    """What a command writes to a terminal."""
-    ours, theirs = pty.openpty()
-    done = subprocess.Popen([*PROGRAM, *args], stdin=theirs, stdout=theirs, stderr=subprocess.DEVNULL)
-    os.close(theirs)
-    shown = b""
-    try:
-        while more := os.read(ours, 65536):
-            shown += more
-    except OSError:  # Linux says EIO when the other end is closed
-        pass
-    os.close(ours)
-    assert done.wait() == 0
-    return shown
+    shown = on_a_terminal("ask", "escape")
+    assert "before red after" in shown
+    assert "\x1b[31m" not in shown
+    assert "\x1b]0;" not in shown
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

@@ -114,3 +114,21 @@ def test_every_field_says_what_it_is() -> None:
 def test_the_origin_of_no_field_is_an_error(project: Path) -> None:
     with pytest.raises(KeyError):
         load_settings().origin("nonsense")
+
+
+def test_sizes_of_the_tiers_are_checked_and_may_be_plain_numbers(project: Path) -> None:
+    (project / "assistant.toml").write_text('disk = 5000000\nram = "1GiB"\nspill = false\n')
+    settings = load_settings()
+    assert (settings.disk, settings.ram, settings.spill) == ("5000000", "1GiB", False)
+    (project / "assistant.toml").write_text('disk = "plenty"\n')
+    with pytest.raises(UsageError, match=r"disk = 'plenty' .* is not a size"):
+        load_settings()
+
+
+@pytest.mark.parametrize(("name", "value"), [("mode", "sometimes"), ("kv_codec", "zip")])
+def test_mode_and_codec_are_words_of_a_list(
+    project: Path, monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    monkeypatch.setenv(f"ASSISTANT_{name.upper()}", value)
+    with pytest.raises(UsageError, match=f"{name} = '{value}' .environment"):
+        load_settings()

@@ -1,0 +1,108 @@
+"""A removed conversation leaves nothing behind: neither its words nor its token ids, in no file of the home."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from assistant.client import Client
+from assistant.errors import AssistantError
+from assistant.protocol import AskRequest, Done, Piece
+from tests.assistant.talk import ask, done_of, eventually, until, with_client
+from tests.conftest import RunningDaemon
+
+CANARY, OTHER = "Quetzal7731", "Axolotl4412"
+
+
+def ids(word: str) -> bytes:
+    """A word as the scripted worker's token ids, in the form in which history and KV folder store them."""
+    return word.encode("utf-32-le")
+
+
+def holding(home: Path, needle: bytes) -> list[str]:
+    """Files with these bytes, by their names."""
+    files = (path for path in home.rglob("*") if path.is_file())
+    return sorted(path.name for path in files if needle.lower() in path.read_bytes().lower())
+
+
+async def end_the_worker(client: Client) -> None:
+    pid = (await client.status()).worker_pid
+    assert pid is not None
+    os.kill(pid, signal.SIGKILL)
+
+    async def gone() -> bool:
+        return (await client.status()).worker_pid is None
+
+    await eventually(gone, "the daemon has noticed")
+
+
+@pytest.mark.parametrize("alive", [True, False], ids=["with the worker", "without a worker"])
+def test_words_and_token_ids_are_gone_from_every_file(daemon: RunningDaemon, home: Path, alive: bool) -> None:
+    async def scene(client: Client) -> None:
+        await ask(client, f"turns my secret is {CANARY}", f"about {CANARY}")
+        await ask(client, f"turns my secret is {OTHER}", "other")
+        assert {hit.conversation for hit in await client.search(CANARY)} == {f"about {CANARY}"}
+        for needle in (CANARY.encode(), ids(CANARY)):
+            assert any(name.startswith("history.db") for name in holding(home, needle))
+        assert any(name.endswith(".tail") for name in holding(home, ids(CANARY)))
+        if not alive:
+            await end_the_worker(client)
+        await client.remove(f"about {CANARY}")
+        assert holding(home, CANARY.encode()) == []
+        assert holding(home, ids(CANARY)) == []
+        assert any(name.endswith(".tail") for name in holding(home, ids(OTHER)))
+        assert {hit.conversation for hit in await client.search(OTHER)} == {"other"}
+        assert ((await client.status()).worker_pid is not None) is alive
+        assert done_of(await ask(client, "hello", "other")).finish == "stop"
+
+    with_client(scene)
+    daemon.signal(signal.SIGTERM)
+    assert holding(home, CANARY.encode()) == []
+    assert holding(home, ids(CANARY)) == []
+
+
+def test_the_worker_forgets_while_it_writes_another_reply(daemon: RunningDaemon, home: Path) -> None:
+    gate = home / "gate"
+
+    async def scene(client: Client) -> None:
+        await ask(client, f"turns {CANARY}", "secret")
+        running = client.ask("other", AskRequest(text=f"slow {gate}"))
+        await until(running, Piece)
+        await client.remove("secret")
+        assert holding(home, ids(CANARY)) == []
+        gate.touch()
+        assert (await until(running, Done)).finish == "stop"
+
+    with_client(scene)
+
+
+def test_what_is_still_being_read_is_forgotten_too(daemon: RunningDaemon, home: Path) -> None:
+    async def scene(client: Client) -> None:
+        running = client.ask("secret", AskRequest(text=f"slow and {CANARY}"))
+        await until(running, Piece)
+        await client.remove("secret")
+        assert (await until(running, Done)).finish == "cancelled"
+        assert holding(home, CANARY.encode()) == []
+        assert holding(home, ids(CANARY)) == []
+
+    with_client(scene)
+
+
+def test_kv_that_cannot_be_removed_keeps_the_conversation(daemon: RunningDaemon) -> None:
+    async def scene(client: Client) -> None:
+        await ask(client, "hello", "demo")
+        await end_the_worker(client)
+        lock = daemon.places.kv / "lock"
+        lock.unlink()
+        lock.mkdir()
+        with pytest.raises(AssistantError, match="still there"):
+            await client.remove("demo")
+        assert [one.name for one in await client.conversations()] == ["demo"]
+        lock.rmdir()
+        await client.remove("demo")
+        assert await client.conversations() == []
+
+    with_client(scene)
