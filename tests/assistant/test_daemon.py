@@ -20,7 +20,7 @@ from assistant.client import Client
 from assistant.daemon.door import bind
 from assistant.daemon.probe import listener, lives
 from assistant.errors import DaemonError, UsageError
-from assistant.protocol import AskRequest, Done, Piece
+from assistant.protocol import PROTOCOL, AskRequest, Done, Piece
 from tests.assistant.talk import ask, done_of, until, with_client
 from tests.conftest import FAKE_DAEMON, RunningDaemon, wait_until
 
@@ -181,7 +181,7 @@ def test_plain_routes(http: httpx2.Client, shared_daemon: RunningDaemon) -> None
         assert http.get("/health").json() == {"ok": True}
         assert http.get("/ready").json() == {"ok": True}
         version = http.get("/version").json()
-        assert (version["protocol"], version["pid"]) == (1, shared_daemon.pid)
+        assert (version["protocol"], version["pid"]) == (PROTOCOL, shared_daemon.pid)
         status = http.get("/api/status").json()
         assert (status["queue"], status["socket"]) == (0, str(shared_daemon.places.socket))
         assert [model["id"] for model in http.get("/api/models").json() if model["default"]] == ["fake"]

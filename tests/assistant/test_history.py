@@ -16,12 +16,12 @@ import pytest
 from assistant.errors import AssistantError, UsageError
 from assistant.history import History, NameTaken, UnknownConversation, pack_ids, unpack_ids
 from assistant.protocol import NewTurn, Usage
+from memory.database import OldSqlite, check_sqlite
 
 WRITER = """
 import sys
 from pathlib import Path
 from assistant.history import History
-from memory.database import OldSqlite, check_sqlite
 history = History(Path(sys.argv[1]))
 number = 0
 while True:
