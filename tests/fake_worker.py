@@ -260,6 +260,7 @@ class FakeWorker:
         held = ResidentSet(conversation=self.conversation, tokens=100, entries=100, bytes=MIB, state="active")
         return KvStatus(
             device=TierUse(parts={"weights": 100 * MIB, "working sets": MIB}, total=110 * MIB, limit=BUDGET),
+            ram=TierUse(parts={"rows": 0, "free slots": 0}, total=0, limit=0),
             disk=TierUse(parts={"chunks": 5 * MIB, "index": MIB}, total=6 * MIB, limit=100 * MIB),
             sets=[held] if self.conversation else [],
             counters={"rows_sealed": 7},

@@ -63,7 +63,7 @@ def _tiers(kv: KvStatus) -> Table:
 
 def _tier(table: Table, name: str, use: TierUse, known: tuple[str, str], limit: str) -> None:
     """The tier's parts, the gap to its total, that total, and its limit; `known`: how parts and total are known."""
-    if not use.total and not use.parts:
+    if not use.total and not any(use.parts.values()):
         table.add_row(name, "not used", "", "")
         return
     for purpose, size in use.parts.items():
