@@ -125,16 +125,22 @@ def choose(
             position = max(tokens - snapshot.seen + snapshot.next_position, longest) if reindexed else tokens
             return _state(cache, available, origins, reindexed=reindexed, next_position=position)
     reindexed = not plain or tokens > window
-    kept = first_and_last(tokens, first, cache.working_set_size(reindexed=reindexed))
+    keep = cache.working_set_size(reindexed=reindexed)
+    kept = first_and_last(tokens, range(first_rows(first, keep), 0), keep)
     position = kept.numel() if reindexed else tokens
     return _state(cache, available, [kept] * len(cache.layers), reindexed=reindexed, next_position=position)
 
 
-def first_and_last(tokens: int, first: int, keep: int) -> Tensor:
-    """Origins [1, at most `keep`]: the rows that hold the first `first` tokens, then whole rows to the end."""
-    start = -(-max(first, 1) // CHUNK) * CHUNK
-    start = start if start + CHUNK < keep else 0
-    last = -(-max(start, tokens - (keep - start)) // CHUNK) * CHUNK
+def first_rows(first: int, keep: int) -> int:
+    """Rows that hold the first `first` tokens; none when they would leave too little of `keep` entries."""
+    rows = -(-max(first, 1) // CHUNK)
+    return rows if (rows + 1) * CHUNK < keep else 0
+
+
+def first_and_last(tokens: int, missing: range, keep: int) -> Tensor:
+    """Origins [1, at most `keep`]: the rows before `missing`, then whole rows, all after it, to the end."""
+    start = missing.start * CHUNK
+    last = -(-max(start, missing.stop * CHUNK, tokens - (keep - start)) // CHUNK) * CHUNK
     return torch.cat((torch.arange(start), torch.arange(min(last, tokens), tokens)))[None].to(torch.int32)
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from memory.block import CHUNK
 from memory.cache import WorkingSet
 from memory.exact import Beside, Costs, StoredAttention, Stream, Way
-from memory.restore import first_and_last, missing_rows, pack_state
+from memory.restore import first_and_last, first_rows, missing_rows, pack_state
 from memory.spill import GROUP, RawRow, Scratch, Spill, Stored
 from memory.tailfile import Tail
 
@@ -84,7 +84,8 @@ class Sealer:
         """Let stored rows in the middle leave, the first and the latest stay; False where that cannot be."""
         if not self.wanted or self._spill is None or self.trail.missing is None or self._cache.reindexed:
             return False
-        kept = first_and_last(self._cache.seen, self.first, self._cache.working_set_size(reindexed=False))
+        keep = self._cache.working_set_size(reindexed=False)
+        kept = first_and_last(self._cache.seen, self.trail.missing or range(first_rows(self.first, keep), 0), keep)
         missing = missing_rows(kept, self._cache.seen)
         if missing is None or not self._written(missing.stop):
             return False
@@ -116,6 +117,8 @@ class Sealer:
     def _seal(self) -> None:
         spill, trail = self._spill, self.trail
         if spill is None:
+            return
+        if not spill.writing:
             return
         spill.retry(trail.stored)
         while not trail.stored.failed and (trail.stored.handed + 1) * CHUNK <= len(trail.tokens):

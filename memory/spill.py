@@ -31,7 +31,7 @@ from memory.tier.ram import RamTier
 PENDING = 2
 """Raw rows that may wait for the I/O thread before sealing waits for it."""
 
-HALF = 4 * MIB
+HALF = 8 * MIB
 """Least bytes of one half of the staging area: reads of this size keep up with any disk."""
 
 REST_S = 60.0
@@ -124,6 +124,7 @@ class Spill:
         self.ram = RamTier(ram, self.layout.stride, pinned=pinned)
         self.counters: Counter[str] = Counter()
         self.notice: str | None = None
+        self.rest_s = REST_S
         self._rest_until = 0.0
         self._room = threading.BoundedSemaphore(PENDING)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="kv-io")
@@ -211,13 +212,17 @@ class Spill:
 
     def _rest(self, stored: Stored, error: Exception) -> None:
         stored.failed = True
-        self._rest_until = time.monotonic() + REST_S
+        self._rest_until = time.monotonic() + self.rest_s
         self.counters["write_errors"] += 1
         self.notice = _sentence(error)
 
+    def wake(self) -> None:
+        """End the rest: the user has made room."""
+        self._rest_until = 0.0
+
     def retry(self, stored: Stored) -> None:
-        """After a failure and a rest: rows are sealed again from the first one that is missing."""
-        if stored.failed and self.writing:
+        """After a failure and its rest: rows are sealed again from the first one that is missing."""
+        if stored.failed:
             self.flush()
             stored.failed, stored.handed, self.notice = False, stored.rows, None
 

@@ -232,7 +232,7 @@ class Memory:
 
     def _start_over(self, common: int, known: int, *, kept: bool) -> Resumed:
         if kept:
-            return Resumed(common, None)
+            return Resumed(common, None, "resident" if common else "none")
         self.clear()
         return Resumed(0, _broken(common, known) if known else None, "none")
 

@@ -14,7 +14,7 @@ from memory.errors import BudgetExceeded, BudgetTooSmall
 from memory.geometry import Geometry, LayerGeometry
 from memory.store import Memory, make_policy
 from tests.memory.models import CONFIGS, KINDS, model_pair, tokens
-from tests.memory.tensor_peak import TensorPeak
+from benchmarks.tensor_peak import TensorPeak
 
 SMOLLM2 = Geometry("llama", (LayerGeometry(3, 64, None),) * 30, 9, 576, 1536, 49152, 8192, tied=True)
 

@@ -22,7 +22,13 @@ from tests.memory.models import CONFIGS, make_plan, model_pair, tokens
 
 
 def make_spill(
-    kind: str, folder: Path, codec: str = "lossless", ram_rows: int = 0, quota: int = 1 << 30, **fields: str
+    kind: str,
+    folder: Path,
+    codec: str = "lossless",
+    ram_rows: int = 0,
+    quota: int = 1 << 30,
+    durable: bool = False,
+    **fields: str,
 ) -> Spill:
     """Tiers for the tiny model of `kind`; `fields` replace fields of the fingerprint."""
     geometry = Geometry.from_config(CONFIGS[kind].to_dict())
@@ -33,7 +39,9 @@ def make_spill(
     print_of = Fingerprint.of(model_fields(model_pair(kind)[0], torch.float32, sealed.names) | fields)
 
     def open_disk() -> DiskTier:
-        return DiskTier(KvFolder.open(folder), print_of, layout, sealed.names, shapes, quota, reserve=0)
+        return DiskTier(
+            KvFolder.open(folder), print_of, layout, sealed.names, shapes, quota, reserve=0, durable=durable
+        )
 
     return Spill(sealed, lossless, ram_rows * layout.stride, open_disk)
 

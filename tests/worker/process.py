@@ -78,6 +78,11 @@ class WorkerProcess:
             if isinstance(event, WorkerDone | Failed):
                 return event
 
+    def aside(self, request: Any) -> Any:
+        """Send a request that is answered beside replies, and wait for the answer."""
+        self.send(request.model_dump_json())
+        return self.receive()
+
     def cancel(self) -> None:
         self.send(Cancel(id="1").model_dump_json())
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from assistant.protocol import Failed, ModelSpec, Piece, Usage, WorkerDone
+from assistant.protocol import Check, Failed, Forget, KvSpec, ModelSpec, Piece, Status, Usage, WorkerDone
 from tests.worker.process import WorkerProcess
 from tests.worker.tiny import WINDOW, make_model_folder
 
@@ -41,12 +41,75 @@ def test_the_next_turn_reads_only_what_is_new(folder: Path) -> None:
         first = worker.ask("Hello")
         second = worker.ask("Again")
 
-    assert second.usage.cached_tokens == first.usage.stored_tokens - (first.finish == "length")
+    assert second.usage.cached_tokens == first.usage.stored_tokens
     assert second.usage.recomputed_tokens == 0
     assert second.usage.recompute_reason is None
 
 
-def test_a_new_worker_reads_again_and_says_so(folder: Path) -> None:
+def test_a_new_worker_reads_nothing_twice(folder: Path, tmp_path: Path) -> None:
+    hello = "Hello, my name is Ada and I like rivers, maps and old radios."
+    other, kv = (KvSpec(folder=str(tmp_path / name), codec="lossless", disk=2**30, reserve=0) for name in ("o", "kv"))
+    with WorkerProcess(folder, kv=other) as worker:
+        worker.ask(hello)
+        uninterrupted = worker.ask("Again", max_tokens=20)
+    with WorkerProcess(folder, kv=kv) as worker:
+        first = worker.ask(hello)
+        turns = worker.turns
+    with WorkerProcess(folder, kv=kv) as worker:
+        worker.turns = turns
+        done = worker.ask("Again", max_tokens=20)
+        held = worker.aside(Status(id="s"))
+
+    assert done.text == uninterrupted.text
+    assert done.usage.cached_tokens == first.usage.stored_tokens
+    assert done.usage.computed_tokens == done.usage.prompt_tokens - first.usage.stored_tokens
+    assert done.usage.receipt.source == "disk"
+    assert done.usage.receipt.sentence().endswith(f": {first.usage.stored_tokens} tokens reused, 0 recomputed")
+    assert [event.receipt.reused for event in worker.events if event.event == "resumed"] == [first.usage.stored_tokens]
+    assert held.kv.disk.total == sum(path.stat().st_size for path in (tmp_path / "kv").rglob("*") if path.is_file())
+    assert held.kv.disk.gap == 0
+    assert held.kv.sets[0].tokens == done.usage.stored_tokens
+
+
+def test_another_codec_is_another_fingerprint_and_the_field_is_named(folder: Path, tmp_path: Path) -> None:
+    path = str(tmp_path / "kv")
+    with WorkerProcess(folder, kv=KvSpec(folder=path, codec="lossless", disk=2**30, reserve=0)) as worker:
+        worker.ask("Hello")
+        turns = worker.turns
+    with WorkerProcess(folder, kv=KvSpec(folder=path, codec="int8", disk=2**30, reserve=0)) as worker:
+        worker.turns = turns
+        done = worker.ask("Again")
+
+    assert done.usage.cached_tokens == 0
+    assert done.usage.recompute_reason == "what is stored was made with another codec"
+    assert done.usage.receipt.recompute_s > 0
+
+
+def test_forgetting_removes_the_files_while_the_worker_lives(folder: Path, tmp_path: Path) -> None:
+    kv = KvSpec(folder=str(tmp_path / "kv"), disk=2**30, reserve=0)
+    with WorkerProcess(folder, kv=kv) as worker:
+        worker.ask("Hello, my name is Ada and I like rivers, maps and old radios.")
+        assert list((tmp_path / "kv").rglob("*.kv"))
+        assert worker.aside(Forget(id="f", folder=kv.folder, conversation="c")).event == "forgotten"
+        assert not (tmp_path / "kv" / "c").exists()
+        checked = worker.aside(Check(id="k", folder=kv.folder)).report
+        assert (checked.rows_ok, checked.rows_bad, checked.problems) == (0, 0, [])
+
+
+def test_a_full_disk_is_said_once_and_the_chat_goes_on(folder: Path, tmp_path: Path) -> None:
+    kv = KvSpec(folder=str(tmp_path / "kv"), disk=1000, reserve=0)
+    with WorkerProcess(folder, kv=kv) as worker:
+        said = list[str]()
+        for _ in range(3):
+            done = worker.ask("Hello, my name is Ada and I like rivers, maps and old radios." * 3)
+            assert done.event == "worker_done"
+            said += [event.text for event in worker.events if event.event == "notice"]
+        assert worker.aside(Status(id="s")).kv.spilling is False
+    assert len(said) == 1
+    assert "not being written to disk" in said[0]
+
+
+def test_without_tiers_a_new_worker_reads_again_and_says_so(folder: Path) -> None:
     with WorkerProcess(folder) as worker:
         worker.ask("Hello")
         turns = worker.turns
@@ -56,7 +119,7 @@ def test_a_new_worker_reads_again_and_says_so(folder: Path) -> None:
 
     assert done.usage.cached_tokens == 0
     assert done.usage.recomputed_tokens > 10
-    assert "started anew" in done.usage.recompute_reason
+    assert "nothing is kept on disk" in done.usage.recompute_reason
 
 
 def test_a_conversation_after_another_is_not_answered_from_its_memory(folder: Path) -> None:
