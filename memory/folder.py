@@ -23,6 +23,7 @@ from memory.errors import KvLocked
 from memory.index import BranchRow, Index
 
 CHUNKS, TAIL, QUARANTINE = ".kv", ".tail", "quarantine"
+LOCK, INDEX_FILE = "lock", "index.db"
 _PLAIN = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
@@ -50,33 +51,38 @@ class KvFolder:
 
     @classmethod
     def open(cls, path: Path, wait_s: float = 0.0) -> KvFolder:
-        """Take the lock (waiting at most `wait_s` for a process that is just ending), open the index, sweep.
+        """Take the lock (waiting at most `wait_s` for a process that is just ending) and open the index.
+
+        An index that is lost or damaged is empty then; `memory.sweep.sweep` fills it from the files.
 
         Raises:
             KvLocked: another process uses the folder.
             OSError: the folder cannot be used.
         """
         make_private(path)
-        lock = FileLock(path / "lock", mode=0o600, thread_local=False)
+        lock = FileLock(path / LOCK, mode=0o600, thread_local=False)
         try:
             lock.acquire(timeout=wait_s, poll_interval=0.02)
         except Timeout:
             raise KvLocked(f"Another process{_holder(path)} uses the KV folder {path}.") from None
         try:
-            (path / "lock").write_text(str(os.getpid()))
-            return cls(path, lock, Index(path / "index.db"))
+            (path / LOCK).write_text(str(os.getpid()))
+            return cls(path, lock, Index(path / INDEX_FILE))
         except BaseException:
             lock.release()
             raise
 
     def close(self) -> None:
         """Close the index and give the lock back."""
-        self.index.close()
-        self._lock.release()
+        try:
+            self.index.close()
+        finally:
+            self._lock.release()
 
     def conversation(self, name: str) -> Path:
         """The folder of a conversation (made when something is written)."""
-        safe = name if _PLAIN.fullmatch(name) else blake2b(name.encode(), digest_size=20).hexdigest()
+        plain = _PLAIN.fullmatch(name) and name not in (LOCK, QUARANTINE)
+        safe = name if plain else blake2b(name.encode(), digest_size=20).hexdigest()
         return self.path / safe
 
     def chunks(self, row: BranchRow) -> Path:
@@ -93,10 +99,14 @@ class KvFolder:
         self.index.remove(row.branch)
 
     def forget(self, conversation: str) -> None:
-        """Delete everything of a conversation: chunks, digests, tails, quarantine, index rows, and their bytes."""
-        self.index.forget(conversation)
+        """Delete everything of a conversation: chunks, digests, tails, quarantine, index rows, and their bytes.
+
+        Raises:
+            OSError: something of it could not be removed.
+        """
         with suppress(FileNotFoundError):
             shutil.rmtree(self.conversation(conversation))
+        self.index.forget(conversation)
 
     def usage(self) -> FolderUsage:
         """What lies on the disk now."""
@@ -132,12 +142,12 @@ def _kind(path: Path, parts: tuple[str, ...]) -> str:
         return "quarantine"
     if path.suffix in (CHUNKS, TAIL):
         return "chunks" if path.suffix == CHUNKS else "tails"
-    return "index" if path.name.startswith("index.db") else "other"
+    return "index" if path.name.startswith(INDEX_FILE) else "other"
 
 
 def _holder(path: Path) -> str:
     with suppress(OSError, ValueError):
-        return f" (pid {int((path / 'lock').read_text())})"
+        return f" (pid {int((path / LOCK).read_text())})"
     return ""
 
 

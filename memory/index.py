@@ -1,15 +1,18 @@
 """index.db: which branch holds which chunk. Disposable: whatever it says is in the chunk files too.
 
-Recency is a sequence number, never a wall time, so that a clock that jumps changes nothing.
+Recency is a sequence number, never a wall time, so that a clock that jumps changes nothing. Whatever SQLite has to
+complain of is an OSError here: to the conversation, a failing index is a failing disk.
 """
 
 from __future__ import annotations
 
+import errno
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from sqlite_utils import Database, Migrations
 
@@ -38,21 +41,24 @@ class Index:
     """One open index.db. Belongs to the thread that opened it."""
 
     def __init__(self, path: Path) -> None:
-        """Open `path`; a damaged or foreign one is replaced by an empty one (`fresh` says so)."""
+        """Open `path`; a damaged or foreign one is replaced by an empty one.
+
+        `fresh`: it lists nothing, so what there is has to be learnt from the files.
+
+        Raises:
+            OSError: not even an empty one can be made.
+        """
         self.path = path
-        self.fresh = not path.exists()
         try:
             self._db = open_database(path, INDEX, "NORMAL")
         except DatabaseError:
-            self.fresh = True
-            for name in (path.name, f"{path.name}-wal", f"{path.name}-shm"):
-                with suppress(FileNotFoundError):
-                    path.with_name(name).unlink()
-            self._db = open_database(path, INDEX, "NORMAL")
+            self._db = _replaced(path)
+        self.fresh = not self._read("SELECT 1 FROM branches LIMIT 1")
 
     def close(self) -> None:
         """Close the file; the WAL is folded into it."""
-        self._db.close()
+        with _as_os_error():
+            self._db.close()
 
     # --- writing -----------------------------------------------------------------------------------------------------
 
@@ -69,8 +75,9 @@ class Index:
             self._add_chunks(row.branch, row.first_row, chains)
 
     def add_row(self, branch: str, number: int, chain: bytes, size: int) -> None:
-        """Record one more row of `branch`, whose file is `size` bytes long now."""
+        """Record row `number` as the last one of `branch`, whose file is `size` bytes long now."""
         with self._commit():
+            self._db.execute("DELETE FROM chunks WHERE branch = ? AND number >= ?", [branch, number])
             self._add_chunks(branch, number, [chain])
             self._db.execute(
                 "UPDATE branches SET rows = ?, bytes = ?, used = ? WHERE branch = ?",
@@ -101,30 +108,30 @@ class Index:
                 [conversation],
             )
             self._db.execute("DELETE FROM branches WHERE conversation = ?", [conversation])
-        self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        self._read("PRAGMA wal_checkpoint(TRUNCATE)")
 
     # --- reading -----------------------------------------------------------------------------------------------------
 
     def branches(self, conversation: str | None = None) -> list[BranchRow]:
         """Branches (of one conversation), the one used longest ago first."""
         where, values = ("", []) if conversation is None else ("WHERE conversation = ?", [conversation])
-        rows = self._db.execute(f"SELECT {_COLUMNS} FROM branches {where} ORDER BY used", values)
-        return [BranchRow(*row) for row in rows.fetchall()]
+        rows = self._read(f"SELECT {_COLUMNS} FROM branches {where} ORDER BY used", values)
+        return [BranchRow(*row) for row in rows]
 
     def branch(self, name: str) -> BranchRow | None:
         """One branch."""
-        row = self._db.execute(f"SELECT {_COLUMNS} FROM branches WHERE branch = ?", [name]).fetchone()
-        return BranchRow(*row) if row else None
+        rows = self._read(f"SELECT {_COLUMNS} FROM branches WHERE branch = ?", [name])
+        return BranchRow(*rows[0]) if rows else None
 
     def fields(self, branch: str) -> dict[str, str]:
         """The fingerprint's fields of a branch."""
-        row = self._db.execute("SELECT fields FROM branches WHERE branch = ?", [branch]).fetchone()
-        return dict(json.loads(row[0])) if row else {}
+        rows = self._read("SELECT fields FROM branches WHERE branch = ?", [branch])
+        return dict(json.loads(rows[0][0])) if rows else {}
 
     def matching(self, conversation: str, fingerprint: bytes, chains: Iterable[bytes]) -> list[tuple[str, int]]:
         """(branch, rows that match) of every branch of the conversation with this fingerprint, the best one first."""
         wanted = json.dumps([chain.hex() for chain in chains])
-        rows = self._db.execute(
+        rows = self._read(
             """SELECT b.branch, coalesce(max(c.number) + 1, 0) AS matched
                FROM branches b LEFT JOIN chunks c ON c.branch = b.branch
                    AND c.chain IN (SELECT value FROM json_each(:wanted))
@@ -132,40 +139,45 @@ class Index:
                GROUP BY b.branch ORDER BY matched DESC, b.used DESC""",
             {"wanted": wanted, "conversation": conversation, "fingerprint": fingerprint},
         )
-        return [(str(row[0]), int(row[1])) for row in rows.fetchall()]
+        return [(str(row[0]), int(row[1])) for row in rows]
 
     def leaves(self) -> list[BranchRow]:
         """Branches that no other one builds on, the one used longest ago first."""
-        rows = self._db.execute(
+        rows = self._read(
             f"SELECT {_COLUMNS} FROM branches WHERE branch NOT IN "
             "(SELECT parent FROM branches WHERE parent IS NOT NULL) ORDER BY used"
         )
-        return [BranchRow(*row) for row in rows.fetchall()]
+        return [BranchRow(*row) for row in rows]
 
     def children(self, branch: str) -> list[BranchRow]:
         """Branches whose parent this is."""
-        rows = self._db.execute(f"SELECT {_COLUMNS} FROM branches WHERE parent = ?", [branch])
-        return [BranchRow(*row) for row in rows.fetchall()]
+        rows = self._read(f"SELECT {_COLUMNS} FROM branches WHERE parent = ?", [branch])
+        return [BranchRow(*row) for row in rows]
 
     def total_bytes(self) -> int:
         """Bytes of all chunk files, as recorded."""
-        return int(self._db.execute("SELECT coalesce(sum(bytes), 0) FROM branches").fetchone()[0])
+        return int(self._read("SELECT coalesce(sum(bytes), 0) FROM branches")[0][0])
 
     def chunks(self) -> int:
         """Rows recorded."""
-        return int(self._db.execute("SELECT count(*) FROM chunks").fetchone()[0])
+        return int(self._read("SELECT count(*) FROM chunks")[0][0])
 
     # --- parts -------------------------------------------------------------------------------------------------------
 
+    def _read(self, sql: str, values: Sequence[Any] | dict[str, Any] = ()) -> list[Any]:
+        with _as_os_error():
+            return self._db.execute(sql, values).fetchall()
+
     @contextmanager
     def _commit(self) -> Iterator[None]:
-        self._db.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-        except BaseException:
-            self._db.rollback()
-            raise
-        self._db.commit()
+        with _as_os_error():
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                self._db.commit()
+            except BaseException:
+                self._db.rollback()
+                raise
 
     def _next(self) -> int:
         """The next sequence number."""
@@ -178,6 +190,26 @@ class Index:
     def _add_chunks(self, branch: str, first: int, chains: Sequence[bytes]) -> None:
         rows = [(branch, first + index, chain.hex()) for index, chain in enumerate(chains)]
         self._db.conn.executemany("INSERT INTO chunks (branch, number, chain) VALUES (?, ?, ?)", rows)
+
+
+def _replaced(path: Path) -> Database:
+    for name in (path.name, f"{path.name}-wal", f"{path.name}-shm"):
+        path.with_name(name).unlink(missing_ok=True)
+    with _as_os_error():
+        return open_database(path, INDEX, "NORMAL")
+
+
+_NUMBERS = {"SQLITE_FULL": errno.ENOSPC, "SQLITE_READONLY": errno.EROFS}
+
+
+@contextmanager
+def _as_os_error() -> Iterator[None]:
+    try:
+        yield
+    except DatabaseError as error:
+        name = str(getattr(error, "sqlite_errorname", ""))
+        number = next((number for begin, number in _NUMBERS.items() if name.startswith(begin)), errno.EIO)
+        raise OSError(number, f"the index of the KV folder fails: {error}") from error
 
 
 @INDEX()

@@ -212,9 +212,16 @@ class Spill:
 
     def _rest(self, stored: Stored, error: Exception) -> None:
         stored.failed = True
+        self._stop(error)
+
+    def _stop(self, error: Exception) -> None:
         self._rest_until = time.monotonic() + self.rest_s
         self.counters["write_errors"] += 1
         self.notice = _sentence(error)
+
+    def distrust(self, damage: RowDamaged) -> None:
+        """Rows cannot be read back: use none for a while."""
+        self._stop(OSError(errno.EIO, f"stored rows cannot be read back: {damage.why}"))
 
     def wake(self) -> None:
         """End the rest: the user has made room."""

@@ -237,7 +237,7 @@ class Memory:
         return Resumed(0, _broken(common, known) if known else None, "none")
 
     def _wants_exact(self, tokens: int) -> bool:
-        if self.spill is None or self.mode == "bounded" or tokens > self.geometry.window:
+        if self.spill is None or not self.spill.writing or self.mode == "bounded" or tokens > self.geometry.window:
             return False
         return self.mode == "exact" or (self.sealer.trail.exact and self.sealer.bearable)
 
@@ -298,15 +298,28 @@ class Memory:
         return found.branch.headers if found.branch is not None else []
 
     def _repaired(self, action: Callable[[], Tensor], whole: Sequence[int]) -> Tensor:
-        """`action`; when a stored row that it needs is damaged, what can be restored is, and the rest is read."""
-        try:
-            return action()
-        except RowDamaged as damage:
-            assert self.spill is not None
-            self.spill.damaged(self.sealer.trail.stored, damage)
+        """`action`; when a stored row that it needs is damaged, what can be restored is, and the rest is read.
+
+        A second damage in the same request means that the disk cannot be trusted: then nothing stored is used.
+        """
+        for trust in (True, False):
+            try:
+                return action()
+            except RowDamaged as damage:
+                self._put_aside(damage, trust=trust)
+            self.resume(whole)
+            action = self._rest_of(whole)
+        return action()
+
+    def _put_aside(self, damage: RowDamaged, *, trust: bool) -> None:
+        assert self.spill is not None
+        self.spill.damaged(self.sealer.trail.stored, damage)
+        if not trust:
+            self.spill.distrust(damage)
         self.clear()
-        self.resume(whole)
-        return self.read(whole[len(self.tokens) :])
+
+    def _rest_of(self, whole: Sequence[int]) -> Callable[[], Tensor]:
+        return lambda: self.reader.read(whole[len(self.tokens) :])
 
 
 def make_policy(name: str) -> Policy:

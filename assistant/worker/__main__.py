@@ -48,7 +48,8 @@ def main() -> None:
                 case Cancel() if running == [request.id]:
                     engine.cancelled.set()
                 case Status() | Forget() | Check():
-                    send(request.id, aside(request))
+                    # On a thread of its own: a check of every row must not keep a Cancel from being heard.
+                    threading.Thread(target=lambda asked=request: send(asked.id, aside(asked)), daemon=True).start()
                 case Cancel():
                     pass
                 case _:

@@ -6,17 +6,17 @@ Everything here runs on the thread that made it (the I/O thread of `memory.spill
 from __future__ import annotations
 
 import os
+import re
 import secrets
 from collections import OrderedDict
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from memory.block import CHUNK, chain, extend
 from memory.budget import GIB, format_size
 from memory.chunkfile import ChunkFile, FileHeader, Layout, RowHeader
-from memory.database import DatabaseError
 from memory.errors import DamagedFile, MemoryFailure, RowDamaged
 from memory.fingerprint import Fingerprint
 from memory.folder import CHUNKS, QUARANTINE, TAIL, KvFolder, make_private
@@ -100,6 +100,8 @@ class DiskTier:
         self._codec, self._shapes = list(codec), [list(shape) for shape in shapes]
         self._reserve, self._durable = reserve, durable
         self._root = fingerprint.digest
+        self._unusable: dict[str, int] = {}
+        """Branch -> first row that is damaged and could not be cut off."""
         self._files: OrderedDict[Path, ChunkFile] = OrderedDict()
         self._bytes = folder.usage().total
 
@@ -116,26 +118,45 @@ class DiskTier:
     def use(self) -> tuple[dict[str, int], int]:
         """(bytes by kind, those of the chunk files as the index has them; bytes found by walking the folder)."""
         usage = self.folder.usage()
-        return usage.kinds | {"chunks": self.folder.index.total_bytes()}, usage.total
+        total = usage.total
+        with suppress(OSError):
+            usage.kinds["chunks"] = self.folder.index.total_bytes()
+        return usage.kinds, total
 
     # --- finding -----------------------------------------------------------------------------------------------------
 
     def find(self, conversation: str, ids: Sequence[int]) -> Found:
         """The longest stored beginning of `ids`, whole rows by chained ids *and* token ids, and the open chunk."""
+        try:
+            return self._find(conversation, ids)
+        except OSError as error:
+            return self._miss(f"the disk says {error.strerror or error}", Found())
+
+    def _find(self, conversation: str, ids: Sequence[int]) -> Found:
         index = self.folder.index
         ranked = index.matching(conversation, self._root, chain(self._root, ids))
         if not ranked:
-            self.counters["misses"] += 1
-            return Found(foreign=self._foreign(conversation))
-        found = max((self._verified(name, rows, ids) for name, rows in ranked[:4]), key=_worth)
-        assert found.branch is not None
-        index.touch(found.branch.name)
+            foreign = self._foreign(conversation)
+            return self._miss("another fingerprint" if foreign else "nothing stored", Found(foreign=foreign))
+        candidates = [found for name, rows in ranked[:4] if (found := self._verified(name, rows, ids))]
+        found = max(candidates, key=_worth, default=Found())
+        if found.branch is None:
+            return self._miss("nothing sound", found)
+        with suppress(OSError):
+            index.touch(found.branch.name)
         self.counters["rows_found"] += found.rows
+        return found if found.rows or found.tail else self._miss("other tokens", found)
+
+    def _miss(self, why: str, found: Found) -> Found:
+        self.counters["misses"] += 1
+        self.counters[f"misses: {why}"] += 1
         return found
 
-    def _verified(self, name: str, rows: int, ids: Sequence[int]) -> Found:
+    def _verified(self, name: str, rows: int, ids: Sequence[int]) -> Found | None:
         """What of a branch really holds the tokens; rows that cannot be trusted are put aside."""
         branch = self._open(name)
+        if branch is None:
+            return None
         matched = 0
         for header in branch.headers[: rows or None]:
             if list(header.ids) != list(ids[matched * CHUNK : (matched + 1) * CHUNK]):
@@ -144,39 +165,61 @@ class DiskTier:
         tail = self._tail(branch)
         return Found(branch, matched, _differs(branch, matched, tail, ids), tail=tail)
 
-    def _open(self, name: str) -> Branch:
-        """A branch with its headers, each verified against the chain of the ones before it."""
+    def _open(self, name: str) -> Branch | None:
+        """A branch with its headers, each verified against the chain of the ones before it; None: it is of no use."""
         row = self.folder.index.branch(name)
-        assert row is not None
-        branch = self._inherited(row)
+        branch = None if row is None else self._inherited(row)
+        if row is None or branch is None:
+            return None
         path = self.folder.chunks(row)
-        branch.segments.append(Segment(path, row.first_row, branch.rows, branch.rows))
-        if branch.rows != row.first_row:
-            return branch  # rows of the parent are gone: what follows cannot be reached
         try:
-            self._read_headers(branch, self._file(path))
+            file = self._file(path)
+            self._check_file(row, file)
         except (OSError, DamagedFile) as error:
             self.counters["files_unreadable"] += 1
-            if isinstance(error, DamagedFile):
-                self._set_aside(path)
+            self._give_up(row, error)
+            return None
+        branch.segments.append(Segment(path, row.first_row, branch.rows, branch.rows))
+        with suppress(OSError):  # what was read until then can be used
+            self._read_headers(branch, file)
         return branch
 
-    def _inherited(self, row: BranchRow) -> Branch:
-        """The rows that a branch takes from its parent."""
+    def _inherited(self, row: BranchRow) -> Branch | None:
+        """The rows that a branch takes from its parent; None when they are gone: what follows cannot be reached."""
         branch = Branch(row.branch, row.conversation)
-        parent = self.folder.index.branch(row.parent) if row.parent else None
-        if parent is not None:
-            before = self._open(parent.branch)
-            rows = min(row.parent_rows, before.rows)
-            branch.headers = before.headers[:rows]
-            branch.segments = _until(before.segments, rows)
-            branch.parent = (parent.branch, rows)
+        if row.parent is None:
+            return branch
+        parent = self.folder.index.branch(row.parent)
+        if parent is None or parent.rows < row.parent_rows:
+            self._remove(row)
+            return None
+        before = self._open(row.parent)
+        if before is None or before.rows < row.parent_rows:
+            return None
+        branch.headers = before.headers[: row.parent_rows]
+        branch.segments = _until(before.segments, row.parent_rows)
+        branch.parent = (row.parent, row.parent_rows)
         return branch
+
+    def _check_file(self, row: BranchRow, file: ChunkFile) -> None:
+        """The file must be the one that its name and the index say."""
+        header = file.header
+        root = Fingerprint.of(header.fingerprint).digest
+        if (root, header.branch, header.first_row) != (self._root, row.branch, row.first_row):
+            raise DamagedFile("The chunk file belongs to another branch or fingerprint than its name says.")
+        if file.layout != self.layout:
+            raise DamagedFile("The chunk file's rows are laid out in another way than its fingerprint says.")
+
+    def _give_up(self, row: BranchRow, error: Exception) -> None:
+        """A damaged file goes to quarantine whole, a lost one out of the index; others may be read another time."""
+        if isinstance(error, DamagedFile):
+            self._set_aside(row)
+        elif isinstance(error, FileNotFoundError):
+            self._remove(row)
 
     def _read_headers(self, branch: Branch, file: ChunkFile) -> None:
-        if bytes.fromhex(_digest(file)) != self._root:
-            raise DamagedFile("The chunk file belongs to another fingerprint than its name says.")
-        for index in range(file.rows):
+        usable = self._unusable.get(branch.name, file.rows + branch.rows) - branch.rows
+        for index in range(min(file.rows, usable)):
             try:
                 header = file.row_header(index)
                 self._check_chain(branch, header)
@@ -187,7 +230,7 @@ class DiskTier:
             self._grow(branch)
 
     def _check_chain(self, branch: Branch, header: RowHeader) -> None:
-        parent = branch.headers[-1].chain if branch.headers else self._root
+        parent = self._link(branch, branch.rows)
         if header.parent != parent or header.chain != extend(parent, header.ids):
             raise RowDamaged(header.number, "its chained id does not follow from its tokens")
 
@@ -200,7 +243,12 @@ class DiskTier:
         except (OSError, DamagedFile):
             self.counters["tails_damaged"] += 1
             return None
-        return tail if tail.fingerprint == self._root and tail.branch == branch.name else None
+        known = tail.rows <= branch.rows and tail.fingerprint == self._link(branch, tail.rows)
+        return tail if known and tail.branch == branch.name else None
+
+    def _link(self, branch: Branch, rows: int) -> bytes:
+        """The chained id of the last of the first `rows` rows; the fingerprint's digest before the first one."""
+        return branch.headers[rows - 1].chain if rows else self._root
 
     def _foreign(self, conversation: str) -> tuple[str, ...]:
         others = self.folder.index.branches(conversation)
@@ -233,7 +281,7 @@ class DiskTier:
             parent=list(branch.parent) if branch.parent else None,
             first_row=branch.rows,
         )
-        self._make_room(len(header.pack()))
+        self._make_room(len(header.pack()), conversation)
         file = ChunkFile.create(path, header)
         self._keep_open(path, file)
         branch.segments.append(Segment(path, branch.rows, branch.rows, branch.rows))
@@ -256,8 +304,8 @@ class DiskTier:
             QuotaReached: the tier is full and nothing may leave.
             OSError: it could not be written; the branch is as before.
         """
-        self._make_room(self.layout.stride)
-        parent = branch.headers[-1].chain if branch.headers else self._root
+        self._make_room(self.layout.stride, branch.conversation)
+        parent = self._link(branch, branch.rows)
         row = RowHeader(branch.rows, extend(parent, ids), parent, tuple(ids), tuple(positions), exact)
         segment = branch.segments[-1]
         file = self._file(segment.path, writable=True)
@@ -266,7 +314,8 @@ class DiskTier:
         written = file.append(row, sections)
         if self._durable:
             file.sync()
-        self._note_row(branch, written, file.size)
+        self.folder.index.add_row(branch.name, written.number, written.chain, file.size)
+        self._unusable.pop(branch.name, None)
         branch.headers.append(written)
         self._grow(branch)
         self._bytes += self.layout.stride
@@ -275,34 +324,39 @@ class DiskTier:
         return written
 
     def put_tail(self, branch: Branch, tail: Tail) -> None:
-        """Store the open chunk of `branch` in place of the one before.
+        """Store the open chunk of `branch` in place of the one before, bound to the row that it follows.
 
         Raises:
             QuotaReached, OSError: as `append`.
         """
-        parts, path = pack(tail), branch.segments[-1].path.with_suffix(TAIL)
+        bound = replace(tail, fingerprint=self._link(branch, tail.rows))
+        parts, path = pack(bound), branch.segments[-1].path.with_suffix(TAIL)
         size, before = sum(len(part) for part in parts), _size(path)
-        self._make_room(size - before)
+        self._make_room(size - before, branch.conversation)
         publish(path, parts, durable=self._durable)
         self._bytes += size - before
 
     def drop_from(self, branch: Branch, row: int, why: str) -> None:
         """Put a bad row aside and cut its file there; what builds on it goes too."""
         self.counters["rows_damaged"] += 1
-        self.counters[f"damaged: {why.rstrip('0123456789 ')}"] += 1
+        self.counters[f"damaged: {re.sub('[0-9]+', 'N', why)}"] += 1
         segment = next(part for part in reversed(branch.segments) if row >= part.first)
+        before = [part for part in branch.segments if part.first < segment.first]
+        branch.name = segment.path.stem
+        branch.parent = (before[-1].path.stem, segment.first) if before else None
+        branch.segments = [*before, replace(segment, stop=row)]
         del branch.headers[row:]
-        branch.segments = _until(branch.segments, row) or [segment]
         try:
             self._cut(segment, row)
         except OSError:
             self.counters["write_errors"] += 1
+            self._unusable[segment.path.stem] = row
 
     def sweep(self, limit_s: float) -> None:
         """Make the index true to the files and remove what nothing needs (`memory.sweep`)."""
         try:
             sweep(self.folder, limit_s, keep=self._root.hex())
-        except (OSError, DatabaseError):
+        except OSError:
             self.counters["sweep_errors"] += 1
         self._bytes = self.folder.usage().total
 
@@ -367,27 +421,22 @@ class DiskTier:
         row = BranchRow(
             branch.name, branch.conversation, self._root, parent, parent_rows, header.first_row, branch.rows, size, 0
         )
-        with _as_os_error():
-            self.folder.index.put(row, header.fingerprint, [])
-
-    def _note_row(self, branch: Branch, row: RowHeader, size: int) -> None:
-        with _as_os_error():
-            self.folder.index.add_row(branch.name, row.number, row.chain, size)
+        self.folder.index.put(row, header.fingerprint, [])
 
     def _cut(self, segment: Segment, row: int) -> None:
         """Cut the file of `segment` at `row`, keep the bad row in quarantine, remove what builds on it."""
         index, name = self.folder.index, segment.path.stem
         file = self._file(segment.path, writable=True)
-        with suppress(OSError):
-            self._quarantine(segment.path, file, row - segment.base)
-        file.truncate(row - segment.base)
+        if file.rows > row - segment.base:
+            with suppress(OSError):
+                self._quarantine(segment.path, file, row - segment.base)
+            file.truncate(row - segment.base)
         with suppress(FileNotFoundError):
             segment.path.with_suffix(TAIL).unlink()
-        with _as_os_error():
-            index.cut(name, row, file.size)
-            for child in index.children(name):
-                if child.parent_rows > row:
-                    self.folder.remove(child)
+        index.cut(name, segment.base + file.rows, file.size)
+        for child in index.children(name):
+            if child.parent_rows > row:
+                self.folder.remove(child)
         self._bytes = self.folder.usage().total
 
     def _quarantine(self, path: Path, file: ChunkFile, index: int) -> None:
@@ -396,25 +445,34 @@ class DiskTier:
         publish(folder / f"{path.stem}-{index}.row", [file.raw_row(index)], durable=False)
         self.counters["rows_quarantined"] += 1
 
-    def _set_aside(self, path: Path) -> None:
-        """A file whose header cannot be read goes to quarantine whole."""
+    def _set_aside(self, row: BranchRow) -> None:
+        """A file that is not what its name says goes to quarantine whole."""
+        path = self.folder.chunks(row)
         folder = path.parent / QUARANTINE
         with suppress(OSError):
             make_private(folder)
             path.replace(folder / path.name)
-        with suppress(OSError):
-            path.with_suffix(TAIL).unlink()
-        self.folder.index.remove(path.stem)
+        self._remove(row)
 
-    def _make_room(self, size: int) -> None:
-        """Let old rows of other conversations leave until `size` more bytes fit.
+    def _remove(self, row: BranchRow) -> None:
+        """Delete a branch of which nothing can be read, and what builds on it, as far as that is possible."""
+        self._close(self.folder.chunks(row))
+        try:
+            self.folder.remove(row)
+        except OSError:
+            self.counters["write_errors"] += 1
+        self._bytes = self.folder.usage().total
+
+    def _make_room(self, size: int, conversation: str) -> None:
+        """Let old rows leave until `size` bytes fit, but none of `conversation` or of one in use.
 
         Raises:
             QuotaReached: nothing more may leave.
         """
         short = max(self._bytes + size - self.quota, size - self._free())
         while short > 0:
-            victim = next((row for row in self.folder.index.leaves() if row.conversation not in self.in_use), None)
+            kept = {conversation, *self.in_use}
+            victim = next((row for row in self.folder.index.leaves() if row.conversation not in kept), None)
             if victim is None:
                 raise QuotaReached(
                     f"{format_size(self._bytes)} of {format_size(self.quota)} are used for stored KV, or the disk is "
@@ -436,7 +494,7 @@ class DiskTier:
         path = self.folder.chunks(row)
         rows = max(0, row.rows - row.first_row - -(-size // self.layout.stride))
         self._close(path)
-        if rows == 0 or row.fingerprint != self._root:
+        if rows == 0 or row.fingerprint != self._root or not path.exists():
             self.counters["rows_evicted"] += row.rows - row.first_row
             self.folder.remove(row)
         else:
@@ -468,17 +526,6 @@ class _as_damage:
             raise RowDamaged(self._row, f"the disk says: {error.strerror or error}") from error
         if isinstance(error, DamagedFile):
             raise RowDamaged(self._row, str(error).rstrip(".")) from error
-
-
-class _as_os_error:
-    """The index is disposable: an error in it is an error of the disk, not of the conversation."""
-
-    def __enter__(self) -> None:
-        """Nothing to prepare."""
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
-        if isinstance(error, DatabaseError):
-            raise OSError(f"the index of the KV folder could not be written: {error}") from error
 
 
 def _worth(found: Found) -> tuple[int, int]:
@@ -518,10 +565,6 @@ def _compare(branch: Branch, rows: memoryview, start: int, stop: int, stride: in
         at = (number - start) * stride
         if rows[at : at + len(expected)] != expected:
             raise RowDamaged(number, "another row lies in its place")
-
-
-def _digest(file: ChunkFile) -> str:
-    return Fingerprint.of(file.header.fingerprint).digest.hex()
 
 
 def _size(path: Path) -> int:

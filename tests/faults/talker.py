@@ -47,7 +47,7 @@ def main(root: Path) -> None:
             finally:
                 os._exit(0)
         os.waitpid(child, 0)
-        print("end", flush=True)
+        print("\nend", flush=True)  # a child may have been killed in the middle of a line
 
 
 def talk(root: Path, order: dict[str, Any]) -> None:
@@ -56,7 +56,12 @@ def talk(root: Path, order: dict[str, Any]) -> None:
     history.recover()
     spill = make_spill(KIND, root / "kv", ram_rows=2)
     memory = Memory(
-        model_pair(KIND)[0], make_plan(KIND, 260, 32), make_policy("sinks_recent"), tokens(12, 99), spill=spill
+        model_pair(KIND)[0],
+        make_plan(KIND, 260, 32),
+        make_policy("sinks_recent"),
+        tokens(12, 99),
+        spill=spill,
+        mode="exact",
     )
     report = {name: verify(history, memory, name) for name in CONVERSATIONS}
     print(json.dumps({"verified": report}), flush=True)

@@ -26,20 +26,21 @@ EXPECTED = {cut: full_logits("llama", TEXT[:cut])[-1] for cut in CUTS}
 def test_any_failing_call_leaves_the_results_right(
     name: str, code: int, sticky: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for at in (1, 2, 3, 5, 9):
+    for at in (1, 2, 5):
         folder = tmp_path / str(at)
         faulty = FaultyOs(name, at, fails_with(code), sticky=sticky)
         with stored_memory("llama", folder, capacity=200, mode="exact", durable=True) as mind:
             for module in (memory.chunkfile, memory.publish):
                 monkeypatch.setattr(module, "os", faulty)
             for cut in CUTS:
-                assert torch.isfinite(read_all(mind, TEXT[:cut])[1]).all()
+                logits = read_all(mind, TEXT[:cut])[1]
+                assert torch.isfinite(logits).all()
                 if mind.exact:
-                    assert torch.allclose(read_all(mind, TEXT[:cut])[1], EXPECTED[cut], atol=1e-3)
+                    assert torch.allclose(logits, EXPECTED[cut], atol=1e-3)
                 mind.seal()
             assert mind.spill is not None
             mind.spill.flush()
-            assert mind.spill.counters["write_errors"] <= 1
+            assert mind.spill.counters["write_errors"] <= 1, "it tried again at once"
             if name in ("pwrite", "write") and faulty.struck:
                 assert mind.spill.notice is not None
         monkeypatch.undo()
@@ -50,7 +51,7 @@ def test_any_failing_call_leaves_the_results_right(
 def test_a_read_only_folder_is_no_reason_to_stop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with stored_memory("llama", tmp_path) as mind:
         monkeypatch.setattr(memory.publish, "os", FaultyOs("open", 1, fails_with(errno.EROFS), sticky=True))
-        assert torch.allclose(read_all(mind, TEXT)[1], EXPECTED[450], atol=1e-4)
+        assert torch.allclose(read_all(mind, TEXT[:330])[1], EXPECTED[330], atol=1e-4)
         mind.seal()
         assert mind.spill is not None
         mind.spill.flush()

@@ -59,6 +59,7 @@ def test_a_new_worker_reads_nothing_twice(folder: Path, tmp_path: Path) -> None:
         worker.turns = turns
         done = worker.ask("Again", max_tokens=20)
         held = worker.aside(Status(id="s"))
+        on_disk = sum(path.stat().st_size for path in (tmp_path / "kv").rglob("*") if path.is_file())
 
     assert done.text == uninterrupted.text
     assert done.usage.cached_tokens == first.usage.stored_tokens
@@ -66,7 +67,7 @@ def test_a_new_worker_reads_nothing_twice(folder: Path, tmp_path: Path) -> None:
     assert done.usage.receipt.source == "disk"
     assert done.usage.receipt.sentence().endswith(f": {first.usage.stored_tokens} tokens reused, 0 recomputed")
     assert [event.receipt.reused for event in worker.events if event.event == "resumed"] == [first.usage.stored_tokens]
-    assert held.kv.disk.total == sum(path.stat().st_size for path in (tmp_path / "kv").rglob("*") if path.is_file())
+    assert held.kv.disk.total == on_disk
     assert held.kv.disk.gap == 0
     assert held.kv.sets[0].tokens == done.usage.stored_tokens
 
