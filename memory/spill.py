@@ -162,7 +162,7 @@ class Spill:
         """Hand over the next row; waits when too many wait already."""
         self._room.acquire()
         stored.handed = row.number + 1
-        self.submit(self._write, stored, row).add_done_callback(lambda _: self._room.release())
+        self.submit(self._write, stored, row).add_done_callback(lambda done: self._written(stored, done))
 
     def put_tail(self, stored: Stored, tail: Callable[[str], Tail]) -> None:
         """Store the open chunk and the working set's state, after the rows before it."""
@@ -188,6 +188,13 @@ class Spill:
         self.counters["rows_sealed"] += 1
         if self.ram.capacity:
             self.ram.put(stored.conversation, row.number, written.chain, lambda slot: self._fill(slot, sections))
+
+    def _written(self, stored: Stored, done: Future[None]) -> None:
+        """The row is written or has failed; an error nobody foresaw stops spilling like any other."""
+        self._room.release()
+        error = done.exception()
+        if isinstance(error, Exception):
+            self._rest(stored, error)
 
     def _fill(self, slot: Tensor, sections: Sequence[Tensor]) -> None:
         for layer, section in enumerate(sections):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -25,11 +25,15 @@ FOREIGN_S, FOREIGN_USES = 30 * 86400, 200
 
 @dataclass(slots=True)
 class SweepReport:
-    """What a sweep did, in files and rows; `finished` is False when its time was up."""
+    """What a sweep did, in files and rows; `finished` is False when its time was up.
+
+    `failed`: files that could not be read or removed this time.
+    """
 
     removed: int = 0
     adopted: int = 0
     corrected: int = 0
+    failed: int = 0
     finished: bool = True
 
 
@@ -56,13 +60,16 @@ def sweep(folder: KvFolder, limit_s: float = 2.0, *, keep: str | None = None) ->
         if time.monotonic() > end:
             report.finished = False
             return report
-        _reconcile(folder, path, known, report)
+        with _counting_failures(report):
+            _reconcile(folder, path, known, report)
     for row in known.values():  # what is left has no file
-        folder.remove(row)
-        report.removed += 1
+        _remove(folder, row, report)
+    _remove_unreachable(folder, report)
     _remove_old_foreign(folder, keep, report)
     _trim_quarantine(folder.path, report)
+    _remove_empty(folder.path)
     folder.counters["swept_files"] += report.removed
+    folder.counters["sweep_errors"] += report.failed
     return report
 
 
@@ -101,35 +108,43 @@ def _reconcile(folder: KvFolder, path: Path, known: dict[str, BranchRow], report
         path.unlink(missing_ok=True)
         report.removed += 1
     elif path.suffix == CHUNKS:
-        row = known.pop(path.stem, None)
-        if row is None:
+        row = known.get(path.stem)
+        if row is None or folder.chunks(row) != path:
             _adopt(folder, path, report, used=0)
-        elif row.bytes != path.stat().st_size:
-            report.corrected += 1
-            _adopt(folder, path, report, used=row.used)
+        else:
+            del known[path.stem]
+            if row.bytes != path.stat().st_size:
+                report.corrected += 1
+                _adopt(folder, path, report, used=row.used)
 
 
 def _adopt(folder: KvFolder, path: Path, report: SweepReport, *, used: int) -> None:
-    """Record a chunk file from its own headers; one that cannot be read is set aside."""
+    """Record a chunk file from its own headers; one that cannot be read is set aside, a misplaced one removed."""
     try:
         file = ChunkFile.open(path, writable=True)
     except DamagedFile:
         _set_aside(folder, path)
         report.removed += 1
         return
-    except OSError:
-        return
     try:
-        chains = _sound_chains(file)
-        file.truncate(len(chains))
-        header, root = file.header, Fingerprint.of(file.header.fingerprint).digest
-        parent, rows = header.parent or (None, 0)
-        total = header.first_row + len(chains)
-        row = BranchRow(path.stem, header.conversation, root, parent, rows, header.first_row, total, file.size, used)
-        folder.index.put(row, header.fingerprint, chains)
+        header = file.header
+        if path != folder.conversation(header.conversation) / (header.branch + CHUNKS):
+            path.unlink(missing_ok=True)
+            report.removed += 1
+            return
+        _record(folder, file, used)
         report.adopted += not used
     finally:
         file.close()
+
+
+def _record(folder: KvFolder, file: ChunkFile, used: int) -> None:
+    chains, header = _sound_chains(file), file.header
+    file.truncate(len(chains))
+    parent, rows = header.parent or (None, 0)
+    root, total = Fingerprint.of(header.fingerprint).digest, header.first_row + len(chains)
+    row = BranchRow(header.branch, header.conversation, root, parent, rows, header.first_row, total, file.size, used)
+    folder.index.put(row, header.fingerprint, chains)
 
 
 def _sound_chains(file: ChunkFile) -> list[bytes]:
@@ -149,7 +164,23 @@ def _set_aside(folder: KvFolder, path: Path) -> None:
     make_private(quarantine)
     path.replace(quarantine / path.name)
     path.with_suffix(TAIL).unlink(missing_ok=True)
-    folder.index.remove(path.stem)
+    if (row := folder.index.branch(path.stem)) is not None and folder.chunks(row) == path:
+        folder.remove(row)
+
+
+def _remove(folder: KvFolder, row: BranchRow, report: SweepReport) -> None:
+    with _counting_failures(report):
+        folder.remove(row)
+        report.removed += 1
+
+
+def _remove_unreachable(folder: KvFolder, report: SweepReport) -> None:
+    """Branches whose parent is gone, or no longer has the rows that they build on."""
+    branches = {row.branch: row for row in folder.index.branches()}
+    for row in branches.values():
+        parent = branches.get(row.parent) if row.parent else None
+        if row.parent and (parent is None or parent.rows < row.parent_rows):
+            _remove(folder, row, report)
 
 
 def _remove_old_foreign(folder: KvFolder, keep: str | None, report: SweepReport) -> None:
@@ -158,10 +189,9 @@ def _remove_old_foreign(folder: KvFolder, keep: str | None, report: SweepReport)
     for row in branches:
         if keep is None or row.fingerprint.hex() == keep or latest - row.used < FOREIGN_USES:
             continue
-        with suppress(FileNotFoundError):
+        with suppress(OSError):
             if now() - folder.chunks(row).stat().st_mtime > FOREIGN_S:
-                folder.remove(row)
-                report.removed += 1
+                _remove(folder, row, report)
 
 
 def _trim_quarantine(root: Path, report: SweepReport) -> None:
@@ -171,8 +201,25 @@ def _trim_quarantine(root: Path, report: SweepReport) -> None:
     for changed, path in sorted(found, reverse=True):
         kept += path.stat().st_size
         if now() - changed > QUARANTINE_S or kept > QUARANTINE_BYTES:
-            path.unlink(missing_ok=True)
-            report.removed += 1
+            with _counting_failures(report):
+                path.unlink(missing_ok=True)
+                report.removed += 1
+
+
+def _remove_empty(root: Path) -> None:
+    """Folders of conversations (and their quarantines) in which nothing is left."""
+    for folder in [*root.glob(f"*/{QUARANTINE}"), *(path for path in root.iterdir() if path.is_dir())]:
+        with suppress(OSError):  # most are not empty
+            folder.rmdir()
+
+
+@contextmanager
+def _counting_failures(report: SweepReport) -> Iterator[None]:
+    """One file that cannot be read or removed keeps no other one from being swept."""
+    try:
+        yield
+    except OSError:
+        report.failed += 1
 
 
 # --- checking --------------------------------------------------------------------------------------------------------
@@ -182,36 +229,48 @@ def _check_chunks(path: Path, report: CheckReport, *, repair: bool) -> None:
     try:
         file = ChunkFile.open(path, writable=repair)
     except (OSError, DamagedFile) as error:
-        _problem(report, path, f"cannot be used ({error})", repair=repair)
+        _problem(report, path, _cannot(error), repair=repair and isinstance(error, DamagedFile))
         return
-    buffer = memoryview(bytearray(file.layout.stride))
     try:
-        for index in range(file.rows):
-            try:
-                file.read_rows(index, 1, buffer)
-                report.rows_ok += 1
-            except RowDamaged as damage:
-                lost = file.rows - index
-                report.rows_bad += lost
-                report.problems.append(f"{path.parent.name}/{path.name}: {damage} {lost} rows from there are unusable.")
-                if repair:
-                    file.truncate(index)
-                break
+        _check_rows(file, path, report, repair=repair)
     finally:
         file.close()
+
+
+def _check_rows(file: ChunkFile, path: Path, report: CheckReport, *, repair: bool) -> None:
+    buffer = memoryview(bytearray(file.layout.stride))
+    for index in range(file.rows):
+        try:
+            file.read_rows(index, 1, buffer)
+            report.rows_ok += 1
+        except (RowDamaged, OSError) as damage:
+            lost = file.rows - index
+            report.rows_bad += lost
+            report.problems.append(f"{_name(path)}: {damage} {lost} rows from there are unusable.")
+            if repair:
+                file.truncate(index)
+            return
 
 
 def _check_tail(path: Path, report: CheckReport, *, repair: bool) -> None:
     try:
         unpack(path.read_bytes())
     except (OSError, DamagedFile) as error:
-        _problem(report, path, f"cannot be used ({error})", repair=repair)
+        _problem(report, path, _cannot(error), repair=repair and isinstance(error, DamagedFile))
+
+
+def _cannot(error: Exception) -> str:
+    return f"cannot be used ({(getattr(error, 'strerror', None) or str(error)).rstrip('.')})"
 
 
 def _problem(report: CheckReport, path: Path, what: str, *, repair: bool) -> None:
-    report.problems.append(f"{path.parent.name}/{path.name} {what}.")
+    report.problems.append(f"{_name(path)} {what}.")
     if repair:
         path.unlink(missing_ok=True)
+
+
+def _name(path: Path) -> str:
+    return f"{path.parent.name}/{path.name}"
 
 
 def _drift(folder: KvFolder) -> list[str]:
