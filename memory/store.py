@@ -266,11 +266,11 @@ class Memory:
         tail, snapshot = found.tail, None
         if tail is not None:
             snapshot = self._snapshot(tail)
-            begins = tail.rows * CHUNK
-            if tail.rows != found.rows or list(tail.ids) != list(ids[begins : begins + len(tail.ids)]):
-                tail = None
-        if tail is not None:
-            positions += tail.positions
+            positions += tail.positions[
+                : _common(tail.ids, ids[found.rows * CHUNK :]) if tail.rows == found.rows else 0
+            ]
+        if len(positions) == found.rows * CHUNK:
+            tail = None
         return stored, Available(len(positions), torch.tensor(positions, dtype=torch.int32), tail), snapshot
 
     def _snapshot(self, tail: Tail) -> Snapshot | None:

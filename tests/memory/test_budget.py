@@ -9,12 +9,12 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from benchmarks.tensor_peak import TensorPeak
 from memory.budget import GIB, MIB, Ledger, default_budget, format_size, parse_size, plan
 from memory.errors import BudgetExceeded, BudgetTooSmall
 from memory.geometry import Geometry, LayerGeometry
 from memory.store import Memory, make_policy
 from tests.memory.models import CONFIGS, KINDS, model_pair, tokens
-from benchmarks.tensor_peak import TensorPeak
 
 SMOLLM2 = Geometry("llama", (LayerGeometry(3, 64, None),) * 30, 9, 576, 1536, 49152, 8192, tied=True)
 

@@ -106,7 +106,7 @@ def test_layers_with_large_key_biases_stay_at_eight_bit() -> None:
     assert protected_layers(model_pair("llama")[0]) == frozenset()
     assert layer_codecs("int4", 3, torch.float32, {0, 2}) == ["int8", "int4", "int8"]
     assert layer_codecs("lossless", 2, torch.bfloat16) == ["bf16", "bf16"]
-    with pytest.raises(CodecError, match="Layer 0 .* int8"):
+    with pytest.raises(CodecError, match=r"Layer 0 .* int8"):
         RowCodec([(2, 8)] * 3, ["int4"] * 3, protected={0, 2})
 
 

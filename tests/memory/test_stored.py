@@ -74,6 +74,19 @@ def test_another_end_reuses_the_beginning_and_names_the_token(tmp_path: Path) ->
             assert memory.resume(text).reused >= len(text) - 10
 
 
+def test_of_an_open_chunk_the_beginning_is_reused(tmp_path: Path) -> None:
+    with stored_memory("llama", tmp_path) as memory:
+        read_all(memory, TEXT[:150])
+        memory.seal()
+    with stored_memory("llama", tmp_path) as memory:
+        other = [*TEXT[:140], (TEXT[140] + 1) % 97, *TEXT[150:160]]
+        resumed = memory.resume(other)
+        assert resumed.reused == 140
+        assert resumed.reason is not None
+        assert "token 140" in resumed.reason
+        assert torch.allclose(memory.read(other[140:]), full_logits("llama", other)[-1], atol=1e-4)
+
+
 def test_without_its_last_turn_a_conversation_takes_back_only_that(tmp_path: Path) -> None:
     with stored_memory("llama", tmp_path) as memory:
         read_all(memory, TEXT[:300])
