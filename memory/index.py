@@ -101,14 +101,19 @@ class Index:
             self._remove(branch)
 
     def forget(self, conversation: str) -> None:
-        """Remove a conversation, and the bytes it lay in (secure_delete, emptied WAL)."""
+        """Remove a conversation, and the bytes it lay in.
+
+        Deleting with secure_delete is not enough: pages that were rebalanced keep copies of keys outside of their
+        cells, so the file is written anew.
+        """
         with self._commit():
             self._db.execute(
                 "DELETE FROM chunks WHERE branch IN (SELECT branch FROM branches WHERE conversation = ?)",
                 [conversation],
             )
             self._db.execute("DELETE FROM branches WHERE conversation = ?", [conversation])
-        self._read("PRAGMA wal_checkpoint(TRUNCATE)")
+        for statement in ("PRAGMA temp_store = MEMORY", "VACUUM", "PRAGMA wal_checkpoint(TRUNCATE)"):
+            self._read(statement)
 
     # --- reading -----------------------------------------------------------------------------------------------------
 

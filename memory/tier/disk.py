@@ -5,6 +5,7 @@ Everything here runs on the thread that made it (the I/O thread of `memory.spill
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import secrets
@@ -90,7 +91,10 @@ class DiskTier:
         *,
         durable: bool = False,
     ) -> None:
-        """`quota` bytes may be used; `reserve` bytes of the file system stay free (default: 2 GiB, at most 5 %)."""
+        """`quota` bytes of KV may be stored; `reserve` bytes of the disk stay free (default: 2 GiB, at most 5 %).
+
+        The index, thousands of times smaller, is not part of the quota: it could not make room for itself.
+        """
         self.folder = folder
         self.fingerprint = fingerprint
         self.layout = layout
@@ -103,7 +107,7 @@ class DiskTier:
         self._unusable: dict[str, int] = {}
         """Branch -> first row that is damaged and could not be cut off."""
         self._files: OrderedDict[Path, ChunkFile] = OrderedDict()
-        self._bytes = folder.usage().total
+        self._bytes = self._measured()
 
     def close(self) -> None:
         """Close every file and the folder."""
@@ -260,7 +264,13 @@ class DiskTier:
     # --- writing -----------------------------------------------------------------------------------------------------
 
     def fork(self, conversation: str, parent: Branch | None, rows: int) -> Branch:
-        """Where to go on after the first `rows` rows of `parent`: itself, or a new branch that builds on it."""
+        """Where to go on after the first `rows` rows of `parent`: itself, or a new branch that builds on it.
+
+        Raises:
+            QuotaReached, OSError: as `append`.
+        """
+        if rows > (0 if parent is None else parent.rows):
+            raise OSError(errno.ESTALE, "rows before it are not stored any more")
         if parent is not None and parent.rows == rows:
             return parent
         branch = Branch(secrets.token_hex(8), conversation)
@@ -308,9 +318,8 @@ class DiskTier:
         parent = self._link(branch, branch.rows)
         row = RowHeader(branch.rows, extend(parent, ids), parent, tuple(ids), tuple(positions), exact)
         segment = branch.segments[-1]
-        file = self._file(segment.path, writable=True)
-        if file.rows > branch.rows - segment.base:
-            file.truncate(branch.rows - segment.base)
+        file = self._writable(segment.path)
+        self._match(branch, file)
         written = file.append(row, sections)
         if self._durable:
             file.sync()
@@ -322,6 +331,16 @@ class DiskTier:
         self.counters["rows_written"] += 1
         self.counters["bytes_written"] += self.layout.stride
         return written
+
+    def _match(self, branch: Branch, file: ChunkFile) -> None:
+        """Rows that were given up leave the file; rows that the file has lost are no longer the branch's."""
+        rows = branch.rows - branch.segments[-1].base
+        if file.rows > rows:
+            file.truncate(rows)
+        elif file.rows < rows:
+            del branch.headers[branch.segments[-1].base + file.rows :]
+            self._grow(branch)
+            raise OSError(errno.ESTALE, "rows before it are not stored any more")
 
     def put_tail(self, branch: Branch, tail: Tail) -> None:
         """Store the open chunk of `branch` in place of the one before, bound to the row that it follows.
@@ -358,7 +377,7 @@ class DiskTier:
             sweep(self.folder, limit_s, keep=self._root.hex())
         except OSError:
             self.counters["sweep_errors"] += 1
-        self._bytes = self.folder.usage().total
+        self._bytes = self._measured()
 
     def forget(self, conversation: str) -> None:
         """Delete everything of a conversation."""
@@ -366,7 +385,7 @@ class DiskTier:
         for path in [path for path in self._files if path.parent == folder]:
             self._files.pop(path).close()
         self.folder.forget(conversation)
-        self._bytes = self.folder.usage().total
+        self._bytes = self._measured()
 
     # --- reading -----------------------------------------------------------------------------------------------------
 
@@ -407,6 +426,13 @@ class DiskTier:
         self._keep_open(path, file)
         return file
 
+    def _writable(self, path: Path) -> ChunkFile:
+        """The file to write to; what is damaged is a file that cannot be written."""
+        try:
+            return self._file(path, writable=True)
+        except DamagedFile as error:
+            raise OSError(errno.EIO, str(error)) from error
+
     def _keep_open(self, path: Path, file: ChunkFile) -> None:
         self._files[path] = file
         while len(self._files) > OPEN_FILES:
@@ -426,7 +452,7 @@ class DiskTier:
     def _cut(self, segment: Segment, row: int) -> None:
         """Cut the file of `segment` at `row`, keep the bad row in quarantine, remove what builds on it."""
         index, name = self.folder.index, segment.path.stem
-        file = self._file(segment.path, writable=True)
+        file = self._writable(segment.path)
         if file.rows > row - segment.base:
             with suppress(OSError):
                 self._quarantine(segment.path, file, row - segment.base)
@@ -437,7 +463,7 @@ class DiskTier:
         for child in index.children(name):
             if child.parent_rows > row:
                 self.folder.remove(child)
-        self._bytes = self.folder.usage().total
+        self._bytes = self._measured()
 
     def _quarantine(self, path: Path, file: ChunkFile, index: int) -> None:
         folder = path.parent / QUARANTINE
@@ -461,7 +487,7 @@ class DiskTier:
             self.folder.remove(row)
         except OSError:
             self.counters["write_errors"] += 1
-        self._bytes = self.folder.usage().total
+        self._bytes = self._measured()
 
     def _make_room(self, size: int, conversation: str) -> None:
         """Let old rows leave until `size` bytes fit, but none of `conversation` or of one in use.
@@ -482,6 +508,11 @@ class DiskTier:
             self._evict(victim, short)
             short -= before - self._bytes
 
+    def _measured(self) -> int:
+        """Bytes of stored KV: chunk files, tails and quarantine of every conversation and fingerprint."""
+        kinds = self.folder.usage().kinds
+        return kinds["chunks"] + kinds["tails"] + kinds["quarantine"]
+
     def _free(self) -> int:
         """Bytes that may be written while the reserve of the file system stays free."""
         system = os.statvfs(self.folder.path)
@@ -494,17 +525,20 @@ class DiskTier:
         path = self.folder.chunks(row)
         rows = max(0, row.rows - row.first_row - -(-size // self.layout.stride))
         self._close(path)
-        if rows == 0 or row.fingerprint != self._root or not path.exists():
+        file = None
+        if rows and row.fingerprint == self._root:
+            with suppress(DamagedFile, FileNotFoundError):
+                file = self._file(path, writable=True)
+        if file is None:
             self.counters["rows_evicted"] += row.rows - row.first_row
             self.folder.remove(row)
         else:
-            file = self._file(path, writable=True)
-            self.counters["rows_evicted"] += file.rows - rows
-            file.truncate(rows)
+            self.counters["rows_evicted"] += max(0, file.rows - rows)
+            file.truncate(min(file.rows, rows))
             with suppress(FileNotFoundError):
                 path.with_suffix(TAIL).unlink()
-            self.folder.index.cut(row.branch, row.first_row + rows, file.size)
-        self._bytes = self.folder.usage().total
+            self.folder.index.cut(row.branch, row.first_row + file.rows, file.size)
+        self._bytes = self._measured()
 
     def _close(self, path: Path) -> None:
         file = self._files.pop(path, None)
