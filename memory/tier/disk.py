@@ -6,74 +6,27 @@ Everything here runs on the thread that made it (the I/O thread of `memory.spill
 from __future__ import annotations
 
 import errno
-import os
 import re
 import secrets
-from collections import OrderedDict
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 
 from memory.block import CHUNK, chain, extend
-from memory.budget import GIB, format_size
 from memory.chunkfile import ChunkFile, FileHeader, Layout, RowHeader
-from memory.errors import DamagedFile, MemoryFailure, RowDamaged
+from memory.errors import DamagedFile, RowDamaged
 from memory.fingerprint import Fingerprint
 from memory.folder import CHUNKS, QUARANTINE, TAIL, KvFolder, make_private
 from memory.index import BranchRow
 from memory.publish import publish
 from memory.sweep import sweep
 from memory.tailfile import Tail, pack, unpack
+from memory.tier.branch import Branch, Found, Segment, compare, differs, pieces, until, worth
+from memory.tier.files import OpenFiles
+from memory.tier.room import QuotaReached, Room
 
-OPEN_FILES = 32
-"""Chunk files kept open at a time."""
-
-
-class QuotaReached(MemoryFailure):
-    """The disk tier may not grow, and nothing in it may leave."""
-
-
-@dataclass(frozen=True, slots=True)
-class Segment:
-    """Rows `first` to `stop` of a branch lie in `path`, which starts at row `base`."""
-
-    path: Path
-    base: int
-    first: int
-    stop: int
-
-
-@dataclass(slots=True)
-class Branch:
-    """One line of a conversation's text: verified row headers, and the files that hold the rows."""
-
-    name: str
-    conversation: str
-    headers: list[RowHeader] = field(default_factory=list)
-    segments: list[Segment] = field(default_factory=list)
-    parent: tuple[str, int] | None = None
-
-    @property
-    def rows(self) -> int:
-        """Rows that can be read."""
-        return len(self.headers)
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """The longest stored beginning of some token ids.
-
-    `rows` rows of `branch` match; `tail` is the branch's open chunk if it is sound (its ids are to be compared).
-    `differs`: the first token that is not what is stored; `foreign`: fields of the fingerprint that differ, when the
-    conversation is stored under other ones only.
-    """
-
-    branch: Branch | None = None
-    rows: int = 0
-    differs: int | None = None
-    foreign: tuple[str, ...] = ()
-    tail: Tail | None = None
+__all__ = ["Branch", "DiskTier", "Found", "QuotaReached"]
 
 
 class DiskTier:
@@ -91,10 +44,7 @@ class DiskTier:
         *,
         durable: bool = False,
     ) -> None:
-        """`quota` bytes of KV may be stored; `reserve` bytes of the disk stay free (default: 2 GiB, at most 5 %).
-
-        The index, thousands of times smaller, is not part of the quota: it could not make room for itself.
-        """
+        """`quota` bytes of KV may be stored; `reserve` bytes of the disk stay free (default: 2 GiB, at most 5 %)."""
         self.folder = folder
         self.fingerprint = fingerprint
         self.layout = layout
@@ -102,12 +52,12 @@ class DiskTier:
         self.counters = folder.counters
         self.in_use: set[str] = set()
         self._codec, self._shapes = list(codec), [list(shape) for shape in shapes]
-        self._reserve, self._durable = reserve, durable
+        self._durable = durable
         self._root = fingerprint.digest
         self._unusable: dict[str, int] = {}
         """Branch -> first row that is damaged and could not be cut off."""
-        self._files: OrderedDict[Path, ChunkFile] = OrderedDict()
-        self._bytes = self._measured()
+        self._files = OpenFiles()
+        self._room = Room(folder, self._files, self._root, layout.stride, reserve)
 
     def close(self) -> None:
         """Close every file and the folder."""
@@ -116,8 +66,7 @@ class DiskTier:
 
     def close_files(self) -> None:
         """Close every file; each is opened again when it is needed."""
-        while self._files:
-            self._files.popitem()[1].close()
+        self._files.close_all()
 
     def use(self) -> tuple[dict[str, int], int]:
         """(bytes by kind, those of the chunk files as the index has them; bytes found by walking the folder)."""
@@ -143,7 +92,7 @@ class DiskTier:
             foreign = self._foreign(conversation)
             return self._miss("another fingerprint" if foreign else "nothing stored", Found(foreign=foreign))
         candidates = [found for name, rows in ranked[:4] if (found := self._verified(name, rows, ids))]
-        found = max(candidates, key=_worth, default=Found())
+        found = max(candidates, key=worth, default=Found())
         if found.branch is None:
             return self._miss("nothing sound", found)
         with suppress(OSError):
@@ -167,7 +116,7 @@ class DiskTier:
                 break
             matched += 1
         tail = self._tail(branch)
-        return Found(branch, matched, _differs(branch, matched, tail, ids), tail=tail)
+        return Found(branch, matched, differs(branch, matched, tail, ids), tail=tail)
 
     def _open(self, name: str) -> Branch | None:
         """A branch with its headers, each verified against the chain of the ones before it; None: it is of no use."""
@@ -177,7 +126,7 @@ class DiskTier:
             return None
         path = self.folder.chunks(row)
         try:
-            file = self._file(path)
+            file = self._files.get(path)
             self._check_file(row, file)
         except (OSError, DamagedFile) as error:
             self.counters["files_unreadable"] += 1
@@ -201,7 +150,7 @@ class DiskTier:
         if before is None or before.rows < row.parent_rows:
             return None
         branch.headers = before.headers[: row.parent_rows]
-        branch.segments = _until(before.segments, row.parent_rows)
+        branch.segments = until(before.segments, row.parent_rows)
         branch.parent = (row.parent, row.parent_rows)
         return branch
 
@@ -231,10 +180,10 @@ class DiskTier:
                 self.drop_from(branch, damage.row, damage.why)
                 return
             branch.headers.append(header)
-            self._grow(branch)
+            branch.resize()
 
     def _check_chain(self, branch: Branch, header: RowHeader) -> None:
-        parent = self._link(branch, branch.rows)
+        parent = branch.link(branch.rows, self._root)
         if header.parent != parent or header.chain != extend(parent, header.ids):
             raise RowDamaged(header.number, "its chained id does not follow from its tokens")
 
@@ -247,12 +196,8 @@ class DiskTier:
         except (OSError, DamagedFile):
             self.counters["tails_damaged"] += 1
             return None
-        known = tail.rows <= branch.rows and tail.fingerprint == self._link(branch, tail.rows)
+        known = tail.rows <= branch.rows and tail.fingerprint == branch.link(tail.rows, self._root)
         return tail if known and tail.branch == branch.name else None
-
-    def _link(self, branch: Branch, rows: int) -> bytes:
-        """The chained id of the last of the first `rows` rows; the fingerprint's digest before the first one."""
-        return branch.headers[rows - 1].chain if rows else self._root
 
     def _foreign(self, conversation: str) -> tuple[str, ...]:
         others = self.folder.index.branches(conversation)
@@ -275,7 +220,7 @@ class DiskTier:
             return parent
         branch = Branch(secrets.token_hex(8), conversation)
         if parent is not None and rows:
-            branch.headers, branch.segments = parent.headers[:rows], _until(parent.segments, rows)
+            branch.headers, branch.segments = parent.headers[:rows], until(parent.segments, rows)
             holder = branch.segments[-1].path.stem
             branch.parent = (holder, rows)
         folder = self.folder.conversation(conversation)
@@ -291,12 +236,12 @@ class DiskTier:
             parent=list(branch.parent) if branch.parent else None,
             first_row=branch.rows,
         )
-        self._make_room(len(header.pack()), conversation)
+        self._room.make(len(header.pack()), self.quota, {conversation, *self.in_use})
         file = ChunkFile.create(path, header)
-        self._keep_open(path, file)
+        self._files.keep(path, file)
         branch.segments.append(Segment(path, branch.rows, branch.rows, branch.rows))
         self._record(branch, header, file.size)
-        self._bytes += file.size
+        self._room.used += file.size
         return branch
 
     def append(
@@ -314,11 +259,11 @@ class DiskTier:
             QuotaReached: the tier is full and nothing may leave.
             OSError: it could not be written; the branch is as before.
         """
-        self._make_room(self.layout.stride, branch.conversation)
-        parent = self._link(branch, branch.rows)
+        self._room.make(self.layout.stride, self.quota, {branch.conversation, *self.in_use})
+        parent = branch.link(branch.rows, self._root)
         row = RowHeader(branch.rows, extend(parent, ids), parent, tuple(ids), tuple(positions), exact)
         segment = branch.segments[-1]
-        file = self._writable(segment.path)
+        file = self._files.to_write(segment.path)
         self._match(branch, file)
         written = file.append(row, sections)
         if self._durable:
@@ -326,8 +271,8 @@ class DiskTier:
         self.folder.index.add_row(branch.name, written.number, written.chain, file.size)
         self._unusable.pop(branch.name, None)
         branch.headers.append(written)
-        self._grow(branch)
-        self._bytes += self.layout.stride
+        branch.resize()
+        self._room.used += self.layout.stride
         self.counters["rows_written"] += 1
         self.counters["bytes_written"] += self.layout.stride
         return written
@@ -338,8 +283,7 @@ class DiskTier:
         if file.rows > rows:
             file.truncate(rows)
         elif file.rows < rows:
-            del branch.headers[branch.segments[-1].base + file.rows :]
-            self._grow(branch)
+            branch.resize(branch.segments[-1].base + file.rows)
             raise OSError(errno.ESTALE, "rows before it are not stored any more")
 
     def put_tail(self, branch: Branch, tail: Tail) -> None:
@@ -348,12 +292,12 @@ class DiskTier:
         Raises:
             QuotaReached, OSError: as `append`.
         """
-        bound = replace(tail, fingerprint=self._link(branch, tail.rows))
+        bound = replace(tail, fingerprint=branch.link(tail.rows, self._root))
         parts, path = pack(bound), branch.segments[-1].path.with_suffix(TAIL)
         size, before = sum(len(part) for part in parts), _size(path)
-        self._make_room(size - before, branch.conversation)
+        self._room.make(size - before, self.quota, {branch.conversation, *self.in_use})
         publish(path, parts, durable=self._durable)
-        self._bytes += size - before
+        self._room.used += size - before
 
     def drop_from(self, branch: Branch, row: int, why: str) -> None:
         """Put a bad row aside and cut its file there; what builds on it goes too."""
@@ -377,15 +321,14 @@ class DiskTier:
             sweep(self.folder, limit_s, keep=self._root.hex())
         except OSError:
             self.counters["sweep_errors"] += 1
-        self._bytes = self._measured()
+        self._room.measure()
 
     def forget(self, conversation: str) -> None:
         """Delete everything of a conversation."""
         folder = self.folder.conversation(conversation)
-        for path in [path for path in self._files if path.parent == folder]:
-            self._files.pop(path).close()
+        self._files.close_in(folder)
         self.folder.forget(conversation)
-        self._bytes = self._measured()
+        self._room.measure()
 
     # --- reading -----------------------------------------------------------------------------------------------------
 
@@ -396,51 +339,24 @@ class DiskTier:
             RowDamaged: one is not what was written, or cannot be read.
         """
         stride = self.layout.stride
-        for segment, start, stop in _pieces(branch, first, count):
+        for segment, start, stop in pieces(branch, first, count):
             piece = into[(start - first) * stride : (stop - first) * stride]
             with _as_damage(start):
-                self._file(segment.path).read_rows(start - segment.base, stop - start, piece)
-            _compare(branch, piece, start, stop, stride)
+                self._files.get(segment.path).read_rows(start - segment.base, stop - start, piece)
+            compare(branch, piece, start, stop, stride)
         self.counters["rows_read"] += count
 
     def read_sections(self, branch: Branch, layer: int, first: int, count: int, into: memoryview) -> None:
         """One layer's sections of rows, tightly packed; the same otherwise."""
         size = self.layout.sections[layer]
-        for segment, start, stop in _pieces(branch, first, count):
+        for segment, start, stop in pieces(branch, first, count):
             piece = into[(start - first) * size : (stop - first) * size]
             sums = [header.sums[layer] for header in branch.headers[start:stop]]
             with _as_damage(start):
-                self._file(segment.path).read_sections(layer, start - segment.base, stop - start, piece, sums)
+                self._files.get(segment.path).read_sections(layer, start - segment.base, stop - start, piece, sums)
         self.counters["sections_read"] += count
 
     # --- parts -------------------------------------------------------------------------------------------------------
-
-    def _file(self, path: Path, *, writable: bool = False) -> ChunkFile:
-        file = self._files.get(path)
-        if file is not None and file.writable >= writable:
-            self._files.move_to_end(path)
-            return file
-        if file is not None:
-            self._files.pop(path).close()
-        file = ChunkFile.open(path, writable=writable)
-        self._keep_open(path, file)
-        return file
-
-    def _writable(self, path: Path) -> ChunkFile:
-        """The file to write to; what is damaged is a file that cannot be written."""
-        try:
-            return self._file(path, writable=True)
-        except DamagedFile as error:
-            raise OSError(errno.EIO, str(error)) from error
-
-    def _keep_open(self, path: Path, file: ChunkFile) -> None:
-        self._files[path] = file
-        while len(self._files) > OPEN_FILES:
-            self._files.popitem(last=False)[1].close()
-
-    def _grow(self, branch: Branch) -> None:
-        last = branch.segments[-1]
-        branch.segments[-1] = Segment(last.path, last.base, last.first, branch.rows)
 
     def _record(self, branch: Branch, header: FileHeader, size: int) -> None:
         parent, parent_rows = branch.parent or (None, 0)
@@ -452,7 +368,7 @@ class DiskTier:
     def _cut(self, segment: Segment, row: int) -> None:
         """Cut the file of `segment` at `row`, keep the bad row in quarantine, remove what builds on it."""
         index, name = self.folder.index, segment.path.stem
-        file = self._writable(segment.path)
+        file = self._files.to_write(segment.path)
         if file.rows > row - segment.base:
             with suppress(OSError):
                 self._quarantine(segment.path, file, row - segment.base)
@@ -463,7 +379,7 @@ class DiskTier:
         for child in index.children(name):
             if child.parent_rows > row:
                 self.folder.remove(child)
-        self._bytes = self._measured()
+        self._room.measure()
 
     def _quarantine(self, path: Path, file: ChunkFile, index: int) -> None:
         folder = path.parent / QUARANTINE
@@ -482,68 +398,12 @@ class DiskTier:
 
     def _remove(self, row: BranchRow) -> None:
         """Delete a branch of which nothing can be read, and what builds on it, as far as that is possible."""
-        self._close(self.folder.chunks(row))
+        self._files.close(self.folder.chunks(row))
         try:
             self.folder.remove(row)
         except OSError:
             self.counters["write_errors"] += 1
-        self._bytes = self._measured()
-
-    def _make_room(self, size: int, conversation: str) -> None:
-        """Let old rows leave until `size` bytes fit, but none of `conversation` or of one in use.
-
-        Raises:
-            QuotaReached: nothing more may leave.
-        """
-        short = max(self._bytes + size - self.quota, size - self._free())
-        while short > 0:
-            kept = {conversation, *self.in_use}
-            victim = next((row for row in self.folder.index.leaves() if row.conversation not in kept), None)
-            if victim is None:
-                raise QuotaReached(
-                    f"{format_size(self._bytes)} of {format_size(self.quota)} are used for stored KV, or the disk is "
-                    "nearly full, and nothing older can leave"
-                )
-            before = self._bytes
-            self._evict(victim, short)
-            short -= before - self._bytes
-
-    def _measured(self) -> int:
-        """Bytes of stored KV: chunk files, tails and quarantine of every conversation and fingerprint."""
-        kinds = self.folder.usage().kinds
-        return kinds["chunks"] + kinds["tails"] + kinds["quarantine"]
-
-    def _free(self) -> int:
-        """Bytes that may be written while the reserve of the file system stays free."""
-        system = os.statvfs(self.folder.path)
-        whole = system.f_blocks * system.f_frsize
-        reserve = min(2 * GIB, whole // 20) if self._reserve is None else self._reserve
-        return system.f_bavail * system.f_frsize - reserve
-
-    def _evict(self, row: BranchRow, size: int) -> None:
-        """Take rows from the end of a branch's file, at least `size` bytes; an empty one goes whole."""
-        path = self.folder.chunks(row)
-        rows = max(0, row.rows - row.first_row - -(-size // self.layout.stride))
-        self._close(path)
-        file = None
-        if rows and row.fingerprint == self._root:
-            with suppress(DamagedFile, FileNotFoundError):
-                file = self._file(path, writable=True)
-        if file is None:
-            self.counters["rows_evicted"] += row.rows - row.first_row
-            self.folder.remove(row)
-        else:
-            self.counters["rows_evicted"] += max(0, file.rows - rows)
-            file.truncate(min(file.rows, rows))
-            with suppress(FileNotFoundError):
-                path.with_suffix(TAIL).unlink()
-            self.folder.index.cut(row.branch, row.first_row + file.rows, file.size)
-        self._bytes = self._measured()
-
-    def _close(self, path: Path) -> None:
-        file = self._files.pop(path, None)
-        if file is not None:
-            file.close()
+        self._room.measure()
 
 
 class _as_damage:
@@ -560,45 +420,6 @@ class _as_damage:
             raise RowDamaged(self._row, f"the disk says: {error.strerror or error}") from error
         if isinstance(error, DamagedFile):
             raise RowDamaged(self._row, str(error).rstrip(".")) from error
-
-
-def _worth(found: Found) -> tuple[int, int]:
-    """Branches are compared by the rows that match, then by the tokens of an open chunk that do."""
-    usable = found.tail is not None and found.tail.rows == found.rows and found.differs is None
-    return found.rows, len(found.tail.ids) if usable and found.tail else 0
-
-
-def _differs(branch: Branch, matched: int, tail: Tail | None, ids: Sequence[int]) -> int | None:
-    """The first of `ids` that is not what the branch holds there; None when one of both just ends."""
-    start = matched * CHUNK
-    if matched < branch.rows:
-        stored: Sequence[int] = branch.headers[matched].ids
-    else:
-        stored = tail.ids if tail is not None and tail.rows == matched else ()
-    pairs = zip(stored, ids[start:], strict=False)
-    return next((start + at for at, (old, new) in enumerate(pairs) if old != new), None)
-
-
-def _until(segments: Sequence[Segment], rows: int) -> list[Segment]:
-    """The parts of `segments` that hold the first `rows` rows."""
-    return [Segment(part.path, part.base, part.first, min(part.stop, rows)) for part in segments if part.first < rows]
-
-
-def _pieces(branch: Branch, first: int, count: int) -> list[tuple[Segment, int, int]]:
-    """(segment, first row, row after the last) of every file that holds some of the rows asked for."""
-    if first + count > branch.rows:
-        raise RowDamaged(branch.rows, "it is not stored any more")
-    spans = [(part, max(first, part.first), min(first + count, part.stop)) for part in branch.segments]
-    return [span for span in spans if span[1] < span[2]]
-
-
-def _compare(branch: Branch, rows: memoryview, start: int, stop: int, stride: int) -> None:
-    """What was read must be the very rows whose headers were verified before."""
-    for number in range(start, stop):
-        expected = branch.headers[number].pack()
-        at = (number - start) * stride
-        if rows[at : at + len(expected)] != expected:
-            raise RowDamaged(number, "another row lies in its place")
 
 
 def _size(path: Path) -> int:

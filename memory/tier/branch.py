@@ -1,0 +1,104 @@
+"""A branch: one line of a conversation's text as the disk tier knows it, and what of it answers a question."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from memory.block import CHUNK
+from memory.chunkfile import RowHeader
+from memory.errors import RowDamaged
+from memory.tailfile import Tail
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """Rows `first` to `stop` of a branch lie in `path`, which starts at row `base`."""
+
+    path: Path
+    base: int
+    first: int
+    stop: int
+
+
+@dataclass(slots=True)
+class Branch:
+    """One line of a conversation's text: verified row headers, and the files that hold the rows."""
+
+    name: str
+    conversation: str
+    headers: list[RowHeader] = field(default_factory=list)
+    segments: list[Segment] = field(default_factory=list)
+    parent: tuple[str, int] | None = None
+
+    @property
+    def rows(self) -> int:
+        """Rows that can be read."""
+        return len(self.headers)
+
+    def link(self, rows: int, root: bytes) -> bytes:
+        """The chained id of the last of the first `rows` rows; `root` (the fingerprint's digest) before the first."""
+        return self.headers[rows - 1].chain if rows else root
+
+    def resize(self, rows: int | None = None) -> None:
+        """Keep the first `rows` rows, and let the last segment end where the rows do."""
+        if rows is not None:
+            del self.headers[rows:]
+        last = self.segments[-1]
+        self.segments[-1] = Segment(last.path, last.base, last.first, self.rows)
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The longest stored beginning of some token ids.
+
+    `rows` rows of `branch` match; `tail` is the branch's open chunk if it is sound (its ids are to be compared).
+    `differs`: the first token that is not what is stored; `foreign`: fields of the fingerprint that differ, when the
+    conversation is stored under other ones only.
+    """
+
+    branch: Branch | None = None
+    rows: int = 0
+    differs: int | None = None
+    foreign: tuple[str, ...] = ()
+    tail: Tail | None = None
+
+
+def worth(found: Found) -> tuple[int, int]:
+    """Branches are compared by the rows that match, then by the tokens of an open chunk that do."""
+    usable = found.tail is not None and found.tail.rows == found.rows and found.differs is None
+    return found.rows, len(found.tail.ids) if usable and found.tail else 0
+
+
+def differs(branch: Branch, matched: int, tail: Tail | None, ids: Sequence[int]) -> int | None:
+    """The first of `ids` that is not what the branch holds there; None when one of both just ends."""
+    start = matched * CHUNK
+    if matched < branch.rows:
+        stored: Sequence[int] = branch.headers[matched].ids
+    else:
+        stored = tail.ids if tail is not None and tail.rows == matched else ()
+    pairs = zip(stored, ids[start:], strict=False)
+    return next((start + at for at, (old, new) in enumerate(pairs) if old != new), None)
+
+
+def until(segments: Sequence[Segment], rows: int) -> list[Segment]:
+    """The parts of `segments` that hold the first `rows` rows."""
+    return [Segment(part.path, part.base, part.first, min(part.stop, rows)) for part in segments if part.first < rows]
+
+
+def pieces(branch: Branch, first: int, count: int) -> list[tuple[Segment, int, int]]:
+    """(segment, first row, row after the last) of every file that holds some of the rows asked for."""
+    if first + count > branch.rows:
+        raise RowDamaged(branch.rows, "it is not stored any more")
+    spans = [(part, max(first, part.first), min(first + count, part.stop)) for part in branch.segments]
+    return [span for span in spans if span[1] < span[2]]
+
+
+def compare(branch: Branch, rows: memoryview, start: int, stop: int, stride: int) -> None:
+    """What was read must be the very rows whose headers were verified before."""
+    for number in range(start, stop):
+        expected = branch.headers[number].pack()
+        at = (number - start) * stride
+        if rows[at : at + len(expected)] != expected:
+            raise RowDamaged(number, "another row lies in its place")
