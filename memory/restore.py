@@ -122,13 +122,19 @@ def choose(
         reindexed = snapshot.reindexed or not plain
         rows = not whole_rows or all(missing_rows(layer, tokens) is not None for layer in _bounded(cache, origins))
         if longest <= cache.longest(reindexed=reindexed) and rows:
-            position = max(tokens - snapshot.seen + snapshot.next_position, longest) if reindexed else tokens
+            position = _position(snapshot, tokens, longest, window) if reindexed else tokens
             return _state(cache, available, origins, reindexed=reindexed, next_position=position)
     reindexed = not plain or tokens > window
     keep = cache.working_set_size(reindexed=reindexed)
     kept = first_and_last(tokens, range(first_rows(first, keep), 0), keep)
     position = kept.numel() if reindexed else tokens
     return _state(cache, available, [kept] * len(cache.layers), reindexed=reindexed, next_position=position)
+
+
+def _position(snapshot: Snapshot, tokens: int, longest: int, window: int) -> int:
+    """Rotary position of the next token: where it would have been, unless the entries do not fit before it."""
+    position = tokens - snapshot.seen + snapshot.next_position
+    return position if longest <= position <= window else longest
 
 
 def first_rows(first: int, keep: int) -> int:
