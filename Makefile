@@ -24,6 +24,7 @@ bench: .venv/installed
 	$(BIN)/assistant models pull smollm2-135m
 	$(BIN)/python -m benchmarks.decode --quick
 	$(BIN)/python -m benchmarks.first_paint --quick
+	$(BIN)/python -m benchmarks.tiers --quick
 
 .venv/installed: pyproject.toml models.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed: run make PYTHON=/path/to/python3.11"; exit 2; }

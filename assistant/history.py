@@ -127,6 +127,9 @@ class History:
         with self._commit():
             self._db.execute("DELETE FROM turns WHERE conversation_id = ?", [conversation_id])
             self._db.execute("DELETE FROM conversations WHERE id = ?", [conversation_id])
+            # Merged into one segment, the search index keeps nothing of what was removed; VACUUM drops the old pages.
+            self._db.execute("INSERT INTO turns_fts(turns_fts) VALUES ('optimize')")
+        self._db.execute("VACUUM")
         self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
     # --- reading ---------------------------------------------------------------------------------------------------

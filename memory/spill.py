@@ -238,7 +238,9 @@ class Spill:
         """After a failure and its rest: rows are sealed again from the first one that is missing."""
         if stored.failed:
             self.flush()
-            stored.failed, stored.handed, self.notice = False, stored.rows, None
+            there = stored.branch.rows if stored.branch is not None else 0
+            stored.failed, self.notice = False, None
+            stored.rows = stored.handed = min(stored.rows, there)
 
     # --- reading -----------------------------------------------------------------------------------------------------
 
@@ -304,7 +306,10 @@ class Spill:
     def check(self, repair: bool) -> CheckReport:
         """Verify every stored row. On the I/O thread."""
         self.disk.close_files()
-        return check(self.disk.folder, repair=repair)
+        report = check(self.disk.folder, repair=repair)
+        if repair:
+            self.disk.sweep(SWEEP_S)
+        return report
 
     def forget(self, conversation: str) -> None:
         """Remove everything stored of a conversation."""
