@@ -178,19 +178,6 @@ def test_conversations_are_found_by_name_and_title_the_latest_first(history: His
     assert [found.name for found in history.conversations("%_")] == ["50%_off"]
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_every_word_of_a_removed_conversation_is_gone_from_a_well_used_history(history: History, seed: int) -> None:
-    chooser = random.Random(seed)
-    secrets = [f"canary{chooser.randrange(10**9)}" for _ in range(30)]
-    for number, secret in enumerate(secrets):
-        history.add("other", [NewTurn(role="user", text=f"plain words {number} {chooser.random()}")])
-        history.add("secret", [NewTurn(role="user", text=f"I hide {secret} here")])
-    history.remove("secret")
-    left = b"".join(file.read_bytes() for file in history.path.parent.iterdir())
-    assert [secret for secret in secrets if secret.encode() in left] == []
-    assert len(history.search("plain words")) == 20
-
-
 def test_removed_means_gone_from_every_file(history: History) -> None:
     begun = history.begin("secret", "the canary sings")
     history.finish(begun.conversation_id, begun.reply_id, text="canary reply")
