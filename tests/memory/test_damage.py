@@ -263,7 +263,6 @@ def test_the_disk_tier_serves_what_was_written_or_a_miss_and_takes_new_rows_afte
         rows = found(tier, ids)
         assert rows == written[: len(rows)], seed
         assert found(tier, ids) == rows, "the second time as the first"
-        tier.sweep(10.0)
         result = tier.find("one", ids)
         branch = tier.fork("one", result.branch, result.rows)
         for row, sections in written[branch.rows :]:
