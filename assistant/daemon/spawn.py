@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from assistant.daemon.probe import listener, lives
@@ -29,6 +31,8 @@ def start(places: Places) -> int:
     end = time.monotonic() + START_S
     while time.monotonic() < end:
         if (pid := listener(places.socket)) is not None:
+            if pid != child and code is None:
+                _withdraw(child)
             return pid
         code = _exit_code(child) if code is None else code
         # A child that ended with DAEMON lost the race against another one, which will answer.
@@ -58,6 +62,13 @@ def _detach(places: Places) -> int:
         (os.POSIX_SPAWN_DUP2, 1, 2),
     ]
     return os.posix_spawn(sys.executable, COMMAND, os.environ, file_actions=files, setsid=True)
+
+
+def _withdraw(pid: int) -> None:
+    """End our child, which lost the race: left alone it might yet become the daemon after the one that answers."""
+    with suppress(ProcessLookupError, ChildProcessError):
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
 
 
 def _exit_code(pid: int) -> int | None:
