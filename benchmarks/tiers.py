@@ -10,6 +10,7 @@ peak KV memory goes to results/<device>/tiers_peak.csv and .png.
 from __future__ import annotations
 
 import argparse
+import csv
 import json
 import statistics
 import subprocess
@@ -47,7 +48,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="shorter texts (about two minutes)")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--dialogues", type=Path)
-    parser.add_argument("--only", nargs="*", choices=list(MEASURES))
+    parser.add_argument("--only", nargs="*", choices=list(MEASURES), help="these; the other recorded rows stay")
     parser.add_argument("--child", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child:
@@ -58,7 +59,18 @@ def main() -> None:
         for row in MEASURES[name](options):
             rows.append(row)
             show([row])
-    publish("tiers", rows, quick=options.quick or bool(options.only), json_path=options.json)
+    publish("tiers", merged(rows) if options.only else rows, quick=options.quick, json_path=options.json)
+
+
+def merged(rows: list[Row]) -> list[Row]:
+    """The rows of a part, in place of those that were recorded before under the same name."""
+    path = RESULTS / device_name() / "tiers.csv"
+    if not path.exists():
+        return rows
+    fresh = {one["measure"]: one for one in rows}
+    with path.open(encoding="utf-8") as file:
+        before = [fresh.pop(one["measure"], one) for one in csv.DictReader(file)]
+    return [*before, *fresh.values()]
 
 
 def row(measure: str, figure: float, bar: str, ok: bool, detail: str = "") -> Row:
@@ -383,8 +395,6 @@ def peak(options: argparse.Namespace) -> Iterator[Row]:
 
 def _plot(rows: list[Row]) -> None:
     """CSV and PNG of the curve."""
-    import csv
-
     import matplotlib as mpl
 
     mpl.use("Agg")

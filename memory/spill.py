@@ -128,6 +128,7 @@ class Spill:
         self._rest_until = 0.0
         self._room = threading.BoundedSemaphore(PENDING)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="kv-io")
+        self._work_alone()
         self.disk = self.call(open_disk)
         self._swept = 0.0
         self.submit(self._sweep, REBUILD_S if self.disk.folder.index.fresh else SWEEP_S)
@@ -137,6 +138,17 @@ class Spill:
     def call(self, function: Callable[..., T], *args: object) -> T:
         """`function(*args)` on the I/O thread, after all that was asked for before."""
         return self._thread.submit(function, *args).result()
+
+    def _work_alone(self) -> None:
+        """Keep torch's operations on the I/O thread to that thread.
+
+        A second team of OpenMP threads would make the model's own go to sleep between operations: decoding a restored
+        conversation took twice as long after the first row was sealed.
+        """
+        threads = torch.get_num_threads()
+        self.call(torch.get_num_threads)  # torch sets a thread up at its first call, whatever was asked for before
+        self.call(torch.set_num_threads, 1)
+        torch.set_num_threads(threads)
 
     def submit(self, function: Callable[..., T], *args: object) -> Future[T]:
         """The same without waiting."""
