@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,6 +18,10 @@ import pytest
 
 from assistant.daemon.probe import listener
 from assistant.places import Places, find_places
+
+if threading.current_thread() is threading.main_thread():
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job of a shell inherits it ignored
+
 
 FAKE_DAEMON = Path(__file__).with_name("fake_daemon.py")
 DEADLINE_S = 20.0
