@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict
 
-from memory.budget import MIB, Plan, format_size, plan
+from memory.budget import MIB, PROCESS, Plan, format_size, plan
 from memory.errors import BudgetTooSmall
 from memory.geometry import Geometry
 
@@ -30,6 +30,7 @@ class Fit(BaseModel):
     kv: int
     staging: int
     activations: int
+    process: int
     total: int
     kv_tokens: int
     block: int
@@ -40,7 +41,13 @@ class Fit(BaseModel):
     @property
     def sum(self) -> str:
         """The sum, for people."""
-        parts = {"weights": self.weights, "KV": self.kv, "staging": self.staging, "activations": self.activations}
+        parts = {
+            "weights": self.weights,
+            "KV": self.kv,
+            "staging": self.staging,
+            "activations": self.activations,
+            "process": self.process,
+        }
         return (
             " + ".join(f"{name} {format_size(size)}" for name, size in parts.items()) + f" = {format_size(self.total)}"
         )
@@ -76,13 +83,13 @@ def verdict(found: list[Fit], budget: int) -> str:
 def _fit(geometry: Geometry, name: str, budget: int, itemsize: int, block: int, *, here: bool) -> Fit:
     weights = weight_bytes(geometry, name, itemsize)
     smallest = _smallest(geometry, weights, itemsize, block)
-    division = plan(geometry, max(budget, smallest), weights, itemsize, block)
+    division = plan(geometry, max(budget, smallest), weights, itemsize, block, process=PROCESS)
     return _described(name, division, smallest, fits=budget >= smallest, here=here)
 
 
 def _smallest(geometry: Geometry, weights: int, itemsize: int, block: int) -> int:
     try:
-        plan(geometry, 1, weights, itemsize, block)
+        plan(geometry, 1, weights, itemsize, block, process=PROCESS)
     except BudgetTooSmall as error:
         return error.smallest
     return 1
@@ -95,6 +102,7 @@ def _described(name: str, division: Plan, smallest: int, *, fits: bool, here: bo
         kv=division.kv,
         staging=division.staging,
         activations=division.activations,
+        process=division.process,
         total=division.total,
         kv_tokens=division.capacity if fits else 0,
         block=division.block,

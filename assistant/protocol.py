@@ -344,6 +344,8 @@ class MemorySplit(Wire):
     quant: str = "none"
     ram: int = 0
     """The RAM tier, where it lies in the same memory (no GPU)."""
+    process: int = 0
+    """What the process itself may grow by beside tensors."""
 
 
 class TierUse(Wire):

@@ -46,7 +46,7 @@ class Settings(BaseSettings):
     budget: str | None = Field(
         default=None,
         max_length=32,
-        description="Memory for weights, KV, staging and activations; unset: chosen for the device.",
+        description="Memory for weights, KV, staging, activations and the process; unset: chosen for the device.",
     )
     quant: Quant = Field("auto", description="Weights: none, int8, nf4, or auto (the best that fits the budget).")
     policy: str = Field(

@@ -125,7 +125,7 @@ def with_status(view: View, status: DaemonStatus) -> View:
 
 
 def _used(memory: MemorySplit) -> int:
-    return memory.peak or memory.weights + memory.kv + memory.staging + memory.activations
+    return memory.peak or memory.weights + memory.kv + memory.staging + memory.activations + memory.process
 
 
 def opened(view: View, turns: list[Turn]) -> View:

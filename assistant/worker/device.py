@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,6 +64,7 @@ class Gauge:
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
             return
+        _give_back()
         self.marked = _reset_high_water()
         self.baseline = _resident()
 
@@ -78,6 +80,14 @@ class Gauge:
             return torch.cuda.max_memory_allocated(self.device)
         highest = _high_water() if self.marked else _resident()
         return self.weights + max(0, highest - self.baseline)
+
+
+def _give_back() -> None:
+    """Free what loading left behind (glibc): room that later tensors would fill unseen."""
+    gc.collect()
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
+    if trim is not None:
+        trim(0)
 
 
 def _resident() -> int:

@@ -245,6 +245,7 @@ class Engine:
             device=str(self.loaded.gauge.device),
             quant=self.loaded.quant,
             ram=plan.ram,
+            process=plan.process,
         )
 
 

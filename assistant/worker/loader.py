@@ -22,7 +22,7 @@ from assistant.template import encode_text, prepare_tokenizer
 from assistant.worker.device import Gauge, compute_dtype, pick_device, standard_budget
 from assistant.worker.tiers import fingerprint_of, make_codecs, open_spill, ram_bytes, staging_bytes
 from memory.attention import NAME, register
-from memory.budget import Plan, parse_size, plan
+from memory.budget import PROCESS, Plan, parse_size, plan
 from memory.errors import BudgetTooSmall, UnsupportedModel
 from memory.geometry import Geometry
 from memory.policy import POLICIES, Policy
@@ -210,7 +210,7 @@ def _plan(
     geometry: Geometry, budget: int, weights: int, itemsize: int, block: int, staging: int = 0, ram: int = 0
 ) -> Plan:
     try:
-        return plan(geometry, budget, weights, itemsize, block, staging=staging, ram=ram)
+        return plan(geometry, budget, weights, itemsize, block, staging=staging, ram=ram, process=PROCESS)
     except BudgetTooSmall as error:
         raise BudgetError(str(error)) from error
 

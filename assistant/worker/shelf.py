@@ -82,6 +82,7 @@ def _device(loaded: Loaded) -> TierUse:
         "free KV": plan.kv - working,
         "staging": plan.staging,
         "activations": plan.activations,
+        "process": plan.process,
     }
     if plan.ram:
         parts["RAM tier"] = plan.ram

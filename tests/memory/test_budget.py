@@ -10,7 +10,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from benchmarks.tensor_peak import TensorPeak
-from memory.budget import GIB, MIB, Ledger, default_budget, format_size, parse_size, plan
+from memory.budget import GIB, MIB, PROCESS, Ledger, default_budget, format_size, parse_size, plan
 from memory.errors import BudgetExceeded, BudgetTooSmall
 from memory.geometry import Geometry, LayerGeometry
 from memory.store import Memory, make_policy
@@ -24,18 +24,19 @@ SMOLLM2 = Geometry("llama", (LayerGeometry(3, 64, None),) * 30, 9, 576, 1536, 49
     weights=st.integers(0, 4 * GIB),
     itemsize=st.sampled_from([2, 4]),
     block=st.integers(1, 4096),
+    process=st.sampled_from([0, PROCESS]),
 )
 def test_a_plan_is_within_its_budget_or_refused_with_one_that_works(
-    budget: int, weights: int, itemsize: int, block: int
+    budget: int, weights: int, itemsize: int, block: int, process: int
 ) -> None:
     try:
-        divided = plan(SMOLLM2, budget, weights, itemsize, block)
+        divided = plan(SMOLLM2, budget, weights, itemsize, block, process=process)
     except BudgetTooSmall as refused:
         assert refused.smallest > budget
-        assert plan(SMOLLM2, refused.smallest, weights, itemsize, block).total <= refused.smallest
+        assert plan(SMOLLM2, refused.smallest, weights, itemsize, block, process=process).total <= refused.smallest
         assert "smallest budget that works" in str(refused)
         return
-    assert divided.total <= budget
+    assert weights + process < divided.total <= budget
     assert divided.capacity <= SMOLLM2.window
     assert 0 < divided.block <= block
     assert divided.working_set > 0

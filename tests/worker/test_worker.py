@@ -204,9 +204,9 @@ def test_every_policy_can_be_chosen(folder: Path, policy: str) -> None:
 def test_another_budget_is_obeyed_from_the_next_turn_on(folder: Path) -> None:
     with WorkerProcess(folder) as worker:
         worker.ask("Hello")
-        worker.spec = worker.spec.model_copy(update={"budget": "8MiB"})
+        worker.spec = worker.spec.model_copy(update={"budget": "32MiB"})
         usage = worker.ask("Again").usage
-    assert usage.budget_bytes == 8 * 1024**2
+    assert usage.budget_bytes == 32 * 1024**2
     assert usage.recomputed_tokens > 0
 
 
