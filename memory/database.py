@@ -110,3 +110,18 @@ def _create_private(path: Path) -> None:
     with suppress(FileExistsError):
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
     path.chmod(0o600)
+
+
+def open_read_only(path: Path) -> Database:
+    """Open `path` to be read, also while another process writes it.
+
+    Raises:
+        DatabaseError: it is not there, damaged or no database.
+    """
+    connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=5.0)
+    try:
+        connection.execute("PRAGMA schema_version").fetchone()
+        return Database(connection)
+    except BaseException:
+        connection.close()
+        raise

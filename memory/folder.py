@@ -1,6 +1,7 @@
 """The KV folder: its lock, its index, its files. Torch-free, so that the daemon can clean up when no worker lives.
 
-    kv/lock  kv/index.db  kv/<conversation>/<branch>.kv  kv/<conversation>/<branch>.tail  kv/<conversation>/quarantine/
+    kv/lock  kv/index.db  kv/episodes.db
+    kv/<conversation>/<branch>.kv  kv/<conversation>/<branch>.tail  kv/<conversation>/quarantine/
 
 Everything in it is disposable: what is missing is read again.
 """
@@ -19,6 +20,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from memory.episode_schema import EPISODES_FILE
+from memory.episode_store import forget_episodes
 from memory.errors import KvLocked
 from memory.index import BranchRow, Index
 
@@ -99,7 +102,7 @@ class KvFolder:
         self.index.remove(row.branch)
 
     def forget(self, conversation: str) -> None:
-        """Delete everything of a conversation: chunks, digests, tails, quarantine, index rows, and their bytes.
+        """Delete everything of a conversation: chunks, digests, tails, quarantine, index rows, episodes, their bytes.
 
         Raises:
             OSError: something of it could not be removed.
@@ -107,6 +110,7 @@ class KvFolder:
         with suppress(FileNotFoundError):
             shutil.rmtree(self.conversation(conversation))
         self.index.forget(conversation)
+        forget_episodes(self.path, conversation)
 
     def usage(self) -> FolderUsage:
         """What lies on the disk now."""
@@ -115,7 +119,7 @@ class KvFolder:
     @classmethod
     def walk(cls, root: Path) -> FolderUsage:
         """What lies under `root`, which another process may be using."""
-        usage = FolderUsage({"chunks": 0, "tails": 0, "quarantine": 0, "index": 0, "other": 0})
+        usage = FolderUsage({"chunks": 0, "tails": 0, "quarantine": 0, "index": 0, "episodes": 0, "other": 0})
         for folder, _, names in os.walk(root):
             for name in names:
                 with suppress(FileNotFoundError):
@@ -142,6 +146,8 @@ def _kind(path: Path, parts: tuple[str, ...]) -> str:
         return "quarantine"
     if path.suffix in (CHUNKS, TAIL):
         return "chunks" if path.suffix == CHUNKS else "tails"
+    if path.name.startswith(EPISODES_FILE):
+        return "episodes"
     return "index" if path.name.startswith(INDEX_FILE) else "other"
 
 
