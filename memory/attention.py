@@ -26,10 +26,17 @@ Partial = tuple[Tensor, Tensor]
 
 
 class Beyond(Protocol):
-    """Attention to what is stored but not resident (exact mode)."""
+    """What is stored but not resident, for one pass: recalled into the working set, or attended to where it lies."""
+
+    def look(self, layer: int, query: Tensor, scale: float) -> int | None:
+        """Called once the layer holds the tokens' keys, with `query` [1, query heads, tokens, size].
+
+        None: the working set is what is attended to. Else the number of entries at its front that are stored too, and
+        `attend` is asked for everything stored before the others.
+        """
 
     def attend(self, layer: int, query: Tensor, scale: float) -> Partial:
-        """`query` [1, KV heads, rows, size] over every stored row that is not resident; fp32."""
+        """`query` [1, KV heads, rows, size] over every stored row of this pass; fp32."""
 
 
 def register() -> None:
@@ -53,7 +60,7 @@ def attention(
     """Attention of `query` [1, query heads, tokens, size] over `key`, `value` [1, KV heads, entries, size].
 
     The last `tokens` entries are the queries' own keys; all others are older. With `beyond`, layers without a window
-    attend to what is stored elsewhere too. Returns [1, tokens, query heads, size].
+    attend to what is stored elsewhere too, or have it recalled. Returns [1, tokens, query heads, size].
     """
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     if tap is not None:
@@ -63,7 +70,10 @@ def attention(
         key, value = key[:, :, unseen:], value[:, :, unseen:]
         beyond = None
     if beyond is not None:
-        return _with_beyond(query, key, value, scale, beyond, int(module.layer_idx)), None  # type: ignore[arg-type]
+        layer = int(module.layer_idx)  # type: ignore[arg-type]
+        front = beyond.look(layer, query, scale)
+        if front is not None:
+            return _with_beyond(query, key[:, :, front:], value[:, :, front:], scale, beyond, layer), None
     if query.shape[2] == 1:
         return _decode(query, key, value, scale), None
     return _block(query, key, value, scale, sliding_window), None

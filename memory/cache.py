@@ -53,6 +53,11 @@ class WorkingSetLayer(CacheLayerMixin):
 
     is_compileable = False
     is_croppable = False
+    length: int
+    seen: int
+    run: int
+    exchanged: bool
+    """Whether recall put tokens in the places of others, so that origins no longer ascend."""
 
     def __init__(self, pool: LayerPool, rope: Rope) -> None:
         """An empty layer at the front of `pool`."""
@@ -63,7 +68,6 @@ class WorkingSetLayer(CacheLayerMixin):
         self.is_sliding = self.shape.window is not None
         self.span = None if self.shape.window is None else span(self.shape.window)
         self.is_initialized = True
-        self.length = self.seen = self.run = self._home_end = 0
         self.reset()
 
     # --- transformers' side ----------------------------------------------------------------------------------------
@@ -104,8 +108,10 @@ class WorkingSetLayer(CacheLayerMixin):
     def reset(self) -> None:
         """Forget every entry and go back to positions as read."""
         self.length = self.seen = self.run = self._home_end = 0
+        self.exchanged = False
         self._kept_origins = torch.empty((self.shape.kv_heads, 0), dtype=torch.int32, device=self.device)
         self._kept_homes: Tensor | None = None
+        self._anchors, self._anchored_at = self._kept_origins.to(torch.int64), 0
         self._lay_out(copies=2)
 
     # --- our side --------------------------------------------------------------------------------------------------
@@ -164,6 +170,44 @@ class WorkingSetLayer(CacheLayerMixin):
         self._kept_origins = origins
         self.length = index.shape[1]
 
+    def exchange(self, places: Tensor, origins: Tensor, homes: Tensor, keys: Tensor, values: Tensor) -> None:
+        """Entries before the run leave and others come; afterwards origins no longer ascend.
+
+        `places` [2, n]: head and entry. `origins`, `homes` [n]: the tokens that come, and where their keys were first
+        rotated; `keys` as they were first computed, `values` [n, size]. In a re-indexed layer a key goes to the
+        position of the entry before it, as the entries stood when they were re-indexed: the order is kept and nothing
+        else has to move.
+        """
+        heads, entries = places.unbind()
+        if not self.exchanged:
+            self._kept_origins, self.exchanged = self._kept_origins.clone(), True
+            self._kept_homes = None if self._kept_homes is None else self._kept_homes.clone()
+        self._kept_origins[heads, entries] = origins.to(torch.int32)
+        self._values[0, heads, entries] = values.to(self._values.dtype)
+        if self._homes is not None:
+            assert self._kept_homes is not None
+            self._kept_homes[heads, entries] = homes.to(torch.int32)
+            self._homes[0, heads, entries] = keys.to(self._homes.dtype)
+            keys = self.rope.rotate(keys, self._position_of(heads, origins) - homes)
+        self._keys[0, heads, entries] = keys.to(self._keys.dtype)
+
+    def sort(self) -> bool:
+        """Put the entries into the order of the conversation again; whether there was anything to do."""
+        if not self.exchanged:
+            return False
+        self.exchanged = False
+        self.keep(self.origins().argsort(dim=1))
+        self.run = _trailing(self.origins(), self.seen)
+        return True
+
+    def _position_of(self, heads: Tensor, origins: Tensor) -> Tensor:
+        """Where tokens belong among the entries as they were re-indexed, [n]."""
+        count = self._anchors.shape[1]
+        stride = self.seen + 1
+        lines = (self._anchors + stride * torch.arange(self._anchors.shape[0], device=self.device)[:, None]).flatten()
+        at = torch.searchsorted(lines, origins.to(torch.int64) + stride * heads, right=True) - heads * count
+        return self._anchored_at + (at - 1).clamp_min(0)
+
     def drop_last(self, count: int) -> None:
         """Take back the last `count` entries, which must be consecutive tokens."""
         self._home_end -= max(0, count - self._tail)
@@ -204,6 +248,7 @@ class WorkingSetLayer(CacheLayerMixin):
             self._keys[0, head, : self.length] = self.rope.rotate(source, target - homes[head])
         self._kept_origins, self._kept_homes = self.origins(), homes
         self._home_end = next_position
+        self._anchors, self._anchored_at = self._kept_origins.to(torch.int64), next_position - self.length
 
     def reindexed_capacity(self) -> int:
         """Entries the arena holds once the keys are kept twice."""
@@ -343,7 +388,9 @@ class WorkingSet(Cache):
 
     def reindex(self) -> None:
         """Re-index every layer, once after an eviction past the trained window."""
-        end = max(layer.length for layer in self.layers)
+        self._reindex_to(max(layer.length for layer in self.layers))
+
+    def _reindex_to(self, end: int) -> None:
         for layer in self.layers:
             layer.reindex(end)
         self.position_shift = self.seen - end
@@ -354,6 +401,17 @@ class WorkingSet(Cache):
             count <= layer.run and (layer.complete or not layer.is_sliding or layer.length - count >= _needed(layer))
             for layer in self.layers
         )
+
+    @property
+    def run(self) -> int:
+        """The last tokens that are resident in every head of every layer that attends to everything."""
+        return min((layer.run for layer in self.bounded), default=self.seen)
+
+    def sort(self) -> None:
+        """Put what recall exchanged in order: the state at the end of a turn does not depend on how it came about."""
+        changed = [layer.sort() for layer in self.bounded]
+        if self.reindexed and any(changed):
+            self._reindex_to(self.next_position)
 
     def drop_last(self, count: int) -> None:
         """Take back the last `count` tokens (see `can_drop`)."""

@@ -97,6 +97,38 @@ class RowCodec:
             return
         _restore(parts, sections, BITS[name], keys, values)
 
+    def keys(self, layer: int, sections: Tensor, out: Tensor) -> None:
+        """The keys alone of sections [n, bytes] into a [KV heads, n, 64, size] view of any floating dtype."""
+        parts, name = self._parts[layer], self.names[layer]
+        keys = out.transpose(0, 1)
+        if name in LOSSLESS:
+            keys.copy_(parts["keys"].of(sections))
+            return
+        _unpack(parts["keys"].of(sections), BITS[name], keys)
+        _scale(keys, parts["ends"].of(sections)[..., None, :], BITS[name])
+
+    def key_bytes(self, layer: int) -> int:
+        """Bytes from a section's start to the end of its keys: what scoring has to read."""
+        part = self._parts[layer]["keys"]
+        return part.start + part.size
+
+    def tokens(self, layer: int, sections: Tensor, places: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys and values [n, size] of single tokens, fp32; `places` [3, n] = (section, head, token in its chunk)."""
+        parts, name = self._parts[layer], self.names[layer]
+        at, head, token = places.unbind()
+        keys, values = (parts[key].of(sections)[at, head, token] for key in ("keys", "values"))
+        if name in LOSSLESS:
+            return keys.to(torch.float32), values.to(torch.float32)
+        bits, size = BITS[name], self.shapes[layer][1]
+        wide = torch.empty((2, at.numel(), size))
+        _unpack(keys, bits, wide[0])
+        _unpack(values, bits, wide[1])
+        _scale(wide[0], parts["ends"].of(sections)[at, :, head], bits)
+        groups = parts["value_ends"].shape[-1]
+        value_ends = parts["value_ends"].of(sections)[at, :, head, token]
+        _scale(split(wide[1], -1, (groups, size // groups)), value_ends[..., None], bits)
+        return wide[0], wide[1]
+
     def digest(self, layer: int, sections: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(low, high, mean) of the keys of each section [n, bytes]: fp16 [n, KV heads, size] each."""
         ends = self._parts[layer]["ends"].of(sections)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -132,15 +132,23 @@ class Costs:
 class StoredAttention:
     """What `memory.attention` asks for the part that is stored but not resident; one object per pass of the model."""
 
-    def __init__(self, ways: dict[str, Way], costs: Costs, layers: Sequence[int], rows: range, *, single: bool) -> None:
+    def __init__(
+        self, ways: dict[str, Way], costs: Costs, fronts: Mapping[int, int], rows: int, *, single: bool
+    ) -> None:
+        """The first `rows` rows are attended to; `fronts`: per layer, the entries at the front that lie in them."""
         self._costs = costs
-        self._groups = groups_of(rows)
-        self._rows = len(rows)
+        self._fronts = fronts
+        self._groups = groups_of(range(rows))
+        self._rows = rows
         self._single = single
         self._name, self._measured = costs.choose(list(ways), single=single)
         self._way = ways[self._name]
         self._seconds = 0.0
-        self._way.begin(layers, self._groups)
+        self._way.begin(list(fronts), self._groups)
+
+    def look(self, layer: int, query: Tensor, scale: float) -> int:  # noqa: ARG002 - nothing is chosen
+        """Everything before the tail is attended to where it is stored."""
+        return self._fronts[layer]
 
     def attend(self, layer: int, query: Tensor, scale: float) -> Partial:
         """`query` [1, KV heads, rows, size] over every stored row of this pass."""

@@ -18,6 +18,7 @@ from memory.budget import Ledger
 from memory.cache import WorkingSet
 from memory.errors import BudgetTooSmall, RowDamaged
 from memory.policy import LayerView, Policy, Protection, select
+from memory.policy.sinks_recent import SinksRecent
 
 Progress = Callable[[int, int], None]
 """Called with (tokens read, tokens to read) after every block; may raise `memory.errors.Cancelled`."""
@@ -27,7 +28,9 @@ OOM_RETRIES = 2
 
 
 class Pass(Protocol):
-    """Exact attention to stored rows, for one pass of the model (`memory.attention.Beyond`)."""
+    """Stored rows in one pass of the model (`memory.attention.Beyond`)."""
+
+    def look(self, layer: int, query: Tensor, scale: float) -> int | None: ...
 
     def attend(self, layer: int, query: Tensor, scale: float) -> tuple[Tensor, Tensor]: ...
 
@@ -43,11 +46,8 @@ class Outside(Protocol):
     def took(self, ids: Sequence[int]) -> None:
         """These tokens are in the working set now."""
 
-    def slide(self) -> bool:
-        """Exact mode: let stored rows leave. False: the policy has to choose."""
-
-    def chosen(self) -> None:
-        """The policy has chosen what stays."""
+    def slide(self, *, reindexed: bool) -> bool:
+        """Let stored rows leave. False: the policy has to choose."""
 
 
 @dataclass(slots=True)
@@ -94,8 +94,8 @@ class Reader:
         while cache.room < tokens and cache.waiting:
             cache.drop_waiting(next(iter(cache.waiting)))
         outgrown = cache.next_position + tokens > self.window
-        if outgrown or (cache.room < tokens and not self.outside.slide()):
-            self._evict(reindexed=outgrown or cache.reindexed)
+        if outgrown or cache.room < tokens:
+            self._make_room(reindexed=outgrown or cache.reindexed)
         cache.trim(tokens)
 
     def _read_block(self, piece: Sequence[int], block: int) -> tuple[Tensor | None, int]:
@@ -118,7 +118,7 @@ class Reader:
         self.outside.took(piece)
         return logits
 
-    def _evict(self, *, reindexed: bool) -> None:
+    def _make_room(self, *, reindexed: bool) -> None:
         cache = self.working_set
         keep = cache.working_set_size(reindexed=reindexed)
         if self.protection.entries > keep:
@@ -127,21 +127,26 @@ class Reader:
                 f"take {self.protection.entries}. Use a shorter system prompt or a larger budget.",
                 smallest=0,
             )
+        if not self.outside.slide(reindexed=reindexed):
+            self._evict(keep)
+        cache.trim(cache.plan.block)
+        if reindexed:
+            cache.reindex()
+
+    def _evict(self, keep: int) -> None:
+        cache = self.working_set
         for layer, scores in zip(cache.bounded, self._scores(), strict=True):
             if layer.length > keep:
                 protected = self.protection.mask(layer.origins(), layer.seen)
                 layer.keep(select(scores, protected, keep))
-        cache.trim(cache.plan.block)
-        if reindexed:
-            cache.reindex()
         self.evictions += 1
-        self.outside.chosen()
 
     def _scores(self) -> list[Tensor]:
-        """One score tensor per bounded layer."""
+        """One score tensor per bounded layer. Without stored rows there is nothing to recall: then the latest stay."""
         if self.policy.patch is not None and self.patch:
             return self._patched_scores()
-        return [self.policy.score(self._view(index, None, 1.0)) for index in self._bounded_indices()]
+        policy = SinksRecent() if self.policy.queries == "current" else self.policy
+        return [policy.score(self._view(index, None, 1.0)) for index in self._bounded_indices()]
 
     def _patched_scores(self) -> list[Tensor]:
         """Pass the patch over the cache, score with its queries, and take its entries back."""
@@ -163,10 +168,8 @@ class Reader:
         """Layer `index` without its `newest` entries."""
         layer = self.working_set.layers[index]
         stop = layer.length - newest
-        keys, values = layer.stored
-        return LayerView(
-            keys[:, :stop], values[:, :stop], layer.origins()[:, :stop], queries, scale, layer.seen - newest
-        )
+        keys = layer.stored[0][:, :stop]
+        return LayerView(keys, layer.origins()[:, :stop], queries, scale, layer.seen - newest)
 
     def _bounded_indices(self) -> list[int]:
         return [index for index, layer in enumerate(self.working_set.layers) if not layer.is_sliding]

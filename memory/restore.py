@@ -107,12 +107,9 @@ def _origins(data: bytes, heads: int, seen: int) -> Tensor:
 
 
 def choose(
-    cache: WorkingSet, available: Available, snapshot: Snapshot | None, first: int, window: int, *, whole_rows: bool
+    cache: WorkingSet, available: Available, snapshot: Snapshot | None, first: int, window: int
 ) -> WorkingSetState:
-    """What becomes resident: everything if it fits, else as it was, else the first `first` tokens and the last ones.
-
-    `whole_rows`: exact mode will attend to what is missing, which therefore must be whole rows.
-    """
+    """What becomes resident: everything if it fits, else as it was, else the first `first` tokens and the last ones."""
     tokens, plain = available.tokens, available.plain
     if plain and tokens <= cache.longest(reindexed=False):
         return _state(cache, available, [None] * len(cache.layers), reindexed=False, next_position=tokens)
@@ -120,13 +117,11 @@ def choose(
         origins = [_moved(layer, snapshot.seen, tokens) for layer in snapshot.origins]
         longest = max((tokens if layer is None else layer.shape[1] for layer in _bounded(cache, origins)), default=0)
         reindexed = snapshot.reindexed or not plain
-        rows = not whole_rows or all(missing_rows(layer, tokens) is not None for layer in _bounded(cache, origins))
-        if longest <= cache.longest(reindexed=reindexed) and rows:
+        if longest <= cache.longest(reindexed=reindexed):
             position = _position(snapshot, tokens, longest, window) if reindexed else tokens
             return _state(cache, available, origins, reindexed=reindexed, next_position=position)
     reindexed = not plain or tokens > window
-    keep = cache.working_set_size(reindexed=reindexed)
-    kept = first_and_last(tokens, range(first_rows(first, keep), 0), keep)
+    kept = first_and_last(tokens, first, cache.working_set_size(reindexed=reindexed))
     position = kept.numel() if reindexed else tokens
     return _state(cache, available, [kept] * len(cache.layers), reindexed=reindexed, next_position=position)
 
@@ -137,33 +132,10 @@ def _position(snapshot: Snapshot, tokens: int, longest: int, window: int) -> int
     return position if longest <= position <= window else longest
 
 
-def first_rows(first: int, keep: int) -> int:
-    """Rows that hold the first `first` tokens; none when they would leave too little of `keep` entries."""
-    rows = -(-max(first, 1) // CHUNK)
-    return rows if (rows + 1) * CHUNK < keep else 0
-
-
-def first_and_last(tokens: int, missing: range, keep: int) -> Tensor:
-    """Origins [1, at most `keep`]: the rows before `missing`, then whole rows, all after it, to the end."""
-    start = missing.start * CHUNK
-    last = -(-max(start, missing.stop * CHUNK, tokens - (keep - start)) // CHUNK) * CHUNK
-    return torch.cat((torch.arange(start), torch.arange(min(last, tokens), tokens)))[None].to(torch.int32)
-
-
-def missing_rows(origins: Tensor | None, tokens: int) -> range | None:
-    """The rows [first, last) that are not resident; None when it is not a run of whole rows, the same in every head."""
-    if origins is None or origins.shape[1] == tokens:
-        return range(0)
-    one = origins[0].cpu()
-    if origins.shape[0] > 1 and not torch.equal(origins.cpu(), one.expand(origins.shape[0], -1)):
-        return None
-    steps = (one[1:] - one[:-1] != 1).nonzero().flatten()
-    start = 0 if not one.numel() or int(one[0]) > 0 else (int(steps[0]) + 1 if steps.numel() else one.numel())
-    stop = start + tokens - one.numel()
-    whole = torch.cat((torch.arange(start), torch.arange(stop, tokens)))
-    if start % CHUNK or stop % CHUNK or not torch.equal(one.to(torch.int64), whole):
-        return None
-    return range(start // CHUNK, stop // CHUNK)
+def first_and_last(tokens: int, first: int, keep: int) -> Tensor:
+    """Origins [1, keep]: the first `first` tokens and the last ones."""
+    first = min(first, keep // 2)
+    return torch.cat((torch.arange(first), torch.arange(tokens - (keep - first), tokens)))[None].to(torch.int32)
 
 
 def _moved(origins: Tensor | None, seen: int, tokens: int) -> Tensor | None:

@@ -8,96 +8,142 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from memory.block import CHUNK
-from memory.cache import WorkingSet
+from memory.cache import WorkingSet, WorkingSetLayer
 from memory.exact import Beside, Costs, StoredAttention, Stream, Way
-from memory.restore import first_and_last, first_rows, missing_rows, pack_state
+from memory.policy import Policy
+from memory.recall import Recall, Recaller
+from memory.restore import pack_state
 from memory.spill import GROUP, RawRow, Scratch, Spill, Stored
 from memory.tailfile import Tail
 
 BEARABLE = 4.0
-"""Exact decoding is chosen by itself while it takes at most this many times a step over the working set alone."""
+"""Exact attention is chosen by itself while a pass takes at most this many times one over the working set alone."""
+
+_LEAST = ("exact", "recall", "bounded")
 
 
 @dataclass(slots=True)
 class Trail:
-    """One conversation: every token read, what is stored of it, and which rows are not resident.
-
-    `missing` is None when a policy chose what stays. `exact`: every token was read with attention to all before it.
-    """
+    """One conversation: every token read, and what is stored of it. `exact`: every token was read with attention to
+    all before it."""
 
     conversation: str = ""
     tokens: list[int] = field(default_factory=list)
     stored: Stored = field(default_factory=lambda: Stored(""))
-    missing: range | None = range(0)
     exact: bool = True
+    recaller: Recaller | None = None
+
+
+Served = Literal["exact", "recall", "bounded"]
+"""What tokens attended to: everything read before, what was recalled for them, or what a policy kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a request asks for: exact attention for the blocks of its prompt, and for the tokens of the reply."""
+
+    blocks: bool = False
+    steps: bool = False
 
 
 class Sealer:
-    """Follows the active conversation (`trail`) as it is read; `memory.prefill.Outside`."""
+    """Follows the active conversation (`trail`) as it is read; `memory.prefill.Outside`.
 
-    def __init__(self, working_set: WorkingSet, spill: Spill | None) -> None:
+    What lies before the edge, in whole rows, is stored and may be resident or not; the tail after it is resident.
+    """
+
+    def __init__(self, working_set: WorkingSet, spill: Spill | None, policy: Policy) -> None:
         """`spill` None: nothing is stored, what leaves the working set has to be read again."""
         self.trail = Trail()
         self.first = 0
-        self.wanted = False
+        self.recent = 0
+        self.wanted = Wanted()
         self.costs = Costs()
         self.scratch = Scratch(_room(working_set))
         self._cache = working_set
         self._spill = spill
-        self._pass: StoredAttention | None = None
+        self._policy = policy
+        self.served: Served = "exact"
+        self._pass: Served = "exact"
         self._began = 0.0
-        self._step_s: float | None = None
+        self._seconds: dict[bool, float] = {}
+        """Of a pass over the working set: a single token, and a whole block."""
 
     @property
-    def bearable(self) -> bool:
-        """Whether a step in exact mode would take at most `BEARABLE` times one without, as far as measured."""
-        row_s, rows = self.costs.expected(single=True), self._missing_after_sliding()
-        return row_s is None or self._step_s is None or rows * row_s <= (BEARABLE - 1) * self._step_s
+    def edge(self) -> int:
+        """Rows before the tail; 0 while everything is resident."""
+        return 0 if self._cache.complete else -(-(self._cache.seen - self._cache.run) // CHUNK)
+
+    @property
+    def recalls(self) -> bool:
+        """Whether the policy chooses for the current queries."""
+        return self._policy.queries == "current"
+
+    @property
+    def reachable(self) -> bool:
+        """Whether everything before the edge is stored."""
+        return self._written(self.edge)
+
+    def bearable(self, *, single: bool) -> bool:
+        """Whether exact attention makes a pass at most `BEARABLE` times as long as one without, as far as measured."""
+        row_s, alone = self.costs.expected(single=single), self._seconds.get(single)
+        return row_s is None or alone is None or self._rows_after_sliding() * row_s <= (BEARABLE - 1) * alone
+
+    def start(self, wanted: Wanted) -> None:
+        """A request begins."""
+        self.wanted, self.served = wanted, "exact"
+        if self.trail.recaller is not None:
+            self.trail.recaller.restart()
 
     # --- what the reader asks ----------------------------------------------------------------------------------------
 
-    def begin(self, tokens: int) -> StoredAttention | None:
-        """Exact attention to the rows that are not resident, when it is wanted and possible."""
-        self._began, self._pass = time.perf_counter(), None
-        if self.wanted and self._spill is not None and self.trail.missing:
-            layers = [index for index, layer in enumerate(self._cache.layers) if not layer.is_sliding]
-            ways = self._ways(self._spill)
-            self._pass = StoredAttention(ways, self.costs, layers, self.trail.missing, single=tokens == 1)
-        return self._pass
+    def begin(self, tokens: int) -> StoredAttention | Recall | None:
+        """Exact attention to what is stored before the edge, or recall of it, where wanted and possible."""
+        edge = self.edge
+        wanted = self.wanted.blocks if tokens > 1 else self.wanted.steps
+        self._began, self._pass = time.perf_counter(), "exact" if not edge else "bounded"
+        if not edge or not self._written(edge):
+            return None
+        if wanted and not self._cache.reindexed:
+            self._pass = "exact"
+            return self._exact(edge, tokens)
+        if not self.recalls:
+            return None
+        self._pass = "recall"
+        return self._recall(edge, tokens)
 
     def took(self, ids: Sequence[int]) -> None:
         """Note the tokens and seal the chunks that they complete."""
-        if self._pass is None and not self._cache.complete:
-            self.trail.exact = False
-        if self._pass is None and len(ids) == 1:
+        self.served = max(self.served, self._pass, key=_LEAST.index)
+        self.trail.exact = self.trail.exact and self._pass == "exact"
+        single = len(ids) == 1
+        if (single or len(ids) == self._cache.plan.block) and (self._pass != "exact" or not self.edge):
             seconds = time.perf_counter() - self._began
-            self._step_s = seconds if self._step_s is None else 0.9 * self._step_s + 0.1 * seconds
+            self._seconds[single] = 0.9 * self._seconds.get(single, seconds) + 0.1 * seconds
         self.trail.tokens += ids
         self._seal()
 
-    def slide(self) -> bool:
-        """Let stored rows in the middle leave, the first and the latest stay; False where that cannot be."""
-        if not self.wanted or self._spill is None or self.trail.missing is None or self._cache.reindexed:
-            return False
-        keep = self._cache.working_set_size(reindexed=False)
-        kept = first_and_last(self._cache.seen, self.trail.missing or range(first_rows(self.first, keep), 0), keep)
-        missing = missing_rows(kept, self._cache.seen)
-        if missing is None or not self._written(missing.stop):
-            return False
-        for layer in self._cache.bounded:
-            entries = torch.searchsorted(layer.origins()[0].cpu(), kept[0])
-            layer.keep(entries.to(layer.device).expand(layer.shape.kv_heads, -1))
-        self.trail.missing = missing
-        return True
+    def slide(self, *, reindexed: bool) -> bool:
+        """Move the edge so that a block fits after the tail; False: the policy has to choose among what is resident.
 
-    def chosen(self) -> None:
-        """From now on what is missing differs from head to head."""
-        self.trail.missing = None
+        Before the edge, the first tokens and what was recalled stay, or where nothing was the latest.
+        """
+        if not self._follows(reindexed=reindexed):
+            return False
+        cache, keep = self._cache, self._cache.working_set_size(reindexed=reindexed)
+        start = self._next_edge(keep)
+        if not self._written(start // CHUNK):
+            return False
+        for layer in cache.bounded:
+            if layer.length > keep:
+                layer.keep(_kept(layer, start, keep, self.first))
+        return True
 
     # --- the end of a turn -------------------------------------------------------------------------------------------
 
@@ -109,6 +155,7 @@ class Sealer:
         row = self._row(trail.stored.handed, len(trail.tokens) - trail.stored.handed * CHUNK)
         if row is None:
             return
+        self._cache.sort()
         state = pack_state(self._cache.state(), [layer.is_sliding for layer in self._cache.layers])
         spill.put_tail(trail.stored, lambda branch: _tail(spill, branch, row, state))
 
@@ -141,14 +188,38 @@ class Sealer:
         return RawRow(number, ids, tuple(positions), self.trail.exact, numbers)
 
     def _written(self, rows: int) -> bool:
-        assert self._spill is not None
+        if self._spill is None:
+            return False
         if self.trail.stored.rows < rows:
             self._spill.flush()
         return self.trail.stored.rows >= rows
 
-    def _missing_after_sliding(self) -> int:
+    def _follows(self, *, reindexed: bool) -> bool:
+        """Whether what leaves is attended to or recalled where it is stored."""
+        exactly = self.wanted.steps or (self.wanted.blocks and not self.recalls)
+        return self._spill is not None and (self.recalls or (exactly and not reindexed))
+
+    def _next_edge(self, keep: int) -> int:
+        """Token at which the tail shall begin: recall leaves just the recent ones there, exact attention all it can."""
+        tail = self.recent if self.recalls and not self.wanted.steps else keep - self.first
+        seen = self._cache.seen
+        return (seen - tail) // CHUNK * CHUNK if tail + CHUNK <= keep else -(-(seen - tail) // CHUNK) * CHUNK
+
+    def _exact(self, edge: int, tokens: int) -> StoredAttention:
+        assert self._spill is not None
+        tail = self._cache.seen - edge * CHUNK
+        fronts = {at: layer.length - tail for at, layer in enumerate(self._cache.layers) if not layer.is_sliding}
+        return StoredAttention(self._ways(self._spill), self.costs, fronts, edge, single=tokens == 1)
+
+    def _recall(self, edge: int, tokens: int) -> Recall:
+        assert self._spill is not None
+        trail = self.trail
+        trail.recaller = trail.recaller or Recaller(self._spill, self._policy)
+        return trail.recaller.begin(trail.stored, edge, self.first, self._cache.layers, tokens)
+
+    def _rows_after_sliding(self) -> int:
         keep = self._cache.working_set_size(reindexed=False)
-        return max(len(self.trail.missing or ()), (self._cache.seen - keep) // CHUNK)
+        return max(self.edge, self._next_edge(keep) // CHUNK)
 
     def _ways(self, spill: Spill) -> dict[str, Way]:
         ways: dict[str, Way] = {"stream": Stream(spill, self.trail.stored, self.scratch)}
@@ -156,6 +227,17 @@ class Sealer:
             beside = self.scratch if self.scratch.numbers.device.type == "cpu" else Scratch(_room(self._cache, "cpu"))
             ways["beside"] = Beside(spill, self.trail.stored, beside)
         return ways
+
+
+def _kept(layer: WorkingSetLayer, start: int, keep: int, first: int) -> Tensor:
+    """`keep` entries [KV heads, keep]: the tail from token `start` on, the first tokens, and before `start` those that
+    stand earliest once something was recalled, else the latest."""
+    origins = layer.origins().to(torch.int64)
+    rank = torch.arange(layer.length, device=origins.device).expand_as(origins)
+    if layer.run < layer.length:
+        rank = layer.length - rank
+    rank = rank.masked_fill((origins < first) | (origins >= start), layer.length + 1)
+    return rank.topk(keep, dim=1, sorted=False).indices.sort(dim=1).values
 
 
 def _room(cache: WorkingSet, device: str | None = None) -> Tensor:

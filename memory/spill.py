@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import TypeVar
 
 import torch
@@ -84,13 +85,15 @@ class Staging:
     """Two halves of encoded rows, so that one is filled while the other is used."""
 
     half: int
+    whole: Tensor = field(init=False)
     halves: tuple[Tensor, Tensor] = field(init=False)
 
     def __post_init__(self) -> None:
         """Allocate both, page-aligned."""
         whole = torch.empty(2 * self.half + ALIGNMENT, dtype=torch.uint8)
         start = -whole.data_ptr() % ALIGNMENT
-        self.halves = whole[start : start + self.half], whole[start + self.half : start + 2 * self.half]
+        self.whole = whole[start : start + 2 * self.half]
+        self.halves = self.whole[: self.half], self.whole[self.half :]
 
 
 @dataclass(slots=True)
@@ -279,6 +282,28 @@ class Spill:
         self._load(stored, first, into, self.layout.offset(layer), layer)
         return into
 
+    def sections(self, stored: Stored, layer: int, rows: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """One layer's sections [n, bytes] where they lie, and which of them the `rows` (ascending) are [rows].
+
+        In RAM nothing is copied; from disk they come into the staging area, verified, and stay there until the next
+        call. Raises:
+            RowDamaged: a row on disk is not what was written.
+        """
+        assert stored.branch is not None
+        start, size = self.layout.offset(layer), self.codec.sections[layer]
+        chains = [stored.branch.headers[number].chain for number in rows]
+        slots = self.ram.where(stored.conversation, rows, chains) if self.ram.capacity else None
+        if slots is not None:
+            return self.ram.part(start, size), torch.tensor(slots)
+        return self.call(self._scattered, stored, layer, rows), torch.arange(len(rows))
+
+    def _scattered(self, stored: Stored, layer: int, rows: Sequence[int]) -> Tensor:
+        size = self.codec.sections[layer]
+        into = self.staging.whole[: len(rows) * size].view(len(rows), size)
+        for run in runs_of(rows):
+            self._load(stored, rows[run.start], into[run.start : run.stop], self.layout.offset(layer), layer)
+        return into
+
     def _load(self, stored: Stored, first: int, into: Tensor, start: int, layer: int | None) -> None:
         branch = stored.branch
         assert branch is not None
@@ -327,6 +352,12 @@ class Spill:
         """Remove everything stored of a conversation."""
         self.ram.drop(conversation)
         self.call(self.disk.forget, conversation)
+
+
+def runs_of(rows: Sequence[int]) -> list[range]:
+    """Places in `rows` (ascending) whose numbers follow each other."""
+    breaks = [at for at in range(1, len(rows)) if rows[at] != rows[at - 1] + 1]
+    return [range(first, last) for first, last in pairwise([0, *breaks, len(rows)])]
 
 
 def _bytes_of(tensor: Tensor) -> memoryview:

@@ -17,9 +17,10 @@ from memory.errors import DamagedFile, RowDamaged
 from memory.geometry import FULL, SLIDING, Geometry
 from memory.policy import POLICIES, Policy, Protection
 from memory.prefill import Progress, Reader
-from memory.restore import Available, Snapshot, choose, missing_rows, put_back, unpack_state
+from memory.recall import Recalled
+from memory.restore import Available, Snapshot, choose, put_back, unpack_state
 from memory.rope import layer_ropes
-from memory.sealing import Sealer, Trail
+from memory.sealing import Sealer, Served, Trail, Wanted
 from memory.spill import Spill, Stored
 from memory.tailfile import Tail
 from memory.tier.disk import Found
@@ -69,7 +70,8 @@ class Memory:
             dtype: of the keys and values; default: that of the model's embeddings.
             spill: where sealed chunks go; None: what leaves the working set is read again when needed.
             mode: "exact" attends to every stored token, "bounded" to the working set, "auto" is exact inside the
-                trained window while its measured cost is bearable.
+                trained window while its measured cost is bearable. A policy that recalls does so for the reply's
+                tokens, unless the mode is "exact".
 
         Raises:
             UnsupportedModel: the model's attention is not standard.
@@ -86,7 +88,7 @@ class Memory:
         first = model.get_input_embeddings().weight  # type: ignore[operator]
         ropes = layer_ropes(model, [SLIDING if layer.window else FULL for layer in self.geometry.layers])
         cache = WorkingSet(self.geometry, plan, ropes, dtype or first.dtype, first.device, self.ledger)
-        self.sealer = Sealer(cache, spill)
+        self.sealer = Sealer(cache, spill, policy)
         self.reader = Reader(model, cache, self.geometry.window, policy, patch, self.ledger, self.sealer)
         self._waiting: dict[str, Trail] = {}
         self._forgotten: set[str] = set()
@@ -122,6 +124,16 @@ class Memory:
     def exact(self) -> bool:
         """Whether every token of the active conversation was read with attention to all tokens before it."""
         return self.sealer.trail.exact
+
+    @property
+    def served(self) -> Served:
+        """What the tokens read since `resume` attended to, the least of it."""
+        return self.sealer.served
+
+    def recalled(self) -> Recalled | None:
+        """What was recalled since `resume`; None when there was no need to."""
+        recaller = self.sealer.trail.recaller
+        return recaller.told() if recaller is not None and recaller.steps else None
 
     def sets(self) -> dict[str, Trail]:
         """The resident conversations, the active one last."""
@@ -169,6 +181,7 @@ class Memory:
         keep = self.working_set.working_set_size(reindexed=True)
         self.reader.protection = Protection(prefix=prefix, recent=min(RECENT, keep // 4))
         self.sealer.first = max(prefix, self.reader.protection.sinks)
+        self.sealer.recent = self.reader.protection.recent
 
     # --- one request -------------------------------------------------------------------------------------------------
 
@@ -182,8 +195,8 @@ class Memory:
         kept = common == known or self.working_set.can_drop(known - common)
         if kept:
             self._take_back(known - common)
-        self.sealer.wanted = self._wants_exact(len(ids))
-        if common and kept and not (self.sealer.wanted and trail.missing is None):
+        self.sealer.start(self._wants(len(ids)))
+        if common and kept and (self.sealer.reachable or not self.sealer.wanted.steps):
             return Resumed(common, None)
         reason = None if kept else f"token {common} differs from what was read, and it lies before what stayed whole"
         return self._restore(ids, reason) if self.spill is not None else self._start_over(common, known, kept=kept)
@@ -229,6 +242,8 @@ class Memory:
             self.working_set.drop_last(count)
             del trail.tokens[len(trail.tokens) - count :]
             trail.stored.cut(len(trail.tokens) // CHUNK)
+            if trail.recaller is not None:
+                trail.recaller.cut(trail.stored.rows)
 
     def _start_over(self, common: int, known: int, *, kept: bool) -> Resumed:
         if kept:
@@ -236,10 +251,16 @@ class Memory:
         self.clear()
         return Resumed(0, _broken(common, known) if known else None, "none")
 
-    def _wants_exact(self, tokens: int) -> bool:
+    def _wants(self, tokens: int) -> Wanted:
+        """Which tokens of a request shall attend to everything, by mode, length and measured cost."""
         if self.spill is None or not self.spill.writing or self.mode == "bounded" or tokens > self.geometry.window:
-            return False
-        return self.mode == "exact" or (self.sealer.trail.exact and self.sealer.bearable)
+            return Wanted()
+        if self.mode == "exact":
+            return Wanted(blocks=True, steps=True)
+        if self.sealer.recalls:
+            return Wanted(blocks=self.sealer.bearable(single=False))
+        bearable = self.sealer.trail.exact and self.sealer.bearable(single=True)
+        return Wanted(blocks=bearable, steps=bearable)
 
     def _restore(self, ids: Sequence[int], reason: str | None) -> Resumed:
         """Put back what the tiers hold of `ids[:-1]`; damaged rows are put aside and the rows before them taken."""
@@ -286,13 +307,9 @@ class Memory:
         sealer.trail.exact = all(header.exact for header in self._headers(found)[: found.rows]) and (
             available.tail is None or available.tail.exact
         )
-        sealer.wanted = self._wants_exact(available.tokens + 1) and available.plain
-        state = choose(cache, available, snapshot, sealer.first, self.geometry.window, whole_rows=sealer.wanted)
+        sealer.wanted = self._wants(available.tokens + 1)
+        state = choose(cache, available, snapshot, sealer.first, self.geometry.window)
         put_back(self.spill, stored, cache, state, available, sealer.scratch)
-        missing = [missing_rows(layer.origins, state.seen) for layer in _apart(cache, state)]
-        same = all(rows == missing[0] for rows in missing) and not state.reindexed
-        sealer.trail.missing = (missing[0] if missing else range(0)) if same else None
-        sealer.wanted = sealer.wanted and sealer.trail.missing is not None
 
     def _headers(self, found: Found) -> Any:
         return found.branch.headers if found.branch is not None else []
@@ -333,12 +350,6 @@ def make_policy(name: str) -> Policy:
 
 def _new(conversation: str) -> Trail:
     return Trail(conversation, stored=Stored(conversation))
-
-
-def _apart(cache: WorkingSet, state: Any) -> list[Any]:
-    """The states of layers that attend to everything, each distinct one once."""
-    parts = [part for layer, part in zip(cache.layers, state.layers, strict=True) if not layer.is_sliding]
-    return list({id(part): part for part in parts}.values())
 
 
 def _ledger(plan: Plan) -> Ledger:

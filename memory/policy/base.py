@@ -8,26 +8,31 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
+
+Queries = Literal["none", "patch", "current"]
+"""Whose queries a policy scores with: nobody's, those of its patch, or those of the tokens that are being read."""
 
 
 @dataclass(frozen=True, slots=True)
 class LayerView:
     """What a policy may look at in one layer.
 
-    `keys`, `values` [KV heads, entries, size] in place; `origins` [KV heads, entries] int32, the position in the
-    conversation each entry came from; `queries` [query heads, patch tokens, size], rotated, or None without a patch;
-    `scale` what scores are multiplied with; `seen` the true length of the conversation.
+    `keys` [KV heads, entries, size] in place; `origins` [KV heads, entries] int32, the position in the conversation
+    each entry came from; `queries` [query heads, tokens, size], rotated, or None; `scale` what scores are multiplied
+    with; `seen` the true length of the conversation; `rest` [KV heads, group x tokens] fp32, the log-sum-exp of the
+    queries over what is resident whatever is chosen (None: nothing is).
     """
 
     keys: Tensor
-    values: Tensor
     origins: Tensor
     queries: Tensor | None
     scale: float
     seen: int
+    rest: Tensor | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,13 +54,33 @@ class Protection:
 
 
 class Policy(ABC):
-    """Base of all policies. `patch` is the text whose queries score the cache (None: no pass of the model needed)."""
+    """Base of all policies, and what each declares.
+
+    `queries`: whose queries it scores with; `patch`: the text that asks, for a policy that scores with one's queries;
+    `every`: for current queries, the tokens after which it chooses anew; `shortlist`: how many candidates per resident
+    entry it looks at, named by the chunks' digests.
+    """
 
     patch: str | None = None
+    queries: Queries = "none"
+    every: int = 1
+    shortlist: float = 1.0
 
     @abstractmethod
     def score(self, layer: LayerView) -> Tensor:
         """Scores [KV heads, entries] in fp32."""
+
+
+def probabilities(layer: LayerView) -> Tensor:
+    """softmax(q k / sqrt d) in fp32 over the entries and the rest, [KV heads, group x tokens, entries]."""
+    assert layer.queries is not None
+    kv_heads, _, size = layer.keys.shape
+    queries = layer.queries.to(torch.float32).reshape(kv_heads, -1, size) * layer.scale
+    logits = queries @ layer.keys.to(torch.float32).transpose(1, 2)
+    if layer.rest is None:
+        return logits.softmax(-1)
+    total = torch.logaddexp(logits.logsumexp(-1), layer.rest)
+    return logits.sub_(total[..., None]).exp_()
 
 
 def select(scores: Tensor, protected: Tensor, count: int) -> Tensor:

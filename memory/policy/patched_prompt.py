@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from memory.policy.base import LayerView, Policy
+from memory.policy.base import LayerView, Policy, Queries
 
 INSTRUCTION = (
     "\nList what is worth remembering from the conversation above: who each person is, what happened and when, "
@@ -20,6 +20,7 @@ class PatchedPrompt(Policy):
     """Score = the most attention any query of the patch pays to an entry, over the query group of its KV head."""
 
     patch: str | None = INSTRUCTION
+    queries: Queries = "patch"
 
     def score(self, layer: LayerView) -> Tensor:
         """max over group and patch of softmax(q k / sqrt d), fp32, over cached keys only; [KV heads, entries]."""

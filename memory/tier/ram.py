@@ -84,6 +84,20 @@ class RamTier:
             self.counters["ram_rows_out"] += len(slots)
             return True
 
+    def where(self, conversation: str, rows: Sequence[int], chains: Sequence[bytes]) -> list[int] | None:
+        """The slots that hold these rows, None unless all are here; they stay while the conversation is active."""
+        with self._lock:
+            held = self._held.get(conversation, {})
+            found = [held.get(number) for number in rows]
+            if any(row is None or row[0] != chain for row, chain in zip(found, chains, strict=True)):
+                return None
+            self._held.move_to_end(conversation)
+            return [row[1] for row in found if row is not None]
+
+    def part(self, start: int, size: int) -> Tensor:
+        """Bytes `start` to `start + size` of every slot, as a view [slots, size]."""
+        return self._slots[:, start : start + size]
+
     def drop(self, conversation: str, first: int = 0) -> None:
         """Free the slots of a conversation's rows from `first` on."""
         with self._lock:

@@ -18,8 +18,8 @@ def view(entries: int = 40, queries: int | None = 6, dtype: torch.dtype = torch.
     shape = (2, entries, 8)
     asked = None if queries is None else torch.randn(4, queries, 8, generator=generator).to(dtype)
     origins = torch.arange(entries, dtype=torch.int32).expand(2, -1)
-    keys, values = (torch.randn(shape, generator=generator).to(dtype) for _ in range(2))
-    return LayerView(keys, values, origins, asked, 8**-0.5, entries)
+    keys = torch.randn(shape, generator=generator).to(dtype)
+    return LayerView(keys, origins, asked, 8**-0.5, entries)
 
 
 @given(

@@ -1,0 +1,210 @@
+"""Recall: what the current queries attend to most is resident when they attend, with the numbers that were stored."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from memory.policy.recall import Recall
+from memory.store import Memory
+from tests.memory.models import KINDS, full_logits, make_plan, model_pair, tokens
+from tests.memory.tiers import make_spill, read_all
+
+TEXT = tokens(1400, 5)
+
+
+@contextmanager
+def recalling(
+    kind: str, folder: Path, capacity: int = 200, mode: Any = "auto", policy: Recall | None = None, **spill: Any
+) -> Iterator[Memory]:
+    """A memory that recalls for every token, over all stored keys, unless `policy` says otherwise."""
+    tiers = make_spill(kind, folder, **spill)
+    chosen = policy or Recall(every=1, shortlist=1000.0)
+    try:
+        memory = Memory(model_pair(kind)[0], make_plan(kind, capacity, 32), chosen, spill=tiers, mode=mode)
+        memory.open("chat")
+        yield memory
+    finally:
+        tiers.close()
+
+
+def resident(memory: Memory, layer: int) -> list[set[int]]:
+    return [set(head) for head in memory.working_set.layers[layer].origins().tolist()]
+
+
+def assert_same_numbers(memory: Memory, whole: Memory, read: int) -> None:
+    """Each of the first `read` tokens that is resident has the keys and values that it has in `whole`."""
+    for ours, all_of_it in zip(memory.working_set.bounded, whole.working_set.bounded, strict=True):
+        origins = ours.origins().to(torch.int64)
+        assert all(len(set(head)) == len(head) for head in origins.tolist())
+        for held, stored in zip(ours.stored, all_of_it.stored, strict=True):
+            expected = stored.gather(1, origins[..., None].expand(-1, -1, held.shape[-1]))
+            assert torch.allclose(held[origins < read], expected[origins < read], atol=1e-3)
+
+
+@pytest.mark.parametrize("ram_rows", [0, 3, 40])
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_entry_holds_the_numbers_of_its_token(kind: str, ram_rows: int, tmp_path: Path) -> None:
+    with (
+        recalling(kind, tmp_path, ram_rows=ram_rows) as memory,
+        recalling(kind, tmp_path / "whole", capacity=512) as whole,
+    ):
+        for one in (memory, whole):
+            read_all(one, TEXT[:450])
+            for token in TEXT[450:460]:
+                one.step(token)
+        if any(layer.window is None for layer in memory.geometry.layers):
+            assert memory.served == "recall"
+        assert_same_numbers(memory, whole, 450)
+
+
+def test_the_tokens_with_the_most_attention_are_resident(tmp_path: Path) -> None:
+    """Against the attention of the same queries over all keys, computed here."""
+    asked = dict[int, torch.Tensor]()
+    with recalling("llama", tmp_path) as memory:
+        read_all(memory, TEXT[:450])
+
+        class Spy:
+            def __init__(self, inner: Any) -> None:
+                self.inner = inner
+
+            def look(self, layer: int, query: torch.Tensor, scale: float) -> int | None:
+                asked[layer] = query.clone()
+                return self.inner.look(layer, query, scale)  # type: ignore[no-any-return]
+
+            def __getattr__(self, name: str) -> Any:
+                return getattr(self.inner, name)
+
+        begin = memory.sealer.begin
+        memory.sealer.begin = lambda count: Spy(begin(count))  # type: ignore[method-assign, assignment, return-value]
+        memory.step(TEXT[450])
+        with recalling("llama", tmp_path / "whole", capacity=512) as whole:
+            read_all(whole, TEXT[:450])
+            whole.step(TEXT[450])
+            for layer in range(3):
+                keys = whole.working_set.layers[layer].stored[0]
+                query = asked[layer][0].reshape(2, 2, 8)
+                weights = (query @ keys.transpose(1, 2) * 8**-0.5).softmax(-1).sum(1)
+                edge = memory.sealer.edge * 64
+                for head, held in enumerate(resident(memory, layer)):
+                    before = weights[head, :edge]
+                    slots = [token for token in held if token < edge]
+                    best = set(before.topk(len(slots)).indices.tolist()) | set(range(memory.sealer.first))
+                    lost = sum(float(before[token]) for token in best - held)
+                    assert lost < 0.02 * float(before.sum())
+
+
+@pytest.mark.parametrize("kind", ["llama", "qwen3", "gemma3"])
+def test_recall_comes_closer_to_full_attention_than_the_latest_tokens(kind: str, tmp_path: Path) -> None:
+    expected = full_logits(kind, TEXT[:480]).log_softmax(-1)[449:480]
+    distance = dict[str, float]()
+    for name, policy in (("recall", Recall(every=1, shortlist=1000.0)), ("never", Recall(every=10**9))):
+        with recalling(kind, tmp_path / name, policy=policy) as memory:
+            _, logits = read_all(memory, TEXT[:450])
+            found = [logits]
+            for token in TEXT[450:480]:
+                if name == "never" and memory.sealer.trail.recaller is not None:
+                    memory.sealer.trail.recaller._age = 1
+                found.append(memory.step(token))
+            got = torch.stack(found).log_softmax(-1)
+            distance[name] = float((expected.exp() * (expected - got)).sum(-1).mean())
+    assert distance["recall"] < 0.75 * distance["never"]
+
+
+@pytest.mark.parametrize("length", [450, 1100])
+@pytest.mark.parametrize("mode", ["auto", "bounded"])
+@pytest.mark.parametrize("kind", ["llama", "gemma3"])
+def test_a_resumed_conversation_recalls_the_same(kind: str, mode: str, length: int, tmp_path: Path) -> None:
+    policy = Recall(every=2)
+    with recalling(kind, tmp_path / "a", mode=mode, policy=policy) as memory:
+        read_all(memory, TEXT[:length])
+        memory.step(5)
+        memory.seal()
+        follow = [*TEXT[:length], 5, *TEXT[1300:1320]]
+        memory.resume(follow)
+        expected = [memory.read(follow[length + 1 :]), *(memory.step(token) for token in TEXT[1320:1330])]
+    with recalling(kind, tmp_path / "b", mode=mode, policy=policy) as memory:
+        read_all(memory, TEXT[:length])
+        memory.step(5)
+        memory.seal()
+    with recalling(kind, tmp_path / "b", mode=mode, policy=policy) as memory:
+        assert memory.resume(follow).reused == length + 1
+        found = [memory.read(follow[length + 1 :]), *(memory.step(token) for token in TEXT[1320:1330])]
+    assert all(torch.equal(one, other) for one, other in zip(expected, found, strict=True))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_past_the_window_keys_stand_in_the_order_of_the_conversation(kind: str, tmp_path: Path) -> None:
+    with recalling(kind, tmp_path) as memory:
+        read_all(memory, TEXT[:1100])
+        for token in TEXT[1100:1120]:
+            assert torch.isfinite(memory.step(token)).all()
+        assert memory.working_set.reindexed
+        for layer in memory.working_set.bounded:
+            for head in range(layer.shape.kv_heads):
+                origins = layer.origins()[head].to(torch.int64)
+                places = torch.stack([_place(layer, head, entry) for entry in range(layer.length)])
+                ordered = places[origins.argsort()]
+                assert (ordered.diff() >= -1e-3).all()
+                assert memory.working_set.next_position <= memory.geometry.window + 1
+
+
+def _place(layer: Any, head: int, entry: int) -> torch.Tensor:
+    """The position at which a key stands: that at which rotating it from home gives what is in place."""
+    home = layer.homes()[head, entry]
+    source, target = layer._homes[0, head, entry], layer._keys[0, head, entry]
+    best = min(range(600), key=lambda at: float((layer.rope.rotate(source[None], at - home[None])[0] - target).norm()))
+    return torch.tensor(float(best))
+
+
+def test_taking_back_tokens_takes_back_what_recall_knows_of_them(tmp_path: Path) -> None:
+    other = [*TEXT[:400], *TEXT[900:1000]]
+    with recalling("llama", tmp_path) as memory, recalling("llama", tmp_path / "whole", capacity=600) as whole:
+        read_all(memory, TEXT[:450])
+        memory.step(1)
+        reused, _ = read_all(memory, other)
+        assert reused >= 384
+        read_all(whole, other)
+        for one in (memory, whole):
+            one.step(2)
+        assert memory.served == "recall"
+        assert_same_numbers(memory, whole, 500)
+
+
+def test_it_tells_what_was_recalled_and_what_was_missed(tmp_path: Path) -> None:
+    with recalling("llama", tmp_path) as memory:
+        read_all(memory, TEXT[:450])
+        assert memory.recalled() is None
+        for token in TEXT[450:460]:
+            memory.step(token)
+        told = memory.recalled()
+    assert told is not None
+    assert told.steps == 10
+    assert told.missed is not None
+    assert 0 <= told.missed < 1
+    assert 0 < sum(span.mass for span in told.spans) <= 1
+    assert all(span.last - span.first == 64 and span.first % 64 == 0 for span in told.spans)
+
+
+def test_without_tiers_the_latest_tokens_stay() -> None:
+    memory = Memory(model_pair("llama")[0], make_plan("llama", 200, 32), Recall())
+    memory.read(TEXT[:450])
+    assert torch.isfinite(memory.step(5)).all()
+    assert memory.served == "bounded"
+    assert 449 in resident(memory, 0)[0]
+
+
+def test_budgets_hold_whatever_is_recalled(tmp_path: Path) -> None:
+    with recalling("llama", tmp_path, policy=Recall(every=1)) as memory:
+        plan = memory.plan
+        read_all(memory, TEXT[:1300])
+        for token in TEXT[1300:1400]:
+            memory.step(token)
+            assert all(layer.length <= layer.capacity for layer in memory.working_set.layers)
+            assert memory.resident <= plan.capacity
+        assert memory.ledger.peak <= plan.budget
