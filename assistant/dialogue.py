@@ -6,6 +6,7 @@ Every reader yields `Dialogue`s; what is wrong with a file is one sentence that 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,21 @@ As = Literal["transcript", "roles"]
 
 _ROLES = {"user": "user", "human": "user", "assistant": "assistant", "ai": "assistant", "system": "system"}
 _MESSAGE_ROLES: dict[str, Role] = {"user": "user", "assistant": "assistant", "system": "system", "developer": "system"}
+
+
+_DATE = r"(?:\[(?P<date>[^\]\n]{1,80})\]\n)?"
+_OPENING = r"(?:This is a transcript of conversations between [^\n]*\n)?\s*"
+_TRANSCRIPT = re.compile(_OPENING + _DATE + r"(?P<speaker>[^:\n]{1,80}): (?P<text>.*)", re.DOTALL)
+_ROLE = re.compile(_DATE + r"(?P<text>.*)", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What an imported turn says: without date line and speaker, which are told apart."""
+
+    date: str | None
+    speaker: str
+    text: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +64,14 @@ def read_dialogues(path: Path, form: As | None = None, limit: int | None = None)
     if not any(dialogue.turns for dialogue in found):
         raise UsageError(f"{path.name} holds no turns.")
     return found
+
+
+def said_in(role: Role, text: str) -> Said:
+    """The inverse of writing a turn of a dialogue; the role is the speaker where no name is written."""
+    match = (_TRANSCRIPT if role == "transcript" else _ROLE).match(text)
+    if match is None:
+        return Said(None, role, text)
+    return Said(match["date"], match.groupdict().get("speaker", role), match["text"])
 
 
 def _items(path: Path) -> Iterator[tuple[str, Any]]:

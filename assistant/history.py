@@ -168,7 +168,7 @@ class History:
     def read(self, conversation_id: str, model: str, before: int | None = None) -> list[WorkerTurn]:
         """All turns with text in front of turn `before`; their recorded ids where `model` itself wrote them."""
         rows = self._db.query(
-            """SELECT id, role, text, iif(token_model = ?, token_ids, NULL) AS token_ids FROM turns
+            """SELECT id, role, text, created, iif(token_model = ?, token_ids, NULL) AS token_ids FROM turns
                WHERE conversation_id = ? AND id < ? AND state <> 'pending' AND text <> '' ORDER BY position""",
             [model, conversation_id, sys.maxsize if before is None else before],
         )

@@ -148,6 +148,76 @@ class ImportRequest(Wire):
     engine: Engine = Field(default_factory=Engine)
 
 
+class SegmentTurn(Wire):
+    """One turn of a segment; its tokens are `first_token` to `last_token` (exclusive), `text` may be shortened."""
+
+    turn: int
+    speaker: str
+    date: str | None
+    text: str
+    first_token: int
+    last_token: int
+
+
+class Segment(Wire):
+    """Four consecutive turns (the last ones may be fewer); `episode` is None while it belongs to none."""
+
+    segment: int
+    turns: list[SegmentTurn]
+    episode: int | None
+    similarity: float | None
+
+
+class RecalledSpan(Wire):
+    """Tokens `first` to `last` (exclusive) that a reply fetched: how many entries, and their share of attention."""
+
+    first: int
+    last: int
+    tokens: int
+    mass: float
+
+
+class Recalled(Wire):
+    """What a reply fetched of what was not resident; `missed`: estimated share of attention on what stayed away."""
+
+    spans: list[RecalledSpan]
+    missed: float | None
+    exact_steps: int
+    steps: int
+
+
+class Route(Wire):
+    """Where a question went: the nearest episode, and the one after it. Similarities are cosines.
+
+    `switched`: the question before went elsewhere; `new`: no episode is near. `number` counts the questions.
+    """
+
+    turn: int
+    number: int
+    asked: str
+    episode: int | None
+    similarity: float | None
+    runner_up: int | None
+    runner_up_similarity: float | None
+    switched: bool
+    new: bool
+    recalled: Recalled | None
+
+
+class Episodes(Wire):
+    """GET /api/conversations/{name}/episodes: topics of a conversation, and how its questions were routed.
+
+    `titles` names every episode there ever was. `residency` is the share of each 64 tokens that lies on the device,
+    None unless the conversation is the one there now. `notice` says why there are no (new) episodes.
+    """
+
+    segments: list[Segment] = Field(default_factory=list)
+    titles: dict[int, str] = Field(default_factory=dict)
+    routes: list[Route] = Field(default_factory=list)
+    residency: list[float] | None = None
+    notice: str | None = None
+
+
 class Rename(Wire):
     """PATCH /api/conversations/{name}."""
 
@@ -274,6 +344,7 @@ class WorkerTurn(Wire):
     role: Role
     text: str
     token_ids: list[int] | None = None
+    created: str | None = None
 
 
 class Run(Wire):
@@ -318,13 +389,22 @@ class Check(Wire):
     repair: bool = False
 
 
+class Explain(Wire):
+    """Which episodes a conversation has, and how its questions were routed."""
+
+    op: Literal["explain"] = "explain"
+    id: str
+    folder: str
+    conversation: str
+
+
 class Quit(Wire):
     """End; what waits to be written is written first."""
 
     op: Literal["quit"] = "quit"
 
 
-Request = Annotated[Run | Cancel | Status | Forget | Check | Quit, Field(discriminator="op")]
+Request = Annotated[Run | Cancel | Status | Forget | Check | Explain | Quit, Field(discriminator="op")]
 REQUEST: TypeAdapter[Request] = TypeAdapter(Request)
 
 
@@ -421,8 +501,13 @@ class Checked(Wire):
     report: KvCheck
 
 
+class Explained(Wire):
+    event: Literal["explained"] = "explained"
+    episodes: Episodes
+
+
 WorkerEvent = Annotated[
-    Loading | Resumed | Notice | Prefill | Piece | WorkerDone | WorkerStatus | Forgotten | Checked | Failed,
+    Loading | Resumed | Notice | Prefill | Piece | WorkerDone | WorkerStatus | Forgotten | Checked | Explained | Failed,
     Field(discriminator="event"),
 ]
 

@@ -48,14 +48,17 @@ class Centroids:
 class Episodes:
     """The episodes of all conversations. May be called from any thread."""
 
-    def __init__(self, path: Path | None, encoder: Encoder | None) -> None:
+    def __init__(self, path: Path | None, encoder: Encoder | None, problem: str | None = None) -> None:
         """Keep them in `path` (None: in memory only); without an encoder turns are noted and nothing is grouped.
+
+        `problem` says why there is none, to those who ask.
 
         Raises:
             OSError: not even an empty database can be made.
         """
         self.encoder = encoder
-        self.problem: str | None = None
+        self.problem = problem
+        self.failed = False
         self._closing = False
         self._known = dict[str, Known]()
         self._centroids = dict[str, Centroids]()
@@ -156,6 +159,7 @@ class Episodes:
 
     def _failed(self, error: Exception) -> None:
         reason = error.strerror if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
+        self.failed = True
         self.problem = f"Episodes are not being kept ({reason}). The chat goes on without new ones."
 
     def _note(self, conversation: str, turns: list[EpisodeTurn]) -> Following | None:

@@ -16,7 +16,7 @@ from typing import TextIO
 from pydantic import ValidationError
 
 from assistant.errors import AssistantError, Exit
-from assistant.protocol import REQUEST, Cancel, Check, Failed, Forget, Run, Status, WorkerEvent, WorkerLine
+from assistant.protocol import REQUEST, Cancel, Check, Explain, Failed, Forget, Run, Status, WorkerEvent, WorkerLine
 
 
 def main() -> None:
@@ -47,7 +47,7 @@ def main() -> None:
                     runs.put(request)
                 case Cancel() if running == [request.id]:
                     engine.cancelled.set()
-                case Status() | Forget() | Check():
+                case Status() | Forget() | Check() | Explain():
                     # On a thread of its own: a check of every row must not keep a Cancel from being heard.
                     threading.Thread(target=lambda asked=request: send(asked.id, aside(asked)), daemon=True).start()
                 case Cancel():
@@ -57,7 +57,7 @@ def main() -> None:
         engine.cancelled.set()
         runs.put(None)
 
-    def aside(request: Status | Forget | Check) -> WorkerEvent:
+    def aside(request: Status | Forget | Check | Explain) -> WorkerEvent:
         """What is answered while a reply is being written."""
         try:
             return engine.aside(request)

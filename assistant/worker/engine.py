@@ -16,6 +16,8 @@ from assistant.errors import BudgetError
 from assistant.protocol import (
     Check,
     Checked,
+    Explain,
+    Explained,
     Forget,
     Forgotten,
     Loading,
@@ -33,11 +35,14 @@ from assistant.protocol import (
     WorkerDone,
     WorkerEvent,
     WorkerStatus,
+    WorkerTurn,
 )
 from assistant.template import Prompt, build_prompt
+from assistant.worker.episodes import explain, recalled_json, turns_of
 from assistant.worker.loader import Loaded, load
 from assistant.worker.sampling import Sampler, TextStream
 from assistant.worker.shelf import check, forget, kv_status
+from memory.episode_view import Route
 from memory.errors import BudgetExceeded, BudgetTooSmall, Cancelled
 from memory.store import Resumed as Found
 
@@ -66,7 +71,7 @@ class Engine:
     def __init__(self) -> None:
         self.loaded: Loaded | None = None
         self.cancelled = threading.Event()
-        self._told: str | None = None
+        self._told = dict[str, str | None]()
 
     def run(self, request: Run, send: Send) -> WorkerDone:
         """Answer one request; events go to `send` on the way.
@@ -84,7 +89,7 @@ class Engine:
             self._forget()
             raise BudgetError("The device ran out of memory. Use a smaller --budget or a smaller model.") from error
 
-    def aside(self, request: Status | Forget | Check) -> WorkerStatus | Forgotten | Checked:
+    def aside(self, request: Status | Forget | Check | Explain) -> WorkerStatus | Forgotten | Checked | Explained:
         """Answered from another thread while a reply may be on its way."""
         match request:
             case Forget():
@@ -92,6 +97,8 @@ class Engine:
                 return Forgotten()
             case Check():
                 return Checked(report=check(self.loaded, request))
+            case Explain():
+                return Explained(episodes=explain(self.loaded, request))
             case _:
                 model = self.loaded.spec.id if self.loaded else None
                 return WorkerStatus(model=model, memory=self._split(), kv=kv_status(self.loaded))
@@ -108,6 +115,7 @@ class Engine:
     def _answer(self, loaded: Loaded, request: Run, send: Send, started: float) -> WorkerDone:
         prompt = build_prompt(loaded.tokenizer, request.turns, reply=request.sampling is not None)
         ids = prompt.ids
+        route = _route(loaded, request)
         found, receipt = self._resume(loaded, request, prompt, send)
         reply = Reply(finish="read")
         try:
@@ -117,7 +125,8 @@ class Engine:
         except Cancelled:
             reply.finish = "cancelled"
         self._seal(loaded, reply, send)
-        usage = _usage(loaded, found, receipt, len(ids), reply, started)
+        _observe(loaded, request, prompt, reply)
+        usage = _usage(loaded, found, receipt, len(ids), reply, started, route)
         return WorkerDone(
             text=reply.text,
             finish=reply.finish,
@@ -153,10 +162,14 @@ class Engine:
         if reply.ids and len(memory.tokens) and reply.unread:
             memory.step(reply.ids[-1])
         memory.seal()
-        notice = memory.spill.notice if memory.spill else None
-        if notice is not None and notice != self._told:
+        self._tell("spill", memory.spill.notice if memory.spill else None, send)
+        self._tell("episodes", loaded.episodes.problem if loaded.episodes.failed else None, send)
+
+    def _tell(self, source: str, notice: str | None, send: Send) -> None:
+        """Say something once, until it is something else."""
+        if notice is not None and notice != self._told.get(source):
             send(Notice(text=notice))
-        self._told = notice
+        self._told[source] = notice
 
     def _read(self, loaded: Loaded, ids: list[int], receipt: Receipt | None, send: Send) -> Tensor | None:
         """Read `ids` with progress, and note what it took to read some of them again; None when there are none."""
@@ -222,6 +235,8 @@ class Engine:
 
     def _forget(self) -> None:
         """Let go of the model and its memory; what waits to be written is written first."""
+        if self.loaded is not None:
+            self.loaded.episodes.close()
         if self.loaded is not None and self.loaded.memory.spill is not None:
             self.loaded.memory.spill.close()
         self.loaded = None
@@ -257,7 +272,35 @@ def _new_ids(request: Run, prompt: Prompt, reply: Reply) -> dict[int, list[int]]
     return fresh
 
 
-def _usage(loaded: Loaded, found: Found, receipt: Receipt | None, prompt: int, reply: Reply, started: float) -> Usage:
+def _route(loaded: Loaded, request: Run) -> Route | None:
+    """The episode that the question is about; None for an import."""
+    if request.sampling is None or request.turns[-1].role != "user":
+        return None
+    return loaded.episodes.route(request.conversation, request.turns[-1].id, request.turns[-1].text)
+
+
+def _observe(loaded: Loaded, request: Run, prompt: Prompt, reply: Reply) -> None:
+    """Have what was said put into episodes, beside whatever comes next."""
+    written = None
+    if request.reply_id is not None and reply.text:
+        asked = request.turns[-1]
+        written = WorkerTurn(
+            id=request.reply_id, role="assistant", text=reply.text, token_ids=reply.ids, created=asked.created
+        )
+        if (recalled := recalled_json(loaded.memory)) is not None:
+            loaded.episodes.note_recalled(request.conversation, asked.id, recalled)
+    loaded.episodes.observe(request.conversation, turns_of(request.turns, prompt, written))
+
+
+def _usage(
+    loaded: Loaded,
+    found: Found,
+    receipt: Receipt | None,
+    prompt: int,
+    reply: Reply,
+    started: float,
+    route: Route | None,
+) -> Usage:
     return Usage(
         prompt_tokens=prompt,
         cached_tokens=found.reused,
@@ -265,7 +308,7 @@ def _usage(loaded: Loaded, found: Found, receipt: Receipt | None, prompt: int, r
         completion_tokens=len(reply.ids),
         resident_tokens=loaded.memory.resident,
         stored_tokens=len(loaded.memory.tokens),
-        episode=None,
+        episode=None if route is None else str(route.episode),
         recalled_tokens=0,
         ttft_s=round((reply.first_at or time.perf_counter()) - started, 4),
         decode_tok_s=_rate(reply),

@@ -20,13 +20,18 @@ from assistant.fit import weight_bytes
 from assistant.protocol import ModelSpec
 from assistant.template import encode_text, prepare_tokenizer
 from assistant.worker.device import Gauge, compute_dtype, pick_device, standard_budget
+from assistant.worker.episodes import encoder_room, open_episodes
 from assistant.worker.tiers import fingerprint_of, make_codecs, open_spill, ram_bytes, staging_bytes
 from memory.attention import NAME, register
 from memory.budget import PROCESS, Plan, parse_size, plan
+from memory.episode import Episodes
 from memory.errors import BudgetTooSmall, UnsupportedModel
 from memory.geometry import Geometry
 from memory.policy import POLICIES, Policy
 from memory.store import Memory, make_policy
+
+ENCODER_SHARE = 2
+"""On a CPU the embedding model comes out of the budget, as long as the capacity stays one part in so many."""
 
 LoadProgress = Callable[[int, int], None]
 """Called with (bytes loaded, bytes to load)."""
@@ -44,6 +49,7 @@ class Loaded:
     memory: Memory
     gauge: Gauge
     budget: int
+    episodes: Episodes
 
 
 def load(spec: ModelSpec, progress: LoadProgress) -> Loaded:
@@ -70,14 +76,16 @@ def load(spec: ModelSpec, progress: LoadProgress) -> Loaded:
     codecs = make_codecs(geometry, spec.kv.codec, dtype, model) if spec.kv else None
     staging = staging_bytes(geometry, codecs[0], dtype.itemsize) if codecs else 0
     ram = ram_bytes(spec.kv, device) if spec.kv and device.type == "cpu" else 0
-    division = _plan(geometry, budget, weights, dtype.itemsize, spec.block, staging, ram)
+    fixed = (geometry, budget, weights, dtype.itemsize, spec.block, staging, ram)
+    division, room = _beside_encoder(lambda process: _plan(*fixed, process), encoder_room(device))
     patch = encode_text(tokenizer, policy.patch) if policy.patch else []
     spill = None
     if spec.kv is not None and codecs is not None:
         fingerprint = fingerprint_of(spec, model, quant, dtype, codecs[0], tokenizer.chat_template)
         spill = open_spill(spec, spec.kv, fingerprint, codecs, device)
     memory = Memory(model, division, policy, patch, geometry=geometry, dtype=dtype, spill=spill, mode=spec.mode)
-    return Loaded(spec, model, tokenizer, _stops(model, tokenizer), quant, memory, gauge, budget)
+    episodes = open_episodes(spec, room, device)
+    return Loaded(spec, model, tokenizer, _stops(model, tokenizer), quant, memory, gauge, budget, episodes)
 
 
 def choose(geometry: Geometry, budget: int, quant: str, itemsize: int, block: int) -> tuple[str, Plan]:
@@ -206,11 +214,28 @@ def _bar(progress: LoadProgress, total: int) -> Any:
     return lambda _, args, kwargs: count(list(args[0] if args else kwargs["iterable"]))
 
 
+def _beside_encoder(divide: Callable[[int], Plan], room: int) -> tuple[Plan, int]:
+    """The plan with `room` bytes for the embedding model and that room, or without, where it would take too much."""
+    alone = divide(PROCESS)
+    try:
+        beside = divide(PROCESS + room)
+    except BudgetError:
+        return alone, 0
+    return (beside, room) if beside.capacity * ENCODER_SHARE >= alone.capacity else (alone, 0)
+
+
 def _plan(
-    geometry: Geometry, budget: int, weights: int, itemsize: int, block: int, staging: int = 0, ram: int = 0
+    geometry: Geometry,
+    budget: int,
+    weights: int,
+    itemsize: int,
+    block: int,
+    staging: int = 0,
+    ram: int = 0,
+    process: int = PROCESS,
 ) -> Plan:
     try:
-        return plan(geometry, budget, weights, itemsize, block, staging=staging, ram=ram, process=PROCESS)
+        return plan(geometry, budget, weights, itemsize, block, staging=staging, ram=ram, process=process)
     except BudgetTooSmall as error:
         raise BudgetError(str(error)) from error
 

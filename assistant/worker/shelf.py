@@ -39,8 +39,11 @@ def forget(loaded: Loaded | None, request: Forget) -> None:
     """Remove a conversation from every tier."""
     if (spill := _spill_of(loaded, request.folder)) is not None and loaded is not None:
         loaded.memory.forget_later(request.conversation)
+        loaded.episodes.forget(request.conversation)
         spill.forget(request.conversation)
         return
+    if loaded is not None:
+        loaded.episodes.forget(request.conversation)
     with _folder(request.folder) as folder:
         folder.forget(request.conversation)
 

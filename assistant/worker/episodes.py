@@ -1,0 +1,110 @@
+"""Episodes in the worker: what a conversation's turns are, where a question goes, what can be told about it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import accumulate
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from assistant.dialogue import said_in
+from assistant.episodes import look_up, wired
+from assistant.errors import AssistantError
+from assistant.protocol import Episodes as Told
+from assistant.protocol import Explain, ModelSpec, Recalled, RecalledSpan, WorkerTurn
+from assistant.template import Prompt
+from memory.block import CHUNK
+from memory.budget import format_size
+from memory.encoder import Encoder
+from memory.episode import Episodes
+from memory.episode_schema import EPISODES_FILE
+from memory.minilm import EncoderMissing, encoder_bytes, find_minilm
+from memory.segment import EpisodeTurn
+from memory.store import Memory
+
+if TYPE_CHECKING:
+    from assistant.worker.loader import Loaded
+
+
+def encoder_room(device: torch.device) -> int:
+    """Bytes of the budget that the embedding model takes; 0 when there is none, or it lies in other memory."""
+    try:
+        return encoder_bytes(find_minilm()) if device.type == "cpu" else 0
+    except EncoderMissing:
+        return 0
+
+
+def open_episodes(spec: ModelSpec, room: int, device: torch.device) -> Episodes:
+    """The episodes in the KV folder (without one: in memory), with an encoder where `encoder_room` found room.
+
+    Raises:
+        AssistantError: their database cannot be made.
+    """
+    encoder, problem = None, None
+    try:
+        folder = find_minilm()
+        if room or device.type != "cpu":
+            encoder = Encoder.load(folder)
+        else:
+            size = format_size(encoder_bytes(folder))
+            problem = f"There are no episodes: the embedding model takes {size}, too much of this budget."
+    except EncoderMissing as error:
+        problem = str(error)
+    try:
+        return Episodes(Path(spec.kv.folder) / EPISODES_FILE if spec.kv is not None else None, encoder, problem)
+    except OSError as error:
+        where = spec.kv.folder if spec.kv is not None else "memory"
+        raise AssistantError(f"The episodes cannot be kept in {where}: {error.strerror}.") from error
+
+
+def turns_of(turns: Sequence[WorkerTurn], prompt: Prompt, reply: WorkerTurn | None = None) -> list[EpisodeTurn]:
+    """The turns of a conversation with their tokens; system prompts, which nobody says, are left out."""
+    pieces = [len(piece) for piece in prompt.pieces]
+    if reply is not None:
+        turns, pieces = [*turns, reply], [*pieces, len(prompt.opening) + len(reply.token_ids or ())]
+    ends = list(accumulate(pieces))
+    found, date = list[EpisodeTurn](), None
+    for turn, size, end in zip(turns, pieces, ends, strict=True):
+        said = said_in(turn.role, turn.text)
+        date = said.date or (date if turn.role == "transcript" or turn.created is None else turn.created[:10])
+        if turn.role != "system":
+            found.append(EpisodeTurn(turn.id, said.speaker, said.text, date, end - size, end))
+    return found
+
+
+def recalled_json(memory: Memory) -> str | None:
+    """What the reply fetched of what was not resident, as it is stored beside the route; None for nothing."""
+    recalled = memory.recalled()
+    if recalled is None:
+        return None
+    spans = [RecalledSpan(first=s.first, last=s.last, tokens=s.tokens, mass=s.mass) for s in recalled.spans]
+    return Recalled(
+        spans=spans, missed=recalled.missed, exact_steps=recalled.exact_steps, steps=recalled.steps
+    ).model_dump_json()
+
+
+def explain(loaded: Loaded | None, request: Explain) -> Told:
+    """The episodes of a conversation: those of the loaded model's, or what the file says."""
+    if loaded is None:
+        return look_up(Path(request.folder), request.conversation)
+    name, episodes, memory = request.conversation, loaded.episodes, loaded.memory
+    told = wired(episodes.segments(name), episodes.titles(name), episodes.routes(name))
+    told.notice = episodes.problem
+    if memory.sealer.trail.conversation == name:
+        told.residency = residency(memory)
+    return told
+
+
+def residency(memory: Memory) -> list[float]:
+    """The share of each 64 tokens of the active conversation that is on the device, over layers and their heads."""
+    tokens = len(memory.tokens)
+    counts, heads = torch.zeros(-(-tokens // CHUNK)), 0
+    for layer in memory.working_set.layers:
+        if not layer.is_sliding:
+            origins = layer.origins().to("cpu", torch.int64)
+            found = torch.bincount(origins.flatten() // CHUNK, minlength=len(counts))[: len(counts)]
+            counts, heads = counts + found, heads + origins.shape[0]
+    sizes = [min(CHUNK, tokens - first) * heads for first in range(0, tokens, CHUNK)]
+    return [round(min(1.0, float(count) / size), 4) for count, size in zip(counts, sizes, strict=True)]
