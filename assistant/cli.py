@@ -29,6 +29,8 @@ COMMANDS = {
     "models": "assistant.commands.models",
     "daemon": "assistant.commands.daemon",
     "mem": "assistant.commands.mem",
+    "map": "assistant.commands.map",
+    "why": "assistant.commands.why",
     "doctor": "assistant.commands.doctor",
     "config": "assistant.commands.config",
 }

@@ -25,6 +25,7 @@ from assistant.protocol import (
     Conversation,
     DaemonStatus,
     Done,
+    Episodes,
     Event,
     Failed,
     Hit,
@@ -128,6 +129,14 @@ class Client:
         """The newest turns (of those with an id below `before`), oldest first."""
         page: dict[str, Any] = {"limit": limit} if before is None else {"limit": limit, "before": before}
         return await self._get(_path(name, "/turns"), list[Turn], **page)
+
+    async def episodes(self, name: str) -> Episodes:
+        """The topics of a conversation, and how its questions were routed."""
+        return await self._get(_path(name, "/episodes"), Episodes)
+
+    async def owner(self, turn: int) -> Conversation:
+        """The conversation that a turn is in."""
+        return await self._get(f"/api/turns/{turn}/conversation", Conversation)
 
     async def search(self, words: str, limit: int = 20) -> list[Hit]:
         """Turns that contain all words."""

@@ -157,6 +157,15 @@ class History:
         )
         return [Conversation(**row) for row in rows]
 
+    def owner(self, turn_id: int) -> Conversation:
+        """The conversation that a turn is in."""
+        row = self._db.execute(
+            "SELECT c.name FROM turns t JOIN conversations c ON c.id = t.conversation_id WHERE t.id = ?", [turn_id]
+        ).fetchone()
+        if row is None:
+            raise UnknownConversation(f"There is no turn {turn_id} in any conversation.")
+        return next(one for one in self.conversations(str(row[0])) if one.name == row[0])
+
     def turns(self, name: str, before: int | None = None, limit: int = 50) -> list[Turn]:
         """The newest `limit` turns (of those with an id below `before`), oldest first."""
         rows = self._db.query(

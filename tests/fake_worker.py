@@ -16,6 +16,7 @@ The first word of the last turn's text is the script; anything else is echoed as
 
 Token ids are the characters' code points. What one process has read once counts as cached the next time. The KV folder
 of the model spec is locked as the real worker does, and holds a tail file with the latest ids of every conversation.
+Its episodes.db has an episode for every word that segments begin with; a question goes to that of its last word.
 """
 
 from __future__ import annotations
@@ -33,11 +34,15 @@ from typing import Literal
 
 from filelock import FileLock
 
+from assistant.episodes import look_up
 from assistant.protocol import (
     REQUEST,
     Cancel,
     Check,
     Checked,
+    Episodes,
+    Explain,
+    Explained,
     Failed,
     Forget,
     Forgotten,
@@ -65,9 +70,11 @@ from assistant.protocol import (
     dump,
 )
 from memory.block import CHUNK
+from memory.episode_store import forget_episodes
 from memory.folder import TAIL, make_private
 from memory.publish import publish
 from memory.tailfile import Tail, pack
+from tests.fake_episodes import observe
 
 MIB = 1024**2
 BUDGET = 900 * MIB
@@ -108,12 +115,15 @@ class FakeWorker:
                     self._say(request.id, WorkerStatus(model=model, memory=self._memory(), kv=self._kv()))
                 case Forget():
                     shutil.rmtree(Path(request.folder) / request.conversation, ignore_errors=True)
+                    forget_episodes(Path(request.folder), request.conversation)
                     self._say(request.id, Forgotten())
                 case Check():
                     found = KvCheck(
                         files=1, rows_ok=3, rows_bad=1, bytes=4096, problems=["Row 3 is bad."], repaired=request.repair
                     )
                     self._say(request.id, Checked(report=found))
+                case Explain():
+                    self._say(request.id, Explained(episodes=self._explain(request)))
                 case Quit():
                     break
         os._exit(0)
@@ -207,6 +217,7 @@ class FakeWorker:
         if run.reply_id is not None:
             self.seen[run.reply_id] = len(text)
         self._store(run, "".join(turn.text for turn in run.turns) + text)
+        observe(run, text)
         body = WorkerDone(text=text, finish=finish, usage=usage, token_ids=new_ids, memory=self._memory())
         self._say(run.id, body)
 
@@ -220,6 +231,14 @@ class FakeWorker:
         positions = tuple(range(len(ids)))
         tail = Tail(bytes(32), BRANCH, rows=0, ids=ids, positions=positions, exact=True, state=b"", payload=b"")
         publish(folder / f"{BRANCH}{TAIL}", pack(tail), durable=False)
+
+    def _explain(self, request: Explain) -> Episodes:
+        """What is stored; every other 64 characters of the conversation at hand are on the device."""
+        told = look_up(Path(request.folder), request.conversation)
+        tokens = told.segments[-1].turns[-1].last_token if told.segments else 0
+        if request.conversation == self.conversation:
+            told.residency = [float(at % 2) for at in range(-(-tokens // 64))]
+        return told
 
     def _usage(self, run: Run, text: str, fresh: list[WorkerTurn]) -> Usage:
         prompt = sum(len(turn.text) for turn in run.turns)

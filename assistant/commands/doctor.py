@@ -27,6 +27,7 @@ from memory.budget import format_size, parse_size
 from memory.database import check_sqlite, quick_check
 from memory.errors import MemoryFailure
 from memory.folder import KvFolder
+from memory.minilm import NAME, encoder_bytes, find_minilm
 
 app = typer.Typer()
 
@@ -77,6 +78,7 @@ def _findings(places: Places) -> Iterator[Finding]:
         yield _look("model", lambda: _model(places, settings[0]))
         yield _look("budget", lambda: _budget(settings[0]))
         yield _look("stored KV", lambda: _kv(places, settings[0]))
+    yield _look("episodes", _embeddings)
 
 
 def _look(check: str, action: Callable[[], str]) -> Finding:
@@ -149,6 +151,11 @@ def _kv(places: Places, settings: Settings) -> str:
         return f"{format_size(used)}; nothing is added (spill is off), so a restart reads conversations again"
     free = shutil.disk_usage(places.kv if places.kv.exists() else _nearest(places.kv)).free
     return f"{format_size(used)} of {format_size(parse_size(settings.disk))}, {format_size(free)} free on this disk"
+
+
+def _embeddings() -> str:
+    size = encoder_bytes(find_minilm())
+    return f"{NAME} is installed; it takes {format_size(size)} while conversations are divided into episodes"
 
 
 def _nearest(path: Path) -> Path:

@@ -26,6 +26,7 @@ from assistant.protocol import (
     Conversation,
     DaemonStatus,
     Engine,
+    Episodes,
     Failed,
     Hit,
     ImportRequest,
@@ -112,6 +113,14 @@ def _add_conversations(app: FastAPI, service: Service) -> None:
         name: Named, before: Ident = None, limit: Annotated[int, Query(ge=1, le=500)] = 50
     ) -> list[TurnRow]:
         return await records.run(History.turns, name, before, limit)
+
+    @app.get("/api/conversations/{name:path}/episodes")
+    async def episodes(name: Named) -> Episodes:
+        return await service.episodes(name)
+
+    @app.get("/api/turns/{turn}/conversation")
+    async def owner(turn: Annotated[int, Path(ge=1, le=2**62)]) -> Conversation:
+        return await records.run(History.owner, turn)
 
     @app.patch("/api/conversations/{name:path}", status_code=204)
     async def rename(name: Named, body: Rename) -> None:

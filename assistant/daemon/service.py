@@ -14,7 +14,7 @@ from assistant.daemon.shelf import Shelf
 from assistant.daemon.turns import Turn
 from assistant.daemon.worker import Worker
 from assistant.history import History
-from assistant.protocol import PROTOCOL, Accepted, AskRequest, DaemonStatus, ImportRequest, MemoryReport
+from assistant.protocol import PROTOCOL, Accepted, AskRequest, DaemonStatus, Episodes, ImportRequest, MemoryReport
 
 
 class Service:
@@ -76,6 +76,10 @@ class Service:
         await self.records.run(History.remove, name)
         if await self.lane.cancel_all(conversation_id):  # a message that came in between may have stored KV again
             await self.shelf.forget(conversation_id)
+
+    async def episodes(self, name: str) -> Episodes:
+        """The topics of a conversation, and how its questions were routed."""
+        return await self.shelf.explain(await self.records.run(History.find, name))
 
     async def memory(self) -> MemoryReport:
         """Where every byte lies, by tier and purpose; conversations by their names."""

@@ -11,8 +11,20 @@ from typing import TypeVar
 
 from assistant.daemon.worker import Worker, WorkerDied
 from assistant.database import DatabaseError
+from assistant.episodes import look_up
 from assistant.errors import AssistantError, DaemonError
-from assistant.protocol import Check, Checked, Failed, Forget, KvCheck, KvStatus, TierUse
+from assistant.protocol import (
+    Check,
+    Checked,
+    Episodes,
+    Explain,
+    Explained,
+    Failed,
+    Forget,
+    KvCheck,
+    KvStatus,
+    TierUse,
+)
 from memory.errors import KvLocked
 from memory.folder import KvFolder
 from memory.sweep import CheckReport, check
@@ -77,12 +89,31 @@ class Shelf:
             status.disk = await asyncio.to_thread(self._on_disk)
         return status
 
+    async def explain(self, conversation_id: str) -> Episodes:
+        """The episodes of a conversation: as a worker tells that answers in time, or as its file says.
+
+        Raises:
+            AssistantError: they could not be read.
+        """
+        request = Explain(id=_id(), folder=str(self._folder), conversation=conversation_id)
+        try:
+            async with asyncio.timeout(PATIENCE_S):
+                answer = await self._asked(request)
+        except TimeoutError:
+            answer = None
+        if isinstance(answer, Explained):
+            return answer.episodes
+        try:
+            return await asyncio.to_thread(look_up, self._folder, conversation_id)
+        except OSError as error:
+            raise AssistantError(f"The episodes in {self._folder} could not be read ({error.strerror}).") from error
+
     def _on_disk(self) -> TierUse:
         """Bytes by kind; looking takes no lock."""
         usage = KvFolder.walk(self._folder)
         return TierUse(parts=usage.kinds, total=usage.total, limit=self._limit)
 
-    async def _asked(self, request: Forget | Check) -> object | None:
+    async def _asked(self, request: Forget | Check | Explain) -> object | None:
         """The worker's answer, None when none lives.
 
         Raises:

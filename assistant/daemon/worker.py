@@ -20,6 +20,7 @@ from assistant.daemon.log import open_raw
 from assistant.protocol import (
     Cancel,
     Check,
+    Explain,
     Failed,
     Forget,
     MemorySplit,
@@ -121,7 +122,7 @@ class Worker:
                     return answer
         return None
 
-    async def aside(self, request: Status | Forget | Check) -> WorkerEvent:
+    async def aside(self, request: Status | Forget | Check | Explain) -> WorkerEvent:
         """What a living worker answers beside the reply that it may be writing.
 
         Raises:

@@ -11,7 +11,7 @@ from tests.assistant.command import run, run_json
 from tests.conftest import RunningDaemon
 
 CHECKS = ["SQLite", "settings", "data folder", "state folder", "runtime folder", "history", "daemon", "model", "budget"]
-CHECKS += ["stored KV"]
+CHECKS += ["stored KV", "episodes"]
 
 
 def findings(*args: str, code: int = 0) -> dict[str, dict[str, Any]]:

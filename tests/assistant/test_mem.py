@@ -46,7 +46,7 @@ def test_the_table_labels_what_is_planned_and_what_is_measured(daemon: RunningDa
 def test_without_a_worker_the_disk_is_looked_at(daemon: RunningDaemon) -> None:
     assert run_json("mem")["kv"]["disk"]["total"] == 0
     run("ask", "hello")
-    _end_the_worker()
+    end_the_worker()
     kv = run_json("mem")["kv"]
     files = [path for path in daemon.places.kv.rglob("*") if path.is_file()]
     assert kv["disk"]["parts"]["tails"] > 0
@@ -72,7 +72,8 @@ def test_a_plan_that_is_not_used_up_is_a_negative_gap() -> None:
     assert record["kv"]["device"]["gap"] == -30 * MIB  # type: ignore[index]
 
 
-def _end_the_worker() -> None:
+def end_the_worker() -> None:
+    """Kill the worker; the daemon has noticed when this returns."""
     pid = with_client(lambda client: client.status()).worker_pid
     assert pid is not None
     os.kill(pid, signal.SIGKILL)

@@ -1,0 +1,198 @@
+"""`assistant map`: the topics of a conversation over time, and how much of each lies on the device."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from itertools import groupby
+from typing import Annotated
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from assistant.client import Client
+from assistant.commands.options import AsJson
+from assistant.commands.progress import plain_console
+from assistant.commands.terminal import without_controls
+from assistant.errors import UsageError
+from assistant.protocol import Episodes, Segment
+
+app = typer.Typer()
+
+In = Annotated[str | None, typer.Option("--conversation", "-c", metavar="NAME", help="Default: the latest one.")]
+Lines = Annotated[int, typer.Option("--lines", "-n", metavar="N", min=0, help="The last N stretches; 0: all.")]
+
+STRIP = 76
+"""Characters of the strip: episodes over time."""
+
+CHUNK = 64
+"""Tokens that one figure of the residency is about."""
+
+_COLOURS = ("cyan", "magenta", "green", "yellow", "blue", "red")
+_MARKS = "123456789abcdefghijklmnopqrstuvwxyz"
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """Consecutive segments of one episode; `resident` is the share of its tokens on the device."""
+
+    episode: int | None
+    segments: int
+    first_turn: int
+    last_turn: int
+    first_token: int
+    last_token: int
+    dates: list[str]
+    speakers: list[str]
+    resident: float | None
+
+
+@app.command("map", epilog="Example: assistant map -c trip --json")
+def show_map(conversation: In = None, lines: Lines = 20, as_json: AsJson = False) -> None:
+    """Show a conversation's episodes over time, and how much of each is on the device; the rest is on disk."""
+    name, found = asyncio.run(_ask(conversation))
+    if as_json:
+        print(json.dumps({"conversation": name, **as_record(found)}, ensure_ascii=False))
+        return
+    console = plain_console()
+    console.print(headline(name, found))
+    if found.notice:
+        console.print(without_controls(found.notice))
+    if any(one.episode is not None for one in found.segments):
+        console.print(Text.assemble("\nover time  ", *strip([one.episode for one in found.segments])))
+        console.print(_legend(found))
+    every = list(stretches(found.segments, found.residency))
+    shown = every[-lines:] if lines else every
+    if shown:
+        console.print()
+        if len(shown) < len(every):
+            console.print(f"({len(every) - len(shown)} earlier stretches; --lines 0 shows all)")
+        console.print(_table(shown, found.titles))
+
+
+def as_record(found: Episodes) -> dict[str, object]:
+    """Episodes, stretches and the share of the whole conversation that is on the device."""
+    every = list(stretches(found.segments, found.residency))
+    counts = Counter(one.episode for one in found.segments)
+    current = [episode for episode in sorted(found.titles) if counts[episode]]
+    return {
+        "episodes": [{"episode": n, "title": found.titles[n], "segments": counts[n]} for n in current],
+        "stretches": [asdict(one) for one in every],
+        "resident": _overall(every),
+        "notice": found.notice,
+    }
+
+
+def headline(name: str, found: Episodes) -> str:
+    """How much there is of what."""
+    turns = [turn for one in found.segments for turn in one.turns]
+    if not turns:
+        return f"{without_controls(name)}: no turns were observed yet"
+    episodes = len({one.episode for one in found.segments} - {None})
+    counts = (_count(episodes, "episode"), _count(len(found.segments), "segment"), _count(len(turns), "turn"))
+    share = _overall(list(stretches(found.segments, found.residency)))
+    where = (
+        "not on the device now, all of it on disk" if share is None else f"{share:.0%} on the device, the rest on disk"
+    )
+    return f"{without_controls(name)}: {', '.join(counts)}, {turns[-1].last_token:,} tokens\n{where}"
+
+
+def strip(episodes: Sequence[int | None], width: int = STRIP) -> Iterator[Text]:
+    """A character a segment; when there are more than `width`, the most frequent one of each stretch of them."""
+    columns = min(width, len(episodes))
+    for column in range(columns):
+        part = episodes[column * len(episodes) // columns : (column + 1) * len(episodes) // columns]
+        yield _mark(Counter(part).most_common(1)[0][0])
+
+
+def stretches(segments: Sequence[Segment], residency: Sequence[float] | None) -> Iterator[Stretch]:
+    """Consecutive segments of one episode as one."""
+    for episode, group in groupby(segments, key=lambda one: one.episode):
+        part = list(group)
+        turns = [turn for one in part for turn in one.turns]
+        first, last = turns[0].first_token, turns[-1].last_token
+        yield Stretch(
+            episode=episode,
+            segments=len(part),
+            first_turn=turns[0].turn,
+            last_turn=turns[-1].turn,
+            first_token=first,
+            last_token=last,
+            dates=list(dict.fromkeys(turn.date for turn in turns if turn.date)),
+            speakers=list(dict.fromkeys(turn.speaker for turn in turns)),
+            resident=None if residency is None else _share(residency, first, last),
+        )
+
+
+def _share(residency: Sequence[float], first: int, last: int) -> float:
+    """The mean of what `residency` says of the tokens `first` to `last`."""
+    total = 0.0
+    for chunk in range(first // CHUNK, -(-last // CHUNK)):
+        held = residency[chunk] if chunk < len(residency) else 0.0
+        total += held * (min(last, (chunk + 1) * CHUNK) - max(first, chunk * CHUNK))
+    return round(total / max(1, last - first), 4)
+
+
+def _overall(every: Sequence[Stretch]) -> float | None:
+    sizes = [(one.resident, one.last_token - one.first_token) for one in every]
+    if not every or any(share is None for share, _ in sizes):
+        return None
+    return round(sum((share or 0.0) * size for share, size in sizes) / max(1, sum(size for _, size in sizes)), 4)
+
+
+def _mark(episode: int | None) -> Text:
+    if episode is None:
+        return Text("·", style="dim")
+    return Text(_MARKS[(episode - 1) % len(_MARKS)], style=_COLOURS[(episode - 1) % len(_COLOURS)])
+
+
+def _legend(found: Episodes) -> Table:
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column(justify="right", min_width=9)
+    table.add_column(overflow="ellipsis", no_wrap=True)
+    table.add_column(justify="right", no_wrap=True)
+    counts = Counter(one.episode for one in found.segments)
+    for episode, title in sorted(found.titles.items()):
+        if counts[episode]:
+            table.add_row(_mark(episode), without_controls(title), _count(counts[episode], "segment"))
+    return table
+
+
+def _table(shown: Sequence[Stretch], titles: dict[int, str]) -> Table:
+    table = Table(box=None, pad_edge=False)
+    table.add_column("date", overflow="ellipsis", no_wrap=True, max_width=24)
+    table.add_column("turns", justify="right", no_wrap=True)
+    table.add_column("episode", overflow="ellipsis", no_wrap=True)
+    table.add_column("on device", justify="right", no_wrap=True)
+    for one in shown:
+        title = "not divided yet" if one.episode is None else without_controls(titles.get(one.episode, ""))
+        turns = f"{one.first_turn}-{one.last_turn}" if one.first_turn != one.last_turn else str(one.first_turn)
+        held = "" if one.resident is None else f"{one.resident:.0%}"
+        table.add_row(without_controls(", ".join(one.dates[:1])), turns, _mark(one.episode) + Text(f"  {title}"), held)
+    return table
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
+async def _ask(conversation: str | None) -> tuple[str, Episodes]:
+    async with await Client.connect() as client:
+        name = conversation or await latest(client)
+        return name, await client.episodes(name)
+
+
+async def latest(client: Client) -> str:
+    """The conversation written to last.
+
+    Raises:
+        UsageError: there is none.
+    """
+    known = await client.conversations()
+    if not known:
+        raise UsageError('There are no conversations yet. Begin one: assistant ask -c trip "hello"')
+    return known[0].name
