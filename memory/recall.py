@@ -9,21 +9,29 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import reduce
 
 import torch
 from torch import Tensor
+from torch.nn.functional import cosine_similarity
 
-from memory.attention import Partial
+from memory.attention import Partial, merge
 from memory.block import CHUNK
 from memory.cache import WorkingSetLayer
-from memory.policy import LayerView, Policy
-from memory.spill import Spill, Stored
+from memory.exact import Stream, groups_of
+from memory.policy import LayerView, Policy, probabilities
+from memory.spill import GROUP as EXACT_GROUP
+from memory.spill import Scratch, Spill, Stored
 
 QUERIES = 8
 """Of a block of tokens, the last so many ask; one token asks by itself."""
 
 GROUP = 32
-"""Rows whose keys are decoded at once."""
+"""Rows whose keys are decoded at once: they stay in the processor's cache until they are scored."""
+
+_REACH = 1 / 8
+"""How far, of the range of a chunk's keys, a digest stands off the mean towards the query. Measured: the shortlist
+misses a third less attention than by the mean alone, where the whole range (Quest) misses more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,12 +61,17 @@ class Recalled:
 
 
 class Digests:
-    """The mean key of every stored row, per layer [rows, KV heads, size], in the dtype of the codec's digests."""
+    """What stands for the keys of every stored row: their mean and their range, fp16 [rows, KV heads, size] a layer."""
 
     def __init__(self, spill: Spill) -> None:
         self._spill = spill
-        self._means: list[Tensor] = []
+        self._parts: list[Tensor] = []
         self.rows = 0
+
+    @property
+    def bytes(self) -> int:
+        """Bytes held."""
+        return sum(part.nbytes for part in self._parts)
 
     def extend(self, stored: Stored, rows: int) -> None:
         """Know the first `rows` rows; those that are new are read from the tiers.
@@ -69,44 +82,54 @@ class Digests:
         spill = self._spill
         for first in range(self.rows, rows, spill.rows_per_half):
             count = min(spill.rows_per_half, rows - first)
-            loaded = spill.call(spill.load_rows, stored, first, count, 0)
-            means = [self._mean(layer, loaded) for layer in range(len(spill.codec.sections))]
-            self._means = [torch.cat(pair) for pair in zip(self._means, means, strict=True)] if self._means else means
+            loaded = spill.call(spill.load_to_keep, stored, first, count)
+            parts = [self._digest(layer, loaded) for layer in range(len(spill.codec.sections))]
+            known = zip(self._parts, parts, strict=True) if self._parts else ((part,) for part in parts)
+            self._parts = [torch.cat(pieces) for pieces in known]
             self.rows = first + count
 
     def cut(self, rows: int) -> None:
         """Only the first `rows` rows belong to the conversation now."""
-        self._means = [means[:rows] for means in self._means] if rows else []
+        self._parts = [part[:rows] for part in self._parts] if rows else []
         self.rows = min(self.rows, rows)
 
     def shortlist(self, layer: int, queries: Tensor, scale: float, rows: int, count: int) -> Tensor:
-        """The `count` of the first `rows` rows whose mean keys `queries` [KV heads, n, size] attend to most, sorted."""
+        """The `count` of the first `rows` rows that `queries` [KV heads, n, size] may attend to most, ascending."""
         if count >= rows:
             return torch.arange(rows)
-        means = self._means[layer][:rows].to(torch.float32).permute(1, 2, 0)
-        weights = (queries @ means).mul_(scale).softmax(-1)
-        return weights.sum((0, 1)).topk(count, sorted=False).indices.sort().values
+        mean, reach = self._parts[layer][:rows].to(torch.float32).permute(1, 2, 3, 0)
+        logits = (queries @ mean + queries.abs() @ reach).mul_(scale)
+        weights: Tensor = logits.softmax(-1).sum((0, 1))
+        return weights.topk(count, sorted=False).indices.sort().values
 
-    def _mean(self, layer: int, rows: Tensor) -> Tensor:
+    def _digest(self, layer: int, rows: Tensor) -> Tensor:
+        """[rows, 2, KV heads, size]: the mean, and the part of the range that is added to it."""
         start = self._spill.layout.offset(layer)
         sections = rows[:, start : start + self._spill.codec.sections[layer]]
-        return self._spill.codec.digest(layer, sections)[2].clone()
+        low, high, mean = self._spill.codec.digest(layer, sections)
+        return torch.stack((mean, (high - low) * _REACH), dim=1)
+
+
+@dataclass(slots=True)
+class Asked:
+    """The last choice of a layer: for which queries [query heads, size], when, and whether it missed too much."""
+
+    queries: Tensor
+    step: int
+    missed: float
 
 
 class Recaller:
-    """Chooses for one conversation: what its digests are, when it chose last, and what it has to tell."""
+    """Chooses for one conversation: its digests, what each layer chose for last, and what there is to tell."""
 
     def __init__(self, spill: Spill, policy: Policy) -> None:
         self.policy = policy
         self.digests = Digests(spill)
         self.homes = torch.zeros(0, dtype=torch.int64)
+        self.keys = torch.empty(GROUP * CHUNK * max(heads * size for heads, size in spill.codec.shapes))
+        self.scratch: Scratch | None = None
         self._spill = spill
         self.restart()
-
-    @property
-    def steps(self) -> int:
-        """Passes with recall since `restart`."""
-        return self._steps
 
     def cut(self, rows: int) -> None:
         """Only the first `rows` stored rows belong to the conversation now."""
@@ -114,20 +137,41 @@ class Recaller:
         self.homes = self.homes[: rows * CHUNK]
 
     def restart(self) -> None:
-        """A turn begins: the next pass chooses, and what was told is forgotten."""
-        self._age = 0
-        self._mass = torch.zeros(0)
-        self._entries = torch.zeros(0)
-        self._missed, self._choices, self._steps = 0.0, 0, 0
+        """A turn begins: every layer chooses anew, and what was told is forgotten."""
+        self.asked: dict[int, Asked] = {}
+        self.steps = self.exact_steps = 0
+        self.choices, self.missed = 0, 0.0
+        self._mass = self._entries = torch.zeros(0)
 
-    def begin(self, stored: Stored, rows: int, first: int, layers: Sequence[WorkingSetLayer], tokens: int) -> Recall:
-        """A pass of the model over `tokens` tokens; whatever lies before row `rows` may be recalled."""
+    def begin(self, stored: Stored, rows: int, first: int, layers: Sequence[WorkingSetLayer]) -> Recall:
+        """A pass of the model; whatever lies before row `rows` may be recalled, the first `first` tokens stay."""
         self.digests.extend(stored, rows)
         self._extend_homes(stored, rows)
-        due = tokens > 1 or self._age % self.policy.every == 0
-        self._age = 0 if tokens > 1 else self._age + 1
-        self._steps += 1
-        return Recall(self, self._spill, stored, rows, first, layers, due=due)
+        self.steps += 1
+        return Recall(self, self._spill, Reach(stored, rows, first), layers)
+
+    def note(self, chosen: Tensor, shares: Tensor, missed: float) -> None:
+        """A layer chose the tokens [KV heads, n], which get `shares` [KV heads, n] of each head's attention."""
+        rows = chosen.flatten() // CHUNK
+        if (short := int(rows.max()) + 1 - self._mass.numel()) > 0:
+            self._mass, self._entries = (torch.cat((part, torch.zeros(short))) for part in (self._mass, self._entries))
+        self._mass.index_add_(0, rows, shares.flatten() / chosen.shape[0])
+        self._entries.index_add_(0, rows, torch.full((rows.numel(),), 1 / chosen.shape[0]))
+        self.missed += missed
+        self.choices += 1
+
+    def told(self, count: int = 8) -> Recalled:
+        """What was recalled since `restart`: the `count` chunks with the most attention."""
+        if not self.choices:
+            return Recalled(steps=self.steps)
+        mass, entries = self._mass / self.choices, self._entries / self.choices
+        best = mass.topk(min(count, mass.numel())).indices.tolist()
+        spans = [
+            Span(row * CHUNK, (row + 1) * CHUNK, round(float(entries[row])), float(mass[row]))
+            for row in best
+            if mass[row] > 0
+        ]
+        return Recalled(spans, self.missed / self.choices, self.exact_steps, self.steps)
 
     def _extend_homes(self, stored: Stored, rows: int) -> None:
         known = self.homes.numel() // CHUNK
@@ -136,124 +180,152 @@ class Recaller:
             more = [place for header in stored.branch.headers[known:rows] for place in header.positions]
             self.homes = torch.cat((self.homes, torch.tensor(more)))
 
-    def note(self, chosen: Tensor, scores: Tensor, missed: float, asking: int) -> None:
-        """A layer chose: tokens [KV heads, n] and their scores."""
-        rows = chosen.flatten() // CHUNK
-        if (short := int(rows.max()) + 1 - self._mass.numel()) > 0:
-            self._mass, self._entries = (torch.cat((part, torch.zeros(short))) for part in (self._mass, self._entries))
-        self._mass.index_add_(0, rows, scores.flatten() / (asking * chosen.shape[0]))
-        self._entries.index_add_(0, rows, torch.ones(rows.numel()))
-        self._missed += missed
-        self._choices += 1
 
-    def told(self, count: int = 8) -> Recalled:
-        """What was recalled since `restart`: the `count` chunks with the most attention."""
-        if not self._choices:
-            return Recalled(steps=self._steps)
-        best = self._mass.topk(min(count, self._mass.numel())).indices.tolist()
-        share = (self._mass / self._choices).tolist()
-        spans = [
-            Span(row * CHUNK, (row + 1) * CHUNK, round(float(self._entries[row]) / self._choices), share[row])
-            for row in best
-            if share[row] > 0
-        ]
-        return Recalled(spans, self._missed / self._choices, 0, self._steps)
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """What may be recalled: the first `rows` rows of what is stored; the first `first` tokens are always resident."""
+
+    stored: Stored
+    rows: int
+    first: int
+
+
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """Shortlisted rows of a layer: their numbers, and where their sections lie (`at` names the row of `sections`)."""
+
+    rows: Tensor
+    sections: Tensor
+    at: Tensor
+
+    @property
+    def tokens(self) -> Tensor:
+        """Every token of the rows, ascending."""
+        return (self.rows[:, None] * CHUNK + torch.arange(CHUNK)).flatten()
 
 
 class Recall:
     """One pass of the model with recall (`memory.attention.Beyond`)."""
 
-    def __init__(
-        self,
-        owner: Recaller,
-        spill: Spill,
-        stored: Stored,
-        rows: int,
-        first: int,
-        layers: Sequence[WorkingSetLayer],
-        *,
-        due: bool,
-    ) -> None:
-        self._owner, self._spill, self._stored = owner, spill, stored
-        self._rows, self._first, self._layers = rows, first, layers
-        self._due = due
+    def __init__(self, owner: Recaller, spill: Spill, reach: Reach, layers: Sequence[WorkingSetLayer]) -> None:
+        self._owner, self._spill, self._reach, self._layers = owner, spill, reach, layers
+        self._fell_back = False
 
     def look(self, index: int, query: Tensor, scale: float) -> int | None:
-        """Choose for layer `index`, when that is due; `query` [1, query heads, tokens, size]."""
+        """Choose for layer `index` unless the last choice stands; `query` [1, query heads, tokens, size].
+
+        The number of entries before the tail, to be attended to where they are stored, when the choice misses too much.
+        """
         layer = self._layers[index]
-        slots = layer.length - (layer.seen - self._rows * CHUNK)
-        if self._due and slots > self._first:
-            kv_heads, size = layer.shape.kv_heads, layer.shape.head_dim
-            asking = query[0, :, -QUERIES:].to("cpu", torch.float32)
-            self._choose(index, layer, asking.reshape(kv_heads, -1, size), scale, slots)
-        return None
+        slots = layer.length - (layer.seen - self._reach.rows * CHUNK)
+        if slots <= self._reach.first:
+            return None
+        asking = query[0, :, -QUERIES:].to("cpu", torch.float32)
+        asked = self._owner.asked.get(index)
+        if asked is None or self._moved(asked, asking):
+            missed = self._choose(index, asking.reshape(layer.shape.kv_heads, -1, asking.shape[-1]), scale, slots)
+            asked = self._owner.asked[index] = Asked(asking[:, -1], self._owner.steps, missed)
+        if asked.missed <= self._owner.policy.fallback or layer.reindexed:
+            return None
+        self._fell_back = True
+        return slots
 
     def attend(self, layer: int, query: Tensor, scale: float) -> Partial:
-        """Never asked: what was chosen is resident."""
-        raise NotImplementedError
+        """Exact attention to every stored row: the choice for this layer missed too much."""
+        way = Stream(self._spill, self._reach.stored, self._scratch(query))
+        groups = groups_of(range(self._reach.rows))
+        way.begin([layer], groups)
+        return reduce(merge, [way.attend(layer, group, query, scale) for group in groups])
 
     def finish(self) -> None:
-        """Nothing to note."""
+        """Count the pass."""
+        self._owner.exact_steps += self._fell_back
 
     # --- one choice --------------------------------------------------------------------------------------------------
 
-    def _choose(self, index: int, layer: WorkingSetLayer, queries: Tensor, scale: float, slots: int) -> None:
-        policy, count = self._owner.policy, slots - self._first
-        listed = min(self._rows, -(-int(policy.shortlist * count) // CHUNK))
-        rows = self._owner.digests.shortlist(index, queries, scale, self._rows, listed)
-        sections, at = self._spill.sections(self._stored, index, rows.tolist())
-        keys = self._keys(index, sections, at)
-        tokens = (rows[:, None] * CHUNK + torch.arange(CHUNK)).flatten()
-        rest = self._rest(layer, queries, scale, slots)
-        origins = tokens.expand(keys.shape[0], -1)
-        scores = policy.score(LayerView(keys, origins, queries, scale, layer.seen, rest))
-        scores[:, tokens < self._first] = 0.0  # resident for good
-        best = scores.topk(min(count, scores.shape[1]), sorted=False)
-        chosen = tokens[best.indices]
-        missed = 1 - float(best.values.sum() / scores.sum().clamp_min(1e-30))
-        self._owner.note(
-            chosen, best.values, missed * float(scores.sum()) / queries.shape[1] / keys.shape[0], queries.shape[1]
-        )
-        self._exchange(index, layer, slots, chosen, (sections, at, rows))
+    def _moved(self, asked: Asked, asking: Tensor) -> bool:
+        """Whether the queries have moved since the last choice, or it is too old."""
+        policy = self._owner.policy
+        if asking.shape[1] > 1 or self._owner.steps - asked.step >= policy.every:
+            return True
+        return float(cosine_similarity(asking[:, 0], asked.queries, dim=-1).mean()) < policy.still
 
-    def _keys(self, index: int, sections: Tensor, at: Tensor) -> Tensor:
-        """The keys [KV heads, tokens, size] of the sections `at`, fp32."""
-        kv_heads, size = self._spill.codec.shapes[index]
-        out = torch.empty((kv_heads, at.numel(), CHUNK, size))
-        used = sections[:, : self._spill.codec.key_bytes(index)]
-        for first in range(0, at.numel(), GROUP):
-            some = used.index_select(0, at[first : first + GROUP])
-            self._spill.codec.keys(index, some, out[:, first : first + GROUP])
-        return out.flatten(1, 2)
+    def _choose(self, index: int, queries: Tensor, scale: float, slots: int) -> float:
+        """Make the best stored tokens for `queries` [KV heads, n, size] resident; the share of attention missed."""
+        policy, layer, first = self._owner.policy, self._layers[index], self._reach.first
+        found = self._candidates(index, queries, scale, slots - first)
+        rest, logits = self._rest(layer, queries, scale, slots), self._logits(index, queries, scale, found)
+        tokens = found.tokens
+        origins = tokens.expand(logits.shape[0], -1)
+        view = LayerView(layer.stored[0], origins, queries, scale, layer.seen, rest, logits)
+        scores = policy.score(view)
+        scores[:, : int((found.rows == 0).sum()) * first] = -1.0  # resident for good
+        best = scores.topk(min(slots - first, scores.shape[1]), sorted=False).indices
+        shares = probabilities(view).mean(1)
+        taken = shares.gather(1, best)
+        missed = float(shares.sum() - taken.sum()) / shares.shape[0]
+        self._owner.note(tokens[best], taken, missed)
+        self._exchange(index, slots, tokens[best], found)
+        return missed
+
+    def _candidates(self, index: int, queries: Tensor, scale: float, count: int) -> Candidates:
+        reach, spill = self._reach, self._spill
+        listed = min(
+            reach.rows,
+            -(-int(self._owner.policy.shortlist * count) // CHUNK),
+            spill.most_rows(reach.stored, index, reach.rows),
+        )
+        rows = self._owner.digests.shortlist(index, queries, scale, reach.rows, listed)
+        return Candidates(rows, *spill.sections(reach.stored, index, rows.tolist()))
+
+    def _logits(self, index: int, queries: Tensor, scale: float, found: Candidates) -> Tensor:
+        """`queries` [KV heads, n, size] times the candidates' keys, scored as they are decoded."""
+        spill = self._spill
+        kv_heads, size = spill.codec.shapes[index]
+        asking, used = queries * scale, found.sections[:, : spill.codec.key_bytes(index)]
+        logits = torch.empty((kv_heads, queries.shape[1], found.rows.numel() * CHUNK))
+        for first in range(0, found.rows.numel(), GROUP):
+            some = used.index_select(0, found.at[first : first + GROUP])
+            keys = self._owner.keys[: kv_heads * some.shape[0] * CHUNK * size].view(
+                kv_heads, some.shape[0], CHUNK, size
+            )
+            spill.codec.keys(index, some, keys)
+            out = logits[..., first * CHUNK : (first + some.shape[0]) * CHUNK]
+            out.copy_(asking @ keys.flatten(1, 2).transpose(1, 2))
+        return logits
 
     def _rest(self, layer: WorkingSetLayer, queries: Tensor, scale: float, slots: int) -> Tensor:
         """Log-sum-exp of the queries over what is resident whatever is chosen, [KV heads, n]."""
         keys = layer.stored[0]
-        parts = [part.to("cpu", torch.float32) for part in (keys[:, : self._first], keys[:, slots:])]
+        parts = [part.to("cpu", torch.float32) for part in (keys[:, : self._reach.first], keys[:, slots:])]
         sums = [(queries @ part.transpose(1, 2)).mul_(scale).logsumexp(-1) for part in parts if part.shape[1]]
         return torch.stack(sums).logsumexp(0)
 
-    def _exchange(
-        self, index: int, layer: WorkingSetLayer, slots: int, chosen: Tensor, source: tuple[Tensor, Tensor, Tensor]
-    ) -> None:
+    def _exchange(self, index: int, slots: int, chosen: Tensor, found: Candidates) -> None:
         """Let the entries leave that were not chosen, and those come that were and are not resident."""
-        sections, at, rows = source
-        held = layer.origins()[:, self._first : slots].to("cpu", torch.int64)
-        marks = torch.zeros((held.shape[0], self._rows * CHUNK), dtype=torch.int8)
+        layer, first = self._layers[index], self._reach.first
+        held = layer.origins()[:, first:slots].to("cpu", torch.int64)
+        marks = torch.zeros((held.shape[0], self._reach.rows * CHUNK), dtype=torch.int8)
         marks.scatter_(1, chosen, 1)
         leaving = (marks.gather(1, held) == 0).nonzero()
         marks.scatter_(1, held, 2)
         entering = (marks.gather(1, chosen) == 1).nonzero()
-        leaving = _paired(leaving, entering, held.shape[0])
         if not entering.numel():
             return
+        leaving = _paired(leaving, entering, held.shape[0])
         heads = entering[:, 0]
         tokens = chosen[heads, entering[:, 1]]
-        where = torch.searchsorted(rows, tokens // CHUNK)
-        keys, values = self._spill.codec.tokens(index, sections, torch.stack((at[where], heads, tokens % CHUNK)))
-        places = torch.stack((heads, leaving[:, 1] + self._first))
-        moved = (part.to(layer.device) for part in (places, tokens, self._owner.homes[tokens], keys, values))
-        layer.exchange(*moved)
+        at = found.at[torch.searchsorted(found.rows, tokens // CHUNK)]
+        keys, values = self._spill.codec.tokens(index, found.sections, torch.stack((at, heads, tokens % CHUNK)))
+        places = torch.stack((heads, leaving[:, 1] + first))
+        layer.exchange(*(part.to(layer.device) for part in (places, tokens, self._owner.homes[tokens], keys, values)))
+
+    def _scratch(self, query: Tensor) -> Scratch:
+        """Room for decoded rows where the queries are; made once."""
+        if self._owner.scratch is None:
+            size = 2 * EXACT_GROUP * CHUNK * max(heads * size for heads, size in self._spill.codec.shapes)
+            self._owner.scratch = Scratch(torch.empty(size, dtype=query.dtype, device=query.device))
+        return self._owner.scratch
 
 
 def _paired(leaving: Tensor, entering: Tensor, heads: int) -> Tensor:

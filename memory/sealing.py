@@ -116,7 +116,7 @@ class Sealer:
         if not self.recalls:
             return None
         self._pass = "recall"
-        return self._recall(edge, tokens)
+        return self._recall(edge)
 
     def took(self, ids: Sequence[int]) -> None:
         """Note the tokens and seal the chunks that they complete."""
@@ -211,11 +211,11 @@ class Sealer:
         fronts = {at: layer.length - tail for at, layer in enumerate(self._cache.layers) if not layer.is_sliding}
         return StoredAttention(self._ways(self._spill), self.costs, fronts, edge, single=tokens == 1)
 
-    def _recall(self, edge: int, tokens: int) -> Recall:
+    def _recall(self, edge: int) -> Recall:
         assert self._spill is not None
         trail = self.trail
         trail.recaller = trail.recaller or Recaller(self._spill, self._policy)
-        return trail.recaller.begin(trail.stored, edge, self.first, self._cache.layers, tokens)
+        return trail.recaller.begin(trail.stored, edge, self.first, self._cache.layers)
 
     def _rows_after_sliding(self) -> int:
         keep = self._cache.working_set_size(reindexed=False)

@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import pairwise
 from typing import TypeVar
 
@@ -282,6 +283,22 @@ class Spill:
         self._load(stored, first, into, self.layout.offset(layer), layer)
         return into
 
+    def most_rows(self, stored: Stored, layer: int, rows: int) -> int:
+        """Of the first `rows` rows, how many `sections` can show at once: all in RAM, else what staging holds."""
+        in_ram = self.ram.tokens.get(stored.conversation, 0) // CHUNK if self.ram.capacity else 0
+        return rows if in_ram >= rows else min(rows, self.staging.whole.numel() // self.codec.sections[layer])
+
+    def load_to_keep(self, stored: Stored, first: int, count: int) -> Tensor:
+        """`load_rows` into the first half; what was not in RAM is kept there while there is room. On the I/O thread."""
+        loaded = self.load_rows(stored, first, count, 0)
+        if self.ram.capacity:
+            assert stored.branch is not None
+            for number, row in enumerate(loaded, first):
+                chain = stored.branch.headers[number].chain
+                if self.ram.where(stored.conversation, [number], [chain]) is None:
+                    self.ram.put(stored.conversation, number, chain, partial(_copy, row))
+        return loaded
+
     def sections(self, stored: Stored, layer: int, rows: Sequence[int]) -> tuple[Tensor, Tensor]:
         """One layer's sections [n, bytes] where they lie, and which of them the `rows` (ascending) are [rows].
 
@@ -352,6 +369,10 @@ class Spill:
         """Remove everything stored of a conversation."""
         self.ram.drop(conversation)
         self.call(self.disk.forget, conversation)
+
+
+def _copy(row: Tensor, slot: Tensor) -> None:
+    slot.copy_(row)
 
 
 def runs_of(rows: Sequence[int]) -> list[range]:

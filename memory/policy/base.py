@@ -24,7 +24,8 @@ class LayerView:
     `keys` [KV heads, entries, size] in place; `origins` [KV heads, entries] int32, the position in the conversation
     each entry came from; `queries` [query heads, tokens, size], rotated, or None; `scale` what scores are multiplied
     with; `seen` the true length of the conversation; `rest` [KV heads, group x tokens] fp32, the log-sum-exp of the
-    queries over what is resident whatever is chosen (None: nothing is).
+    queries over what is resident whatever is chosen (None: nothing is); `logits` [KV heads, group x tokens, entries],
+    where they are known already: then `keys` are not looked at.
     """
 
     keys: Tensor
@@ -33,6 +34,7 @@ class LayerView:
     scale: float
     seen: int
     rest: Tensor | None = None
+    logits: Tensor | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,14 +59,18 @@ class Policy(ABC):
     """Base of all policies, and what each declares.
 
     `queries`: whose queries it scores with; `patch`: the text that asks, for a policy that scores with one's queries;
-    `every`: for current queries, the tokens after which it chooses anew; `shortlist`: how many candidates per resident
-    entry it looks at, named by the chunks' digests.
+    For current queries: `still`, the cosine of a layer's queries with those it last chose for from which on the choice
+    stands; `every`, the tokens after which it chooses anew whatever that is; `shortlist`, how many candidates per
+    resident entry it looks at, named by the chunks' digests; `fallback`, the missed share of attention above which a
+    layer attends to everything instead.
     """
 
     patch: str | None = None
     queries: Queries = "none"
-    every: int = 1
+    still: float = 1.0
+    every: int = 64
     shortlist: float = 1.0
+    fallback: float = 1.0
 
     @abstractmethod
     def score(self, layer: LayerView) -> Tensor:
@@ -73,14 +79,18 @@ class Policy(ABC):
 
 def probabilities(layer: LayerView) -> Tensor:
     """softmax(q k / sqrt d) in fp32 over the entries and the rest, [KV heads, group x tokens, entries]."""
-    assert layer.queries is not None
-    kv_heads, _, size = layer.keys.shape
-    queries = layer.queries.to(torch.float32).reshape(kv_heads, -1, size) * layer.scale
-    logits = queries @ layer.keys.to(torch.float32).transpose(1, 2)
+    logits = _logits(layer) if layer.logits is None else layer.logits
     if layer.rest is None:
         return logits.softmax(-1)
     total = torch.logaddexp(logits.logsumexp(-1), layer.rest)
-    return logits.sub_(total[..., None]).exp_()
+    return (logits - total[..., None]).exp_()
+
+
+def _logits(layer: LayerView) -> Tensor:
+    assert layer.queries is not None
+    kv_heads, _, size = layer.keys.shape
+    queries = layer.queries.to(torch.float32).reshape(kv_heads, -1, size) * layer.scale
+    return queries @ layer.keys.to(torch.float32).transpose(1, 2)
 
 
 def select(scores: Tensor, protected: Tensor, count: int) -> Tensor:

@@ -24,7 +24,7 @@ def recalling(
 ) -> Iterator[Memory]:
     """A memory that recalls for every token, over all stored keys, unless `policy` says otherwise."""
     tiers = make_spill(kind, folder, **spill)
-    chosen = policy or Recall(every=1, shortlist=1000.0)
+    chosen = policy or Recall(still=2.0, shortlist=1000.0, reach=0)
     try:
         memory = Memory(model_pair(kind)[0], make_plan(kind, capacity, 32), chosen, spill=tiers, mode=mode)
         memory.open("chat")
@@ -103,13 +103,14 @@ def test_the_tokens_with_the_most_attention_are_resident(tmp_path: Path) -> None
 def test_recall_comes_closer_to_full_attention_than_the_latest_tokens(kind: str, tmp_path: Path) -> None:
     expected = full_logits(kind, TEXT[:480]).log_softmax(-1)[449:480]
     distance = dict[str, float]()
-    for name, policy in (("recall", Recall(every=1, shortlist=1000.0)), ("never", Recall(every=10**9))):
+    for name, policy in (
+        ("recall", Recall(still=2.0, shortlist=1000.0, reach=0)),
+        ("never", Recall(still=-2.0, every=10**9)),
+    ):
         with recalling(kind, tmp_path / name, policy=policy) as memory:
             _, logits = read_all(memory, TEXT[:450])
             found = [logits]
             for token in TEXT[450:480]:
-                if name == "never" and memory.sealer.trail.recaller is not None:
-                    memory.sealer.trail.recaller._age = 1
                 found.append(memory.step(token))
             got = torch.stack(found).log_softmax(-1)
             distance[name] = float((expected.exp() * (expected - got)).sum(-1).mean())
@@ -120,7 +121,7 @@ def test_recall_comes_closer_to_full_attention_than_the_latest_tokens(kind: str,
 @pytest.mark.parametrize("mode", ["auto", "bounded"])
 @pytest.mark.parametrize("kind", ["llama", "gemma3"])
 def test_a_resumed_conversation_recalls_the_same(kind: str, mode: str, length: int, tmp_path: Path) -> None:
-    policy = Recall(every=2)
+    policy = Recall(still=0.8)
     with recalling(kind, tmp_path / "a", mode=mode, policy=policy) as memory:
         read_all(memory, TEXT[:length])
         memory.step(5)
@@ -200,7 +201,7 @@ def test_without_tiers_the_latest_tokens_stay() -> None:
 
 
 def test_budgets_hold_whatever_is_recalled(tmp_path: Path) -> None:
-    with recalling("llama", tmp_path, policy=Recall(every=1)) as memory:
+    with recalling("llama", tmp_path, policy=Recall(still=2.0)) as memory:
         plan = memory.plan
         read_all(memory, TEXT[:1300])
         for token in TEXT[1300:1400]:
