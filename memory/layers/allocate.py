@@ -82,8 +82,8 @@ class Sensitivity(Allocator):
     alpha: float = 2.0
 
     def shares(self, profile: Profile | None, layers: Sequence[int]) -> list[float]:
-        """(s / largest s) ** alpha; rounding may put a sensitivity a hair below 0, which counts as 0."""
-        sensitivity = [max(value, 0.0) for value in _values(profile, layers, "sensitivity")]
+        """(s / largest s) ** alpha."""
+        sensitivity = _values(profile, layers, "sensitivity")
         largest = max(sensitivity, default=0.0) or 1.0
         return [(value / largest) ** self.alpha for value in sensitivity]
 

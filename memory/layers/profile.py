@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -22,7 +21,8 @@ Values = tuple[float | None, ...]
 class Profile:
     """One number per layer of the model; None for layers with a sliding window, which share no budget.
 
-    `sensitivity`: 1 - mean cosine of a layer's keys under full attention and under block prefill, 0 to 2.
+    `sensitivity`: 1 - mean cosine of a layer's keys under full attention and under block prefill, 0 to 2 (EpiCache,
+    layer-wise allocation).
     `selectivity`: mean share of a query's attention that the strongest eighth of its keys gets, 1/8 to 1.
     """
 
@@ -68,10 +68,10 @@ def load_or_measure(folder: Path | None, key: str, measure: Callable[[], Profile
 
 
 def _values(found: Any) -> Values:
-    if not isinstance(found, list) or not all(value is None or _is_number(value) for value in found):
-        raise ValueError("A measure of a layer profile is a list of one number per layer.")
+    if not isinstance(found, list) or not all(value is None or _in_range(value) for value in found):
+        raise ValueError("A measure of a layer profile is a list of one number from 0 to 2 per layer.")
     return tuple(found)
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, float) and math.isfinite(value)
+def _in_range(value: Any) -> bool:
+    return isinstance(value, float) and 0 <= value <= 2

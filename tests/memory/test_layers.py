@@ -111,7 +111,7 @@ def test_sensitive_layers_get_more_the_more_the_higher_the_power() -> None:
     assert Sensitivity(1).shares(PROFILE, EVERY) == pytest.approx([0, 0.25, 1, 0.5])
     assert Sensitivity(2).shares(PROFILE, EVERY) == pytest.approx([0, 0.0625, 1, 0.25])
     assert Sensitivity(0).shares(PROFILE, EVERY) == [1] * 4
-    assert Sensitivity().shares(Profile((-1e-8, 0.0), (0.5, 0.5)), range(2)) == [0, 0]
+    assert Sensitivity().shares(Profile((0.0, 0.0), (0.5, 0.5)), range(2)) == [0, 0]
 
 
 @pytest.mark.parametrize("name", [name for name, kind in ALLOCATORS.items() if kind.profiled])
