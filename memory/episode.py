@@ -48,17 +48,18 @@ class Centroids:
 class Episodes:
     """The episodes of all conversations. May be called from any thread."""
 
-    def __init__(self, path: Path | None, encoder: Encoder | None, problem: str | None = None) -> None:
+    def __init__(self, path: Path | None, encoder: Encoder | None, reason: str | None = None) -> None:
         """Keep them in `path` (None: in memory only); without an encoder turns are noted and nothing is grouped.
 
-        `problem` says why there is none, to those who ask.
+        `reason` says why there is none, to those who ask.
 
         Raises:
             OSError: not even an empty database can be made.
         """
         self.encoder = encoder
-        self.problem = problem
-        self.failed = False
+        self.reason = reason
+        self.failure: str | None = None
+        """What went wrong last, until something goes right."""
         self._closing = False
         self._known = dict[str, Known]()
         self._centroids = dict[str, Centroids]()
@@ -83,15 +84,18 @@ class Episodes:
         centroids = self._routable(conversation)
         route = Route(turn, None, asked=datetime.now(UTC).isoformat(timespec="seconds"))
         if self.encoder is not None and text.strip() and centroids is not None:
-            vector = self._asking.submit(self.encoder.embed, [[text]]).result()[0]
-            route = _nearest(route, centroids, vector, self._last[conversation])
+            try:
+                vector = self._asking.submit(self.encoder.embed, [[text]]).result()[0]
+                route = _nearest(route, centroids, vector, self._last[conversation])
+            except RuntimeError as error:  # out of memory: the question is answered all the same
+                self._failed(error)
             self._last[conversation] = route.episode
-        self._step(Future(), self._log, conversation, route)
+        self._step(Future(), self._store.log, conversation, route)
         return route if route.episode is not None else None
 
     def note_recalled(self, conversation: str, turn: int, recalled: str) -> None:
         """What the reply to a routed question fetched, as JSON."""
-        self._step(Future(), self._log_recalled, conversation, turn, recalled)
+        self._step(Future(), self._store.set_recalled, conversation, turn, recalled)
 
     def forget(self, conversation: str) -> None:
         """Remove everything of a conversation.
@@ -147,6 +151,7 @@ class Episodes:
                 self._failed(error)
                 done.set_exception(error)
                 return
+            self.failure = None
             if following is None or self._closing:
                 done.set_result(None)
             else:
@@ -159,8 +164,7 @@ class Episodes:
 
     def _failed(self, error: Exception) -> None:
         reason = error.strerror if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
-        self.failed = True
-        self.problem = f"Episodes are not being kept ({reason}). The chat goes on without new ones."
+        self.failure = f"Episodes are not being kept ({reason}). The chat goes on without new ones."
 
     def _note(self, conversation: str, turns: list[EpisodeTurn]) -> Following | None:
         known = self._store.known(conversation)
@@ -226,12 +230,6 @@ class Episodes:
             self._centroids[conversation] = Centroids([episode for episode, _ in stored], vectors)
         went = [route.episode for route in self._store.routes(conversation) if route.episode is not None]
         self._last[conversation] = went[-1] if went else None
-
-    def _log(self, conversation: str, route: Route) -> None:
-        self._store.log(conversation, route)
-
-    def _log_recalled(self, conversation: str, turn: int, recalled: str) -> None:
-        self._store.set_recalled(conversation, turn, recalled)
 
     def _forget(self, conversation: str) -> None:
         self._store.forget(conversation)

@@ -163,7 +163,7 @@ class Engine:
             memory.step(reply.ids[-1])
         memory.seal()
         self._tell("spill", memory.spill.notice if memory.spill else None, send)
-        self._tell("episodes", loaded.episodes.problem if loaded.episodes.failed else None, send)
+        self._tell("episodes", loaded.episodes.failure, send)
 
     def _tell(self, source: str, notice: str | None, send: Send) -> None:
         """Say something once, until it is something else."""

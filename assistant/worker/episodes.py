@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -42,18 +43,18 @@ def open_episodes(spec: ModelSpec, room: int, device: torch.device) -> Episodes:
     Raises:
         AssistantError: their database cannot be made.
     """
-    encoder, problem = None, None
+    encoder, reason = None, None
     try:
         folder = find_minilm()
         if room or device.type != "cpu":
             encoder = Encoder.load(folder)
         else:
             size = format_size(encoder_bytes(folder))
-            problem = f"There are no episodes: the embedding model takes {size}, too much of this budget."
+            reason = f"There are no episodes: the embedding model takes {size}, too much of this budget."
     except EncoderMissing as error:
-        problem = str(error)
+        reason = str(error)
     try:
-        return Episodes(Path(spec.kv.folder) / EPISODES_FILE if spec.kv is not None else None, encoder, problem)
+        return Episodes(Path(spec.kv.folder) / EPISODES_FILE if spec.kv is not None else None, encoder, reason)
     except OSError as error:
         where = spec.kv.folder if spec.kv is not None else "memory"
         raise AssistantError(f"The episodes cannot be kept in {where}: {error.strerror}.") from error
@@ -90,10 +91,14 @@ def explain(loaded: Loaded | None, request: Explain) -> Told:
     if loaded is None:
         return look_up(Path(request.folder), request.conversation)
     name, episodes, memory = request.conversation, loaded.episodes, loaded.memory
-    told = wired(episodes.segments(name), episodes.titles(name), episodes.routes(name))
-    told.notice = episodes.problem
+    try:
+        told = wired(episodes.segments(name), episodes.titles(name), episodes.routes(name))
+    except RuntimeError:  # closed: another model is about to be loaded
+        return look_up(Path(request.folder), name)
+    told.notice = episodes.failure or episodes.reason
     if memory.sealer.trail.conversation == name:
-        told.residency = residency(memory)
+        with suppress(RuntimeError, IndexError):  # a reply that is being written moves entries meanwhile
+            told.residency = residency(memory)
     return told
 
 

@@ -228,8 +228,8 @@ def test_a_disk_that_fails_is_told_and_the_chat_goes_on(start: Open, file: Path)
     other.close()
     assert episodes.route("c", 900, QUESTIONS["dogs"]) is not None
     assert isinstance(episodes.observe("c", turns(MIXED)).exception(), OSError)
-    assert episodes.problem is not None
-    assert episodes.problem.startswith("Episodes are not being kept (")
+    assert episodes.failure is not None
+    assert episodes.failure.startswith("Episodes are not being kept (")
     assert episodes.route("other", 900, "hello") is None
 
 
@@ -282,7 +282,7 @@ def test_without_an_encoder_turns_are_noted_and_nothing_else(start: Open, file: 
     episodes.observe("c", turns(MIXED)).result()
     assert [one[1] for one in seen(episodes)] == [None] * len(MIXED)
     assert episodes.route("c", 9, "Where is my dog?") is None
-    assert episodes.problem is None
+    assert (episodes.failure, episodes.reason) == (None, None)
     episodes.close()
     later = start()
     later.observe("c", turns(MIXED)).result()
