@@ -5,6 +5,9 @@ one of any other conversation *foreign*; what counts is the cosine to the neares
 is the highest step at which at most 1 % of the own ones would begin an episode; that for questions, over the episodes
 of the whole conversation, the highest at which at most 5 % would be called new. Seconds are of one CPU thread.
 
+*Evidence* is the turns that answer a question: the share of them in the episode that the question goes to, in that or
+the runner-up, and what a random choice among the segments would give.
+
     python -m benchmarks.episodes FILE... [--json OUT]
 """
 
@@ -34,11 +37,11 @@ SEGMENTS_LOST, QUESTIONS_LOST = 0.01, 0.05
 
 @dataclass(frozen=True, slots=True)
 class Talk:
-    """A conversation: its set, the vectors of its segments and questions, and seconds a question took."""
+    """A conversation: vectors of its segments and questions, segments that answer each, seconds a question took."""
 
-    data: str
     segments: Tensor
     questions: Tensor
+    answers: list[list[int]]
     seconds: list[float]
 
 
@@ -58,7 +61,32 @@ def read(path: Path, encoder: Encoder) -> Iterator[Talk]:
             started = time.perf_counter()
             questions.append(encoder.embed([[question["question"]]])[0])
             seconds.append(time.perf_counter() - started)
-        yield Talk(path.stem, segments, torch.stack(questions), seconds)
+        yield Talk(segments, torch.stack(questions), _answers(item, len(segments)), seconds)
+
+
+def _answers(item: dict[str, Any], segments: int) -> list[list[int]]:
+    """The segments with evidence for each question; none for what cannot be answered."""
+    turns = [turn for session in item["sessions"] for turn in session["turns"]]
+    said = [turn.get("dia_id") for turn in turns if turn.get("text", "").strip() or turn.get("image_caption")]
+    place = {name: number // TURNS for number, name in enumerate(said)}
+    evidence = [[] if one.get("unanswerable") else one.get("evidence", []) for one in item.get("questions", [])]
+    return [[place[name] for name in names if place.get(name, segments) < segments] for names in evidence]
+
+
+def evidence(talks: Sequence[Talk]) -> dict[str, float]:
+    """Means over the questions with evidence: share of it in the routed episode, in the first two, by chance."""
+    first, second, chance = list[float](), list[float](), list[float]()
+    for talk in talks:
+        grouping = regrouped(list(talk.segments))
+        for question, places in zip(talk.questions, talk.answers, strict=True):
+            if places:
+                order = (grouping.centroids() @ question).argsort(descending=True).tolist()
+                ids = [grouping.ids[at] for at in order]
+                first.append(sum(grouping.labels[place] == ids[0] for place in places) / len(places))
+                second.append(sum(grouping.labels[place] in ids[:2] for place in places) / len(places))
+                chance.append(grouping.labels.count(ids[0]) / len(grouping.labels))
+    shares = {"first": first, "first or second": second, "chance": chance}
+    return {"questions": len(first)} | {name: statistics.mean(share) for name, share in shares.items()}
 
 
 def _talks(path: Path, encoder: Encoder) -> list[Talk]:
@@ -117,6 +145,9 @@ def main() -> None:
         print(f"{kind}: {len(own)} own, {len(foreign)} foreign; threshold {report[kind]['chosen']:.2f}")
         for row in rows:
             print(f"  below {row['threshold']:.2f}: own {row['own']:6.1%}  foreign {row['foreign']:6.1%}")
+    if any(places for talk in talks for places in talk.answers):
+        report["evidence"] = evidence(talks)
+        print("evidence: " + ", ".join(f"{name} {share:.3g}" for name, share in report["evidence"].items()))
     print(f"a question is embedded in {report['question_s'] * 1000:.1f} ms")
     if options.json:
         options.json.write_text(json.dumps(report, indent=1) + "\n")
