@@ -85,7 +85,8 @@ class Usage(Wire):
     decode_tok_s: float | None
     peak_bytes: int
     budget_bytes: int
-    mode: Literal["exact", "bounded"]
+    mode: Literal["exact", "recall", "bounded"]
+    """What the tokens attended to: everything before them, what was recalled for them, or what a policy kept."""
     recomputed_tokens: int = 0
     """Of `computed_tokens`, those that an earlier reply had already read once."""
     recompute_reason: str | None = None
@@ -330,7 +331,7 @@ class ModelSpec(Wire):
     path: str
     quant: Quant = "auto"
     budget: str | None = None
-    policy: str = "patched_prompt"
+    policy: str = "recall"
     block: int = Field(256, ge=1, le=8192)
     threads: int | None = Field(None, ge=1, le=1024)
     mode: Mode = "auto"

@@ -19,15 +19,22 @@ from memory.attention import Partial, merge
 from memory.block import CHUNK
 from memory.cache import WorkingSetLayer
 from memory.exact import Stream, groups_of
+from memory.geometry import Geometry
 from memory.policy import LayerView, Policy, probabilities
 from memory.spill import GROUP as EXACT_GROUP
 from memory.spill import Scratch, Spill, Stored
 
-QUERIES = 8
+QUERIES = 4
 """Of a block of tokens, the last so many ask; one token asks by itself."""
 
 GROUP = 32
 """Rows whose keys are decoded at once: they stay in the processor's cache until they are scored."""
+
+MOST_ROWS = 256
+"""Rows of which every token is scored, at most; digests choose among more."""
+
+DIGESTED = 1024
+"""Digests held at most: of a row each, or of twice, four times as many rows, as the conversation grows."""
 
 _REACH = 1 / 8
 """How far, of the range of a chunk's keys, a digest stands off the mean towards the query. Measured: the shortlist
@@ -51,27 +58,38 @@ class Span:
 class Recalled:
     """What recall did since it was last asked: the chunks that got most attention, and what was missed.
 
-    `missed`: estimated share of attention on stored tokens that were not resident, None when nothing was chosen.
+    `missed`: share of the attention of the queries that chose which fell on tokens that were looked at and not taken,
+    None when nothing was chosen. `moved`: entries per head that came into the working set, a mean over the layers.
     """
 
     spans: list[Span] = field(default_factory=list)
     missed: float | None = None
     exact_steps: int = 0
     steps: int = 0
+    moved: int = 0
+
+
+def recall_bytes(geometry: Geometry) -> int:
+    """Bytes that recall takes at most beside the working set, where the tiers lie: digests, decoded keys and scores."""
+    sizes = [layer.kv_heads * layer.head_dim for layer in geometry.layers if layer.window is None]
+    digests = DIGESTED * 2 * 2 * sum(sizes)
+    keys = 4 * GROUP * CHUNK * max(sizes, default=0)
+    return digests + keys + 3 * 4 * geometry.query_heads * QUERIES * MOST_ROWS * CHUNK
 
 
 class Digests:
-    """What stands for the keys of every stored row: their mean and their range, fp16 [rows, KV heads, size] a layer."""
+    """What stands for the keys of stored rows: their mean and their range, fp16 [digests, 2, KV heads, size] a layer.
 
-    def __init__(self, spill: Spill) -> None:
+    A digest stands for `per` rows: one, and twice as many whenever there would be more than `DIGESTED`.
+    """
+
+    def __init__(self, spill: Spill, layers: Sequence[int]) -> None:
+        """Room for the digests of `layers`."""
         self._spill = spill
-        self._parts: list[Tensor] = []
+        shapes = {layer: (DIGESTED, 2, *spill.codec.shapes[layer]) for layer in layers}
+        self._parts = {layer: torch.empty(shape, dtype=torch.float16) for layer, shape in shapes.items()}
         self.rows = 0
-
-    @property
-    def bytes(self) -> int:
-        """Bytes held."""
-        return sum(part.nbytes for part in self._parts)
+        self.per = 1
 
     def extend(self, stored: Stored, rows: int) -> None:
         """Know the first `rows` rows; those that are new are read from the tiers.
@@ -80,34 +98,55 @@ class Digests:
             RowDamaged: a row is not what was written.
         """
         spill = self._spill
+        while rows > DIGESTED * self.per:
+            self._coarsen()
         for first in range(self.rows, rows, spill.rows_per_half):
             count = min(spill.rows_per_half, rows - first)
-            loaded = spill.call(spill.load_to_keep, stored, first, count)
-            parts = [self._digest(layer, loaded) for layer in range(len(spill.codec.sections))]
-            known = zip(self._parts, parts, strict=True) if self._parts else ((part,) for part in parts)
-            self._parts = [torch.cat(pieces) for pieces in known]
+            self._take(first, spill.call(spill.load_to_keep, stored, first, count))
             self.rows = first + count
 
     def cut(self, rows: int) -> None:
         """Only the first `rows` rows belong to the conversation now."""
-        self._parts = [part[:rows] for part in self._parts] if rows else []
-        self.rows = min(self.rows, rows)
+        self.rows = min(self.rows, rows // self.per * self.per)
 
     def shortlist(self, layer: int, queries: Tensor, scale: float, rows: int, count: int) -> Tensor:
-        """The `count` of the first `rows` rows that `queries` [KV heads, n, size] may attend to most, ascending."""
+        """Of the first `rows` rows about `count` that `queries` [KV heads, n, size] may attend to most, ascending."""
         if count >= rows:
             return torch.arange(rows)
-        mean, reach = self._parts[layer][:rows].to(torch.float32).permute(1, 2, 3, 0)
+        used = self._parts[layer][: -(-rows // self.per)].to(torch.float32)
+        mean, reach = used.permute(1, 2, 3, 0)
         logits = (queries @ mean + queries.abs() @ reach).mul_(scale)
         weights: Tensor = logits.softmax(-1).sum((0, 1))
-        return weights.topk(count, sorted=False).indices.sort().values
+        best = weights.topk(max(1, count // self.per), sorted=False).indices.sort().values
+        named = (best[:, None] * self.per + torch.arange(self.per)).flatten()
+        return named[named < rows]
 
-    def _digest(self, layer: int, rows: Tensor) -> Tensor:
-        """[rows, 2, KV heads, size]: the mean, and the part of the range that is added to it."""
-        start = self._spill.layout.offset(layer)
-        sections = rows[:, start : start + self._spill.codec.sections[layer]]
-        low, high, mean = self._spill.codec.digest(layer, sections)
-        return torch.stack((mean, (high - low) * _REACH), dim=1)
+    def _take(self, first: int, rows: Tensor) -> None:
+        """Encoded rows [n, stride] from row `first` on."""
+        for layer, part in self._parts.items():
+            start = self._spill.layout.offset(layer)
+            sections = rows[:, start : start + self._spill.codec.sections[layer]]
+            low, high, mean = self._spill.codec.digest(layer, sections)
+            fresh = torch.stack((mean, (high - low) * _REACH), dim=1)
+            for number in range(first, first + rows.shape[0]):
+                _merge(part[number // self.per], fresh[number - first], number % self.per)
+
+    def _coarsen(self) -> None:
+        """Two neighbours become one."""
+        for part in self._parts.values():
+            pairs = part.view(DIGESTED // 2, 2, *part.shape[1:])
+            part[: DIGESTED // 2] = torch.stack((pairs[:, :, 0].mean(1), pairs[:, :, 1].amax(1)), dim=1)
+        self.per *= 2
+        self.rows = self.rows // self.per * self.per
+
+
+def _merge(digest: Tensor, fresh: Tensor, before: int) -> None:
+    """Take one row more into a digest of `before` rows: the mean of means, the widest range."""
+    if not before:
+        digest.copy_(fresh)
+        return
+    digest[0] += (fresh[0] - digest[0]) / (before + 1)
+    torch.maximum(digest[1], fresh[1], out=digest[1])
 
 
 @dataclass(slots=True)
@@ -122,9 +161,10 @@ class Asked:
 class Recaller:
     """Chooses for one conversation: its digests, what each layer chose for last, and what there is to tell."""
 
-    def __init__(self, spill: Spill, policy: Policy) -> None:
+    def __init__(self, spill: Spill, policy: Policy, layers: Sequence[int]) -> None:
+        """`layers` attend to everything and are chosen for."""
         self.policy = policy
-        self.digests = Digests(spill)
+        self.digests = Digests(spill, layers)
         self.homes = torch.zeros(0, dtype=torch.int64)
         self.keys = torch.empty(GROUP * CHUNK * max(heads * size for heads, size in spill.codec.shapes))
         self.scratch: Scratch | None = None
@@ -140,7 +180,7 @@ class Recaller:
         """A turn begins: every layer chooses anew, and what was told is forgotten."""
         self.asked: dict[int, Asked] = {}
         self.steps = self.exact_steps = 0
-        self.choices, self.missed = 0, 0.0
+        self.choices, self.missed, self.moved = 0, 0.0, dict[int, float]()
         self._mass = self._entries = torch.zeros(0)
 
     def begin(self, stored: Stored, rows: int, first: int, layers: Sequence[WorkingSetLayer]) -> Recall:
@@ -171,7 +211,8 @@ class Recaller:
             for row in best
             if mass[row] > 0
         ]
-        return Recalled(spans, self.missed / self.choices, self.exact_steps, self.steps)
+        moved = round(sum(self.moved.values()) / len(self.moved))
+        return Recalled(spans, self.missed / self.choices, self.exact_steps, self.steps, moved)
 
     def _extend_homes(self, stored: Stored, rows: int) -> None:
         known = self.homes.numel() // CHUNK
@@ -259,7 +300,7 @@ class Recall:
         origins = tokens.expand(logits.shape[0], -1)
         view = LayerView(layer.stored[0], origins, queries, scale, layer.seen, rest, logits)
         scores = policy.score(view)
-        scores[:, : int((found.rows == 0).sum()) * first] = -1.0  # resident for good
+        scores[:, : int(torch.searchsorted(tokens, first))] = -1.0  # resident for good
         best = scores.topk(min(slots - first, scores.shape[1]), sorted=False).indices
         shares = probabilities(view).mean(1)
         taken = shares.gather(1, best)
@@ -310,6 +351,8 @@ class Recall:
         leaving = (marks.gather(1, held) == 0).nonzero()
         marks.scatter_(1, held, 2)
         entering = (marks.gather(1, chosen) == 1).nonzero()
+        moved = self._owner.moved
+        moved[index] = moved.get(index, 0.0) + entering.shape[0] / held.shape[0]
         if not entering.numel():
             return
         leaving = _paired(leaving, entering, held.shape[0])

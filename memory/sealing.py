@@ -214,7 +214,9 @@ class Sealer:
     def _recall(self, edge: int) -> Recall:
         assert self._spill is not None
         trail = self.trail
-        trail.recaller = trail.recaller or Recaller(self._spill, self._policy)
+        if trail.recaller is None:
+            layers = [at for at, layer in enumerate(self._cache.layers) if not layer.is_sliding]
+            trail.recaller = Recaller(self._spill, self._policy, layers)
         return trail.recaller.begin(trail.stored, edge, self.first, self._cache.layers)
 
     def _rows_after_sliding(self) -> int:

@@ -154,6 +154,7 @@ class Memory:
         enters = conversation in cache.waiting
         cache.switch(name if leaves else None, conversation if enters else None)
         if leaves:
+            trail.recaller = None
             self._waiting[name] = trail
         self.sealer.trail = self._waiting.pop(conversation) if enters else _new(conversation)
         self._waiting = {kept: self._waiting[kept] for kept in cache.waiting}

@@ -301,6 +301,7 @@ def _usage(
     started: float,
     route: Route | None,
 ) -> Usage:
+    recalled = loaded.memory.recalled()
     return Usage(
         prompt_tokens=prompt,
         cached_tokens=found.reused,
@@ -309,12 +310,12 @@ def _usage(
         resident_tokens=loaded.memory.resident,
         stored_tokens=len(loaded.memory.tokens),
         episode=None if route is None else str(route.episode),
-        recalled_tokens=0,
+        recalled_tokens=recalled.moved if recalled is not None else 0,
         ttft_s=round((reply.first_at or time.perf_counter()) - started, 4),
         decode_tok_s=_rate(reply),
         peak_bytes=loaded.gauge.peak(),
         budget_bytes=loaded.budget,
-        mode="exact" if loaded.memory.exact else "bounded",
+        mode=loaded.memory.served,
         recomputed_tokens=receipt.recomputed if receipt else 0,
         recompute_reason=receipt.reason if receipt else None,
         receipt=receipt,

@@ -28,6 +28,7 @@ from memory.episode import Episodes
 from memory.errors import BudgetTooSmall, UnsupportedModel
 from memory.geometry import Geometry
 from memory.policy import POLICIES, Policy
+from memory.recall import recall_bytes
 from memory.store import Memory, make_policy
 
 ENCODER_SHARE = 2
@@ -75,6 +76,8 @@ def load(spec: ModelSpec, progress: LoadProgress) -> Loaded:
     gauge.loaded(weights)
     codecs = make_codecs(geometry, spec.kv.codec, dtype, model) if spec.kv else None
     staging = staging_bytes(geometry, codecs[0], dtype.itemsize) if codecs else 0
+    if codecs and policy.queries == "current" and device.type == "cpu":
+        staging += recall_bytes(geometry)
     ram = ram_bytes(spec.kv, device) if spec.kv and device.type == "cpu" else 0
     fixed = (geometry, budget, weights, dtype.itemsize, spec.block, staging, ram)
     division, room = _beside_encoder(lambda process: _plan(*fixed, process), encoder_room(device))

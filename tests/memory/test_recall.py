@@ -209,3 +209,28 @@ def test_budgets_hold_whatever_is_recalled(tmp_path: Path) -> None:
             assert all(layer.length <= layer.capacity for layer in memory.working_set.layers)
             assert memory.resident <= plan.capacity
         assert memory.ledger.peak <= plan.budget
+
+
+def test_digests_grow_coarser_and_never_larger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With room for four digests, sixteen rows are told apart by fours, and recall still finds the numbers."""
+    monkeypatch.setattr("memory.recall.DIGESTED", 4)
+    policy = Recall(still=2.0, shortlist=1.0)
+    with recalling("llama", tmp_path, policy=policy) as memory:
+        read_all(memory, TEXT[:1100])
+        for token in TEXT[1100:1105]:
+            assert torch.isfinite(memory.step(token)).all()
+        recaller = memory.sealer.trail.recaller
+        assert recaller is not None
+        assert recaller.digests.per == 4
+        assert memory.served == "recall"
+
+
+def test_where_the_choice_misses_much_the_layer_attends_to_everything(tmp_path: Path) -> None:
+    expected = full_logits("llama", TEXT[:460])[450:460]
+    with recalling("llama", tmp_path, policy=Recall(still=2.0, fallback=0.0)) as memory:
+        read_all(memory, TEXT[:450])
+        found = torch.stack([memory.step(token) for token in TEXT[450:460]])
+        told = memory.recalled()
+    assert told is not None
+    assert told.exact_steps == told.steps == 10
+    assert torch.allclose(found, expected, atol=1e-3)
