@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, wait
 from dataclasses import dataclass, field
 from itertools import takewhile
 from typing import Literal
@@ -125,7 +126,9 @@ class Engine:
         except Cancelled:
             reply.finish = "cancelled"
         self._seal(loaded, reply, send)
-        _observe(loaded, request, prompt, reply)
+        observed = _observe(loaded, request, prompt, reply)
+        while request.sampling is None and not self.cancelled.is_set() and wait([observed], 0.1).not_done:
+            pass  # an import is done when its episodes are; after a reply nobody waits for them
         usage = _usage(loaded, found, receipt, len(ids), reply, started, route)
         return WorkerDone(
             text=reply.text,
@@ -279,7 +282,7 @@ def _route(loaded: Loaded, request: Run) -> Route | None:
     return loaded.episodes.route(request.conversation, request.turns[-1].id, request.turns[-1].text)
 
 
-def _observe(loaded: Loaded, request: Run, prompt: Prompt, reply: Reply) -> None:
+def _observe(loaded: Loaded, request: Run, prompt: Prompt, reply: Reply) -> Future[None]:
     """Have what was said put into episodes, beside whatever comes next."""
     written = None
     if request.reply_id is not None and reply.text:
@@ -289,7 +292,7 @@ def _observe(loaded: Loaded, request: Run, prompt: Prompt, reply: Reply) -> None
         )
         if (recalled := recalled_json(loaded.memory)) is not None:
             loaded.episodes.note_recalled(request.conversation, asked.id, recalled)
-    loaded.episodes.observe(request.conversation, turns_of(request.turns, prompt, written))
+    return loaded.episodes.observe(request.conversation, turns_of(request.turns, prompt, written))
 
 
 def _usage(

@@ -53,7 +53,8 @@ def test_an_import_is_divided_and_questions_are_routed(folder: Path, kv: KvSpec)
     with WorkerProcess(folder, kv=kv, **ROOMY) as worker:
         read = worker.read(said(["dogs", "money", "dogs", "money"]))
         assert read.usage.episode is None
-        told = explained(worker, kv, segments=4)
+        told = explained(worker, kv)
+        assert all(one.episode is not None for one in told.segments), "an import is done when its episodes are"
         assert told.notice is None
         dogs, money = (told.segments[place].episode for place in (0, 1))
         assert [one.episode for one in told.segments] == [dogs, money, dogs, money]
