@@ -185,6 +185,7 @@ class Recalled(Wire):
     missed: float | None
     exact_steps: int
     steps: int
+    moved: int = 0
 
 
 class Route(Wire):

@@ -199,7 +199,7 @@ class Episodes:
             self._store.put_vectors(conversation, self.encoder.name, named)
             known.grow(waiting, vectors)
         elif not known.saved:
-            save(self._store, conversation, known)
+            save(self._store, conversation, known, self.encoder)
         if known.grouping.ids:
             self._centroids[conversation] = Centroids(known.grouping.ids, known.grouping.centroids())
         return (lambda: self._embed(conversation)) if waiting else None

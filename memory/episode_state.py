@@ -9,10 +9,14 @@ import torch
 from torch import Tensor
 
 from memory.cluster import PATCH_SEGMENTS, Clustering, Grouping, regrouped
+from memory.encoder import Encoder
 from memory.episode_store import EpisodeStore
 from memory.episode_view import EpisodeRow
 from memory.policy.patched_prompt import INSTRUCTION
-from memory.titles import titles
+from memory.titles import candidates
+
+TITLE_WORDS, STEM = 3, 4
+"""Words of a title, no two of which begin with the same so many letters."""
 
 RETITLE = 1.5
 """An episode gets a new title when it has grown by this factor, and whenever everything was grouped anew."""
@@ -54,9 +58,9 @@ def read(store: EpisodeStore, conversation: str, encoder: str) -> Known:
     return known
 
 
-def save(store: EpisodeStore, conversation: str, known: Known) -> None:
+def save(store: EpisodeStore, conversation: str, known: Known, encoder: Encoder) -> None:
     """Write groups, titles and patches."""
-    _title(store, conversation, known)
+    _title(store, conversation, known, encoder)
     grouping, rows, members = known.grouping, list[EpisodeRow](), list[tuple[int, int, float]]()
     for episode, centroid in zip(grouping.ids, grouping.centroids(), strict=True):
         inside = [known.segments[place] for place in grouping.members(episode)]
@@ -105,7 +109,7 @@ def _row(
     return EpisodeRow(episode, title, len(inside), medoid, cohesion, centroid, patch, tuple(shown))
 
 
-def _title(store: EpisodeStore, conversation: str, known: Known) -> None:
+def _title(store: EpisodeStore, conversation: str, known: Known, encoder: Encoder) -> None:
     """Name the episodes that are new or have changed much; all of them, when everything was grouped anew."""
     sizes = {episode: len(known.grouping.members(episode)) for episode in known.grouping.ids}
     old = {} if len(known.grouping.log) != known.groupings else known.titled
@@ -117,5 +121,19 @@ def _title(store: EpisodeStore, conversation: str, known: Known) -> None:
     if stale:
         texts = {segment: "\n".join(said) for segment, said in store.texts(conversation, known.segments).items()}
         members = dict(zip(known.segments, known.grouping.labels, strict=True))
-        found = titles(texts, members, store.speakers(conversation))
-        known.titled |= {episode: (sizes[episode], found[episode]) for episode in stale}
+        words = candidates(texts, members, store.speakers(conversation))
+        centroids = dict(zip(known.grouping.ids, known.grouping.centroids(), strict=True))
+        known.titled |= {
+            episode: (sizes[episode], _nearest_words(words[episode], centroids[episode], encoder)) for episode in stale
+        }
+
+
+def _nearest_words(words: Sequence[str], centroid: Tensor, encoder: Encoder) -> str:
+    """Of the words that tell an episode from others, those that mean most nearly what it is about."""
+    if not words:
+        return ""
+    order = nearest(encoder.embed([[word] for word in words]) @ centroid, len(words))
+    stems = dict[str, str]()
+    for place in order:
+        stems.setdefault(words[place][:STEM], words[place])
+    return ", ".join(list(stems.values())[:TITLE_WORDS])

@@ -82,7 +82,11 @@ def recalled_json(memory: Memory) -> str | None:
         return None
     spans = [RecalledSpan(first=s.first, last=s.last, tokens=s.tokens, mass=s.mass) for s in recalled.spans]
     return Recalled(
-        spans=spans, missed=recalled.missed, exact_steps=recalled.exact_steps, steps=recalled.steps
+        spans=spans,
+        missed=recalled.missed,
+        exact_steps=recalled.exact_steps,
+        steps=recalled.steps,
+        moved=recalled.moved,
     ).model_dump_json()
 
 
