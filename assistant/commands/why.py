@@ -23,6 +23,9 @@ Message = Annotated[str, typer.Argument(metavar="MESSAGE", help="Number of a tur
 EXCERPT = 160
 """Characters of a turn that are shown."""
 
+LEAST = 0.0005
+"""Attention to a span that is worth showing to people; the first one always is."""
+
 
 @app.command(epilog="Example: assistant why last -c trip")
 def why(message: Message, conversation: In = None, as_json: AsJson = False) -> None:
@@ -81,7 +84,7 @@ def sources(span: RecalledSpan, turns: Sequence[SegmentTurn]) -> list[SegmentTur
 
 def _episode(route: Route, found: Episodes) -> str:
     if route.episode is None or route.similarity is None:
-        return "It went to no episode: there was none yet."
+        return f"It went to no episode{'.' if found.notice else ': there was none yet.'}"
     near = f"Episode {_named(route.episode, found)}, similarity {route.similarity:.2f}"
     if route.runner_up is not None and route.runner_up_similarity is not None:
         near += f"; next is {_named(route.runner_up, found)} with {route.runner_up_similarity:.2f}"
@@ -100,7 +103,7 @@ def _recalled(recalled: Recalled, turns: Sequence[SegmentTurn]) -> Iterator[str]
         yield f"Of all attention, an estimated {recalled.missed:.1%} was on stored tokens that stayed away."
     if recalled.exact_steps:
         yield f"{recalled.exact_steps} of {recalled.steps} steps attended to every stored token."
-    for span in recalled.spans:
+    for span in (span for span in recalled.spans if span is recalled.spans[0] or span.mass >= LEAST):
         yield ""
         yield f"Recalled: {span.tokens} entries of tokens {span.first}-{span.last - 1}, {span.mass:.1%} of attention"
         for turn in sources(span, turns):

@@ -50,7 +50,7 @@ def open_episodes(spec: ModelSpec, room: int, device: torch.device) -> Episodes:
             encoder = Encoder.load(folder)
         else:
             size = format_size(encoder_bytes(folder))
-            reason = f"There are no episodes: the embedding model takes {size}, too much of this budget."
+            reason = f"Questions go to no episode: the embedding model takes {size}, too much of this budget."
     except EncoderMissing as error:
         reason = str(error)
     try:
