@@ -407,6 +407,11 @@ class WorkingSet(Cache):
         """The last tokens that are resident in every head of every layer that attends to everything."""
         return min((layer.run for layer in self.bounded), default=self.seen)
 
+    def shorten_run(self, tokens: int) -> None:
+        """Only the last `tokens` are sure to stay: what lies before them may be exchanged."""
+        for layer in self.bounded:
+            layer.run = min(layer.run, tokens)
+
     def sort(self) -> None:
         """Put what recall exchanged in order: the state at the end of a turn does not depend on how it came about."""
         changed = [layer.sort() for layer in self.bounded]

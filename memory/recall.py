@@ -297,10 +297,12 @@ class Recall:
         found = self._candidates(index, queries, scale, slots - first)
         rest, logits = self._rest(layer, queries, scale, slots), self._logits(index, queries, scale, found)
         tokens = found.tokens
+        always = int(torch.searchsorted(tokens, first))  # these are resident whatever is chosen, and in `rest`
+        logits[..., :always] = -torch.inf
         origins = tokens.expand(logits.shape[0], -1)
         view = LayerView(layer.stored[0], origins, queries, scale, layer.seen, rest, logits)
         scores = policy.score(view)
-        scores[:, : int(torch.searchsorted(tokens, first))] = -1.0  # resident for good
+        scores[:, :always] = -1.0
         best = scores.topk(min(slots - first, scores.shape[1]), sorted=False).indices
         shares = probabilities(view).mean(1)
         taken = shares.gather(1, best)

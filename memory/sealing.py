@@ -212,11 +212,14 @@ class Sealer:
         return StoredAttention(self._ways(self._spill), self.costs, fronts, edge, single=tokens == 1)
 
     def _recall(self, edge: int) -> Recall:
+        """Everything but the recent tokens may be exchanged, wherever the tail began until now."""
         assert self._spill is not None
         trail = self.trail
         if trail.recaller is None:
             layers = [at for at, layer in enumerate(self._cache.layers) if not layer.is_sliding]
             trail.recaller = Recaller(self._spill, self._policy, layers)
+        edge = max(edge, min((self._cache.seen - self.recent) // CHUNK, trail.stored.rows))
+        self._cache.shorten_run(self._cache.seen - edge * CHUNK)
         return trail.recaller.begin(trail.stored, edge, self.first, self._cache.layers)
 
     def _rows_after_sliding(self) -> int:

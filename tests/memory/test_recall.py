@@ -240,3 +240,18 @@ def test_where_the_choice_misses_much_the_layer_attends_to_everything(tmp_path: 
     assert told is not None
     assert told.exact_steps == told.steps == 10
     assert torch.allclose(found, expected, atol=1e-3)
+
+
+def test_after_a_restart_all_but_the_recent_tokens_may_be_exchanged(tmp_path: Path) -> None:
+    """With a budget that grew smaller, the latest tokens come back; recall does not leave them in the others' way."""
+    with recalling("llama", tmp_path, capacity=400) as memory:
+        read_all(memory, TEXT[:450])
+        memory.seal()
+    with recalling("llama", tmp_path, capacity=200) as memory:
+        read_all(memory, TEXT[:460])
+        before = resident(memory, 0)[0]
+        memory.step(5)
+        gone = before - resident(memory, 0)[0]
+        assert memory.served == "recall"
+        assert gone
+        assert max(gone) > 460 - 200 + 64
