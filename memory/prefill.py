@@ -43,6 +43,9 @@ class Outside(Protocol):
     def begin(self, tokens: int) -> Pass | None:
         """A pass over `tokens` tokens starts; what it must attend to besides the working set."""
 
+    def latest(self, count: int) -> list[int]:
+        """The last `count` tokens that were read."""
+
     def took(self, ids: Sequence[int]) -> None:
         """These tokens are in the working set now."""
 
@@ -143,16 +146,22 @@ class Reader:
 
     def _scores(self) -> list[Tensor]:
         """One score tensor per bounded layer. Without stored rows there is nothing to recall: then the latest stay."""
-        if self.policy.patch is not None and self.patch:
-            return self._patched_scores()
+        if patch := self._asking():
+            return self._patched_scores(patch)
         policy = SinksRecent() if self.policy.queries == "current" else self.policy
         return [policy.score(self._view(index, None, 1.0)) for index in self._bounded_indices()]
 
-    def _patched_scores(self) -> list[Tensor]:
+    def _asking(self) -> list[int]:
+        """The tokens whose queries the policy scores with; none when it needs none."""
+        most = self.working_set.plan.patch
+        if self.policy.queries == "recent":
+            return self.outside.latest(most)
+        return list(self.patch[:most]) if self.policy.queries == "patch" else []
+
+    def _patched_scores(self, patch: list[int]) -> list[Tensor]:
         """Pass the patch over the cache, score with its queries, and take its entries back."""
         cache, scores = self.working_set, dict[int, Tensor]()
         bounded = set(self._bounded_indices())
-        patch = list(self.patch[: cache.plan.patch])
 
         def tap(index: int, queries: Tensor, scale: float) -> None:
             if index in bounded:

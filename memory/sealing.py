@@ -118,6 +118,10 @@ class Sealer:
         self._pass = "recall"
         return self._recall(edge)
 
+    def latest(self, count: int) -> list[int]:
+        """The last `count` tokens that were read."""
+        return self.trail.tokens[-count:]
+
     def took(self, ids: Sequence[int]) -> None:
         """Note the tokens and seal the chunks that they complete."""
         self.served = max(self.served, self._pass, key=_LEAST.index)

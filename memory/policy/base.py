@@ -13,8 +13,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-Queries = Literal["none", "patch", "current"]
-"""Whose queries a policy scores with: nobody's, those of its patch, or those of the tokens that are being read."""
+Queries = Literal["none", "patch", "recent", "current"]
+"""Whose queries a policy scores with: nobody's, those of its patch, those of the latest tokens (read once more as if
+they were a patch), or those of the tokens that are being read."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -107,7 +107,7 @@ def test_the_patch_leaves_no_trace() -> None:
     memory = make_memory("gemma3", make_plan("gemma3", 100, 8), "patched_prompt")
     memory.read(tokens(84))
     before = [(layer.length, layer.seen, layer.stored[0].clone()) for layer in memory.working_set.layers]
-    memory.reader._patched_scores()
+    memory.reader._scores()
     after = [(layer.length, layer.seen, layer.stored[0]) for layer in memory.working_set.bounded]
     for (length, seen, keys), (length_after, seen_after, keys_after) in zip(before[1:2], after, strict=True):
         assert (length, seen) == (length_after, seen_after)

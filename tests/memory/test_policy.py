@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import given
@@ -9,6 +11,7 @@ from hypothesis import strategies as st
 
 from memory.errors import BudgetTooSmall
 from memory.policy import POLICIES, LayerView, Protection, select
+from memory.policy.recall import Recall
 from memory.store import make_policy
 from tests.memory.models import make_memory, make_plan, tokens
 
@@ -75,7 +78,7 @@ def test_patched_prompt_takes_the_most_attention_any_query_of_the_group_pays() -
 def test_patched_prompt_keeps_what_the_patch_looks_at() -> None:
     memory = make_memory("llama", make_plan("llama", 100, 8), "patched_prompt")
     memory.read(tokens(84))
-    scores = memory.reader._patched_scores()
+    scores = memory.reader._scores()
     memory.protect(0)
     memory.read([1])
     keep = memory.working_set.working_set_size(reindexed=False)
@@ -97,3 +100,59 @@ def test_a_system_prompt_larger_than_the_working_set_is_refused_with_a_sentence(
     memory.protect(prefix=90)
     with pytest.raises(BudgetTooSmall, match="system prompt"):
         memory.read(tokens(200))
+
+
+def test_h2o_adds_what_every_query_of_the_group_pays() -> None:
+    layer = view()
+    assert layer.queries is not None
+    weights = (layer.queries.reshape(2, 12, 8) @ layer.keys.transpose(1, 2) * layer.scale).softmax(-1)
+    assert torch.allclose(make_policy("h2o").score(layer), weights.sum(1), atol=1e-6)
+
+
+def test_snapkv_lets_a_neighbour_share_the_votes_of_the_latest_queries() -> None:
+    layer = view(queries=40)
+    assert layer.queries is not None
+    weights = (layer.queries.reshape(2, 2, 40, 8) @ layer.keys[:, None].transpose(2, 3) * layer.scale).softmax(-1)
+    votes = weights[:, :, -32:].sum((1, 2))
+    scores = make_policy("snapkv").score(layer)
+    for entry in (0, 3, 20, 39):
+        near = votes[:, max(0, entry - 3) : entry + 4]
+        assert torch.allclose(scores[:, entry], near.amax(1), atol=1e-6)
+
+
+def test_tova_asks_the_last_query_and_keeps_the_same_in_every_head() -> None:
+    layer = view()
+    assert layer.queries is not None
+    last = layer.queries[:, -1].reshape(2, 2, 8)
+    weights = (last @ layer.keys.transpose(1, 2) * layer.scale).softmax(-1).mean((0, 1))
+    scores = make_policy("tova").score(layer)
+    assert torch.allclose(scores[0], weights, atol=1e-6)
+    assert torch.equal(scores[0], scores[1])
+
+
+def test_keydiff_prefers_the_key_that_points_elsewhere() -> None:
+    layer = view()
+    keys = torch.ones_like(layer.keys) + 0.01 * layer.keys
+    keys[:, 7] = -1.0
+    scores = make_policy("keydiff").score(replace(layer, keys=keys))
+    assert scores.argmax(1).tolist() == [7, 7]
+
+
+def test_recall_lets_the_neighbours_of_what_is_read_come_along() -> None:
+    layer = view()
+    wide, narrow = Recall().score(layer), Recall(reach=0).score(layer)
+    assert (wide >= narrow).all()
+    top = int(narrow[0].argmax())
+    for step in (1, 2, 3):
+        for other in (top - step, top + step):
+            if 0 <= other < 40:
+                assert float(wide[0, other]) >= float(narrow[0, top]) * 0.3**step - 1e-6
+
+
+@pytest.mark.parametrize("name", POLICIES)
+def test_every_policy_chooses_when_the_working_set_is_full(name: str) -> None:
+    memory = make_memory("llama", make_plan("llama", 100, 8), name)
+    memory.read(tokens(300))
+    assert torch.isfinite(memory.step(5)).all()
+    assert memory.resident <= 100
+    assert memory.working_set.layers[0].origins().max() == 300
