@@ -179,9 +179,7 @@ class WorkingSetLayer(CacheLayerMixin):
         else has to move.
         """
         heads, entries = places.unbind()
-        if not self.exchanged:
-            self._kept_origins, self.exchanged = self._kept_origins.clone(), True
-            self._kept_homes = None if self._kept_homes is None else self._kept_homes.clone()
+        self.exchanged = True
         self._kept_origins[heads, entries] = origins.to(torch.int32)
         self._values[0, heads, entries] = values.to(self._values.dtype)
         if self._homes is not None:
@@ -190,6 +188,15 @@ class WorkingSetLayer(CacheLayerMixin):
             self._homes[0, heads, entries] = keys.to(self._homes.dtype)
             keys = self.rope.rotate(keys, self._position_of(heads, origins) - homes)
         self._keys[0, heads, entries] = keys.to(self._keys.dtype)
+
+    def shorten_run(self, tokens: int) -> None:
+        """Let what lies before the last `tokens` be exchanged: its positions are written down, in tensors of its own."""
+        self.run = min(self.run, tokens)
+        if self.exchanged and self._kept_origins.shape[1] >= self.length - tokens:
+            return
+        if self._kept_homes is not None:
+            self._kept_homes, self._home_end = self.homes().clone(), self._home_end + self._tail
+        self._kept_origins = self.origins().clone()
 
     def sort(self) -> bool:
         """Put the entries into the order of the conversation again; whether there was anything to do."""
@@ -410,7 +417,7 @@ class WorkingSet(Cache):
     def shorten_run(self, tokens: int) -> None:
         """Only the last `tokens` are sure to stay: what lies before them may be exchanged."""
         for layer in self.bounded:
-            layer.run = min(layer.run, tokens)
+            layer.shorten_run(tokens)
 
     def sort(self) -> None:
         """Put what recall exchanged in order: the state at the end of a turn does not depend on how it came about."""
