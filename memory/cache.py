@@ -190,7 +190,7 @@ class WorkingSetLayer(CacheLayerMixin):
         self._keys[0, heads, entries] = keys.to(self._keys.dtype)
 
     def shorten_run(self, tokens: int) -> None:
-        """Let what lies before the last `tokens` be exchanged: its positions are written down, in tensors of its own."""
+        """Let what lies before the last `tokens` be exchanged: write its positions down, in tensors of its own."""
         self.run = min(self.run, tokens)
         if self.exchanged and self._kept_origins.shape[1] >= self.length - tokens:
             return
