@@ -21,7 +21,7 @@ from assistant.protocol import ModelSpec
 from assistant.template import encode_text, prepare_tokenizer
 from assistant.worker.device import Gauge, compute_dtype, pick_device, standard_budget
 from assistant.worker.episodes import encoder_room, open_episodes
-from assistant.worker.tiers import fingerprint_of, make_codecs, open_spill, ram_bytes, staging_bytes
+from assistant.worker.tiers import expected_staging, fingerprint_of, make_codecs, open_spill, ram_bytes, staging_bytes
 from memory.attention import NAME, register
 from memory.budget import PROCESS, Plan, parse_size, plan
 from memory.episode import Episodes
@@ -68,17 +68,18 @@ def load(spec: ModelSpec, progress: LoadProgress) -> Loaded:
     config = _config(spec)
     geometry = _geometry(spec, config)
     dtype = compute_dtype(device)
-    quant, _ = choose(geometry, budget, spec.quant, dtype.itemsize, spec.block)
+    ram = ram_bytes(spec.kv, device) if spec.kv and device.type == "cpu" else 0
+    asks = policy.queries == "current" and device.type == "cpu"
+    recall = recall_bytes(geometry) if spec.kv and asks else 0
+    beside = (expected_staging(geometry, spec.kv, dtype) + recall, ram) if spec.kv else (0, 0)
+    quant = choose(geometry, budget, spec.quant, dtype.itemsize, spec.block, *beside)
     tokenizer = _tokenizer(spec)
     model = _weights(spec, config, quant, dtype, device, progress)
     weights = loaded_bytes(model)
     gauge = Gauge(device)
     gauge.loaded(weights)
     codecs = make_codecs(geometry, spec.kv.codec, dtype, model) if spec.kv else None
-    staging = staging_bytes(geometry, codecs[0], dtype.itemsize) if codecs else 0
-    if codecs and policy.queries == "current" and device.type == "cpu":
-        staging += recall_bytes(geometry)
-    ram = ram_bytes(spec.kv, device) if spec.kv and device.type == "cpu" else 0
+    staging = staging_bytes(geometry, codecs[0], dtype.itemsize) + recall if codecs else 0
     fixed = (geometry, budget, weights, dtype.itemsize, spec.block, staging, ram)
     division, room = _beside_encoder(lambda process: _plan(*fixed, process), encoder_room(device))
     patch = encode_text(tokenizer, policy.patch) if policy.patch else []
@@ -91,8 +92,12 @@ def load(spec: ModelSpec, progress: LoadProgress) -> Loaded:
     return Loaded(spec, model, tokenizer, _stops(model, tokenizer), quant, memory, gauge, budget, episodes)
 
 
-def choose(geometry: Geometry, budget: int, quant: str, itemsize: int, block: int) -> tuple[str, Plan]:
-    """The quantisation asked for, or for "auto" the most precise one that fits, with its plan before loading.
+def choose(
+    geometry: Geometry, budget: int, quant: str, itemsize: int, block: int, staging: int = 0, ram: int = 0
+) -> str:
+    """The quantisation asked for, or for "auto" the most precise one that fits, before anything is loaded.
+
+    `staging` and `ram` bytes go to chunks on their way and to the RAM tier.
 
     Raises:
         BudgetError: none fits; the text is that of the smallest.
@@ -100,7 +105,8 @@ def choose(geometry: Geometry, budget: int, quant: str, itemsize: int, block: in
     candidates = ["none", "int8", "nf4"] if quant == "auto" else [quant]
     for name in candidates:
         try:
-            return name, _plan(geometry, budget, weight_bytes(geometry, name, itemsize), itemsize, block)
+            _plan(geometry, budget, weight_bytes(geometry, name, itemsize), itemsize, block, staging, ram)
+            return name
         except BudgetError as error:
             problem = error
     hint = "" if quant in ("auto", "nf4") else " --quant nf4 takes less."

@@ -42,6 +42,13 @@ def staging_bytes(geometry: Geometry, sealed: RowCodec, itemsize: int) -> int:
     return 2 * half_bytes(Layout(sealed.sections)) + (PENDING + 2) * raw + 2 * 512 * widest * itemsize
 
 
+def expected_staging(geometry: Geometry, kv: KvSpec, dtype: torch.dtype) -> int:
+    """`staging_bytes` before the model is loaded: as if every layer had keys too large for int4."""
+    shapes = [(layer.kv_heads, layer.head_dim) for layer in geometry.layers]
+    names = layer_codecs(kv.codec, len(shapes), dtype, protected=range(len(shapes)))
+    return staging_bytes(geometry, RowCodec(shapes, names), dtype.itemsize)
+
+
 def ram_bytes(kv: KvSpec, device: torch.device) -> int:
     """Bytes of the RAM tier: as set, else 2 GiB beside a GPU and none where it would come out of the budget."""
     return kv.ram if kv.ram is not None else (2 * GIB if device.type == "cuda" else 0)

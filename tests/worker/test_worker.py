@@ -210,8 +210,10 @@ def test_another_budget_is_obeyed_from_the_next_turn_on(folder: Path) -> None:
     assert usage.recomputed_tokens > 0
 
 
-def test_a_budget_too_small_shows_the_sum_and_one_that_works(folder: Path) -> None:
-    with WorkerProcess(folder, budget="200KiB", quant="none") as worker:
+@pytest.mark.parametrize("spill", [False, True])
+def test_a_budget_too_small_shows_the_sum_and_one_that_works(folder: Path, spill: bool, tmp_path: Path) -> None:
+    kv = KvSpec(folder=str(tmp_path / "kv"), disk=2**30, reserve=0) if spill else None
+    with WorkerProcess(folder, budget="200KiB", quant="none", kv=kv) as worker:
         failed = worker.ask("Hello")
         assert isinstance(failed, Failed)
         assert failed.exit_code == 5
