@@ -51,16 +51,17 @@ class Focus:
         scores = self._scored(patch) if patch else None
         rows = self._sealer.open_slots()
         homes = _homes(trail.stored, rows)
-        came = 0.0
+        came, heads = 0, 0
         for at, index in enumerate(self.scores.layers):
             layer, tail = cache.layers[index], cache.seen - rows * CHUNK
             slots = Slots(layer, index, self._sealer.first, layer.length - tail, rows)
             chosen = _latest(slots) if scores is None else _best(scores[at], slots)
             if chosen is not None:
-                came += self._move(slots, chosen, homes) / len(self.scores.layers)
+                came += self._move(slots, chosen, homes)
+                heads += chosen.shape[0]
         cache.sort()
         trail.focused = bool(patch)
-        return round(came)
+        return round(came / heads) if heads else 0
 
     # --- parts -------------------------------------------------------------------------------------------------------
 
@@ -72,12 +73,12 @@ class Focus:
         stored = self._sealer.trail.stored
         return self.scores.of(stored, stored.rows, patch, self._reader.ask, self._reader.working_set.plan.patch)
 
-    def _move(self, slots: Slots, chosen: Tensor, homes: Tensor) -> float:
-        """Entries per head that came; their rows are read in pieces that staging holds."""
+    def _move(self, slots: Slots, chosen: Tensor, homes: Tensor) -> int:
+        """Entries that came, of all heads; their rows are read in pieces that staging holds."""
         stored, spill = self._sealer.trail.stored, self._spill
         move = difference(slots, chosen)
         if not move.tokens.numel():
-            return 0.0
+            return 0
         row_of = move.tokens // CHUNK
         needed = torch.unique(row_of)
         most = spill.most_rows(stored, slots.index, slots.rows)
@@ -85,7 +86,7 @@ class Focus:
             here = (row_of >= rows[0]) & (row_of <= rows[-1])
             found = Candidates(rows, *spill.sections(stored, slots.index, rows.tolist()))
             put(slots, Move(move.tokens[here], move.places[:, here]), found, homes, spill.codec)
-        return move.tokens.numel() / chosen.shape[0]
+        return move.tokens.numel()
 
 
 def _best(scores: Tensor, slots: Slots) -> Tensor | None:

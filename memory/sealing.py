@@ -226,9 +226,10 @@ class Sealer:
 
     def _next_edge(self, keep: int) -> int:
         """Token at which the tail shall begin: where slots are filled just the recent ones stay, else all that can."""
-        tail = self.recent if self.fills and not self.wanted.steps else keep - self.first
-        seen = self._cache.seen
-        return (seen - tail) // CHUNK * CHUNK if tail + CHUNK <= keep else -(-(seen - tail) // CHUNK) * CHUNK
+        seen, room = self._cache.seen, keep - self.first
+        if not self.fills or self.wanted.steps:
+            return -(-(seen - room) // CHUNK) * CHUNK
+        return (seen - max(0, min(self.recent, room - CHUNK + 1))) // CHUNK * CHUNK
 
     def _exact(self, edge: int, tokens: int) -> StoredAttention:
         assert self._spill is not None
