@@ -92,11 +92,11 @@ _NUMBERS = {"SQLITE_FULL": errno.ENOSPC, "SQLITE_READONLY": errno.EROFS}
 
 
 @contextmanager
-def as_os_error() -> Iterator[None]:
+def as_os_error(what: str = "the episodes") -> Iterator[None]:
     """To the conversation, a failing database is a failing disk."""
     try:
         yield
     except DatabaseError as error:
         name = str(getattr(error, "sqlite_errorname", ""))
         number = next((number for begin, number in _NUMBERS.items() if name.startswith(begin)), errno.EIO)
-        raise OSError(number, f"the episodes of the KV folder fail: {error}") from error
+        raise OSError(number, f"{what} of the KV folder fail: {error}") from error

@@ -1,6 +1,6 @@
 """The KV folder: its lock, its index, its files. Torch-free, so that the daemon can clean up when no worker lives.
 
-    kv/lock  kv/index.db  kv/episodes.db
+    kv/lock  kv/index.db  kv/episodes.db  kv/scores.db
     kv/<conversation>/<branch>.kv  kv/<conversation>/<branch>.tail  kv/<conversation>/quarantine/
 
 Everything in it is disposable: what is missing is read again.
@@ -24,6 +24,7 @@ from memory.episode_schema import EPISODES_FILE
 from memory.episode_store import forget_episodes
 from memory.errors import KvLocked
 from memory.index import BranchRow, Index
+from memory.score_store import SCORES_FILE, ScoreStore
 
 CHUNKS, TAIL, QUARANTINE = ".kv", ".tail", "quarantine"
 LOCK, INDEX_FILE = "lock", "index.db"
@@ -51,6 +52,7 @@ class KvFolder:
         self.index = index
         self.counters: Counter[str] = Counter()
         self._lock = lock
+        self._scores: ScoreStore | None = None
 
     @classmethod
     def open(cls, path: Path, wait_s: float = 0.0) -> KvFolder:
@@ -78,9 +80,22 @@ class KvFolder:
     def close(self) -> None:
         """Close the index and give the lock back."""
         try:
+            if self._scores is not None:
+                self._scores.close()
             self.index.close()
         finally:
             self._lock.release()
+
+    @property
+    def scores(self) -> ScoreStore:
+        """The scores of stored chunks; their file is made when it is first needed.
+
+        Raises:
+            OSError: it cannot be made.
+        """
+        if self._scores is None or not self._scores.path.exists():
+            self._scores = ScoreStore(self.path / SCORES_FILE)
+        return self._scores
 
     def conversation(self, name: str) -> Path:
         """The folder of a conversation (made when something is written)."""
@@ -102,7 +117,7 @@ class KvFolder:
         self.index.remove(row.branch)
 
     def forget(self, conversation: str) -> None:
-        """Delete everything of a conversation: chunks, digests, tails, quarantine, index rows, episodes, their bytes.
+        """Delete everything of a conversation: chunks, digests, tails, quarantine, index rows, scores, episodes.
 
         Raises:
             OSError: something of it could not be removed.
@@ -110,6 +125,8 @@ class KvFolder:
         with suppress(FileNotFoundError):
             shutil.rmtree(self.conversation(conversation))
         self.index.forget(conversation)
+        if (self.path / SCORES_FILE).exists():
+            self.scores.forget(conversation)
         forget_episodes(self.path, conversation)
 
     def usage(self) -> FolderUsage:
@@ -119,7 +136,9 @@ class KvFolder:
     @classmethod
     def walk(cls, root: Path) -> FolderUsage:
         """What lies under `root`, which another process may be using."""
-        usage = FolderUsage({"chunks": 0, "tails": 0, "quarantine": 0, "index": 0, "episodes": 0, "other": 0})
+        usage = FolderUsage(
+            {"chunks": 0, "tails": 0, "quarantine": 0, "index": 0, "scores": 0, "episodes": 0, "other": 0}
+        )
         for folder, _, names in os.walk(root):
             for name in names:
                 with suppress(FileNotFoundError):
@@ -146,8 +165,9 @@ def _kind(path: Path, parts: tuple[str, ...]) -> str:
         return "quarantine"
     if path.suffix in (CHUNKS, TAIL):
         return "chunks" if path.suffix == CHUNKS else "tails"
-    if path.name.startswith(EPISODES_FILE):
-        return "episodes"
+    for file, kind in ((EPISODES_FILE, "episodes"), (SCORES_FILE, "scores")):
+        if path.name.startswith(file):
+            return kind
     return "index" if path.name.startswith(INDEX_FILE) else "other"
 
 

@@ -167,6 +167,15 @@ class Index:
         """Rows recorded."""
         return int(self._read("SELECT count(*) FROM chunks")[0][0])
 
+    def chains(self) -> dict[str, set[str]]:
+        """The chained ids (hex) of all rows, by conversation."""
+        found = dict[str, set[str]]()
+        for conversation, chain in self._read(
+            "SELECT b.conversation, c.chain FROM chunks c JOIN branches b ON b.branch = c.branch"
+        ):
+            found.setdefault(str(conversation), set()).add(str(chain))
+        return found
+
     # --- parts -------------------------------------------------------------------------------------------------------
 
     def _read(self, sql: str, values: Sequence[Any] | dict[str, Any] = ()) -> list[Any]:

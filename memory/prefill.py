@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from memory.attention import Tap
 from memory.budget import Ledger
 from memory.cache import WorkingSet
 from memory.errors import BudgetTooSmall, RowDamaged
@@ -91,6 +92,17 @@ class Reader:
         self.make_room(1)
         return self._read([token])
 
+    def ask(self, patch: Sequence[int], tap: Tap) -> None:
+        """Pass `patch` (at most the plan's) over the cache as if it came next; `tap` gets each layer's queries.
+
+        Its entries are taken back.
+        """
+        cache = self.working_set
+        cache.trim(len(patch))
+        start = min(cache.next_position, self.window - len(patch))
+        self._forward(patch, start=start, tap=tap)
+        cache.drop_last(len(patch))
+
     def make_room(self, tokens: int) -> None:
         """When `tokens` more do not fit: let waiting working sets go, evict, past the trained window re-index."""
         cache = self.working_set
@@ -145,10 +157,10 @@ class Reader:
         self.evictions += 1
 
     def _scores(self) -> list[Tensor]:
-        """One score tensor per bounded layer. Without stored rows there is nothing to recall: then the latest stay."""
+        """One score tensor per bounded layer. Without anyone who asks (nothing is stored) the latest stay."""
         if patch := self._asking():
             return self._patched_scores(patch)
-        policy = SinksRecent() if self.policy.queries == "current" else self.policy
+        policy = self.policy if self.policy.queries == "none" else SinksRecent()
         return [policy.score(self._view(index, None, 1.0)) for index in self._bounded_indices()]
 
     def _asking(self) -> list[int]:
@@ -160,17 +172,14 @@ class Reader:
 
     def _patched_scores(self, patch: list[int]) -> list[Tensor]:
         """Pass the patch over the cache, score with its queries, and take its entries back."""
-        cache, scores = self.working_set, dict[int, Tensor]()
+        scores = dict[int, Tensor]()
         bounded = set(self._bounded_indices())
 
         def tap(index: int, queries: Tensor, scale: float) -> None:
             if index in bounded:
                 scores[index] = self.policy.score(self._view(index, queries[0], scale, newest=len(patch)))
 
-        cache.trim(len(patch))
-        start = min(cache.next_position, self.window - len(patch))
-        self._forward(patch, start=start, tap=tap)
-        cache.drop_last(len(patch))
+        self.ask(patch, tap)
         return [scores[index] for index in sorted(scores)]
 
     def _view(self, index: int, queries: Tensor | None, scale: float, newest: int = 0) -> LayerView:

@@ -19,6 +19,7 @@ from memory.attention import Partial, merge
 from memory.block import CHUNK
 from memory.cache import WorkingSetLayer
 from memory.exact import Stream, groups_of
+from memory.exchange import Candidates, Slots, exchange
 from memory.geometry import Geometry
 from memory.policy import LayerView, Policy, probabilities
 from memory.spill import GROUP as EXACT_GROUP
@@ -231,20 +232,6 @@ class Reach:
     first: int
 
 
-@dataclass(frozen=True, slots=True)
-class Candidates:
-    """Shortlisted rows of a layer: their numbers, and where their sections lie (`at` names the row of `sections`)."""
-
-    rows: Tensor
-    sections: Tensor
-    at: Tensor
-
-    @property
-    def tokens(self) -> Tensor:
-        """Every token of the rows, ascending."""
-        return (self.rows[:, None] * CHUNK + torch.arange(CHUNK)).flatten()
-
-
 class Recall:
     """One pass of the model with recall (`memory.attention.Beyond`)."""
 
@@ -308,7 +295,9 @@ class Recall:
         taken = shares.gather(1, best)
         missed = float(shares.sum() - taken.sum()) / shares.shape[0]
         self._owner.note(tokens[best], taken, missed)
-        self._exchange(index, slots, tokens[best], found)
+        places = Slots(layer, index, first, slots, self._reach.rows)
+        came = exchange(places, tokens[best], found, self._owner.homes, self._spill.codec)
+        self._owner.moved[index] = self._owner.moved.get(index, 0.0) + came
         return missed
 
     def _candidates(self, index: int, queries: Tensor, scale: float, count: int) -> Candidates:
@@ -344,38 +333,9 @@ class Recall:
         sums = [(queries @ part.transpose(1, 2)).mul_(scale).logsumexp(-1) for part in parts if part.shape[1]]
         return torch.stack(sums).logsumexp(0)
 
-    def _exchange(self, index: int, slots: int, chosen: Tensor, found: Candidates) -> None:
-        """Let the entries leave that were not chosen, and those come that were and are not resident."""
-        layer, first = self._layers[index], self._reach.first
-        held = layer.origins()[:, first:slots].to("cpu", torch.int64)
-        marks = torch.zeros((held.shape[0], self._reach.rows * CHUNK), dtype=torch.int8)
-        marks.scatter_(1, chosen, 1)
-        leaving = (marks.gather(1, held) == 0).nonzero()
-        marks.scatter_(1, held, 2)
-        entering = (marks.gather(1, chosen) == 1).nonzero()
-        moved = self._owner.moved
-        moved[index] = moved.get(index, 0.0) + entering.shape[0] / held.shape[0]
-        if not entering.numel():
-            return
-        leaving = _paired(leaving, entering, held.shape[0])
-        heads = entering[:, 0]
-        tokens = chosen[heads, entering[:, 1]]
-        at = found.at[torch.searchsorted(found.rows, tokens // CHUNK)]
-        keys, values = self._spill.codec.tokens(index, found.sections, torch.stack((at, heads, tokens % CHUNK)))
-        places = torch.stack((heads, leaving[:, 1] + first))
-        layer.exchange(*(part.to(layer.device) for part in (places, tokens, self._owner.homes[tokens], keys, values)))
-
     def _scratch(self, query: Tensor) -> Scratch:
         """Room for decoded rows where the queries are; made once."""
         if self._owner.scratch is None:
             size = 2 * EXACT_GROUP * CHUNK * max(heads * size for heads, size in self._spill.codec.shapes)
             self._owner.scratch = Scratch(torch.empty(size, dtype=query.dtype, device=query.device))
         return self._owner.scratch
-
-
-def _paired(leaving: Tensor, entering: Tensor, heads: int) -> Tensor:
-    """As many of each head's leaving entries as come to it; both are sorted by head."""
-    if leaving.shape[0] == entering.shape[0]:
-        return leaving
-    needed = torch.bincount(entering[:, 0], minlength=heads)
-    return torch.cat([leaving[leaving[:, 0] == head][: int(needed[head])] for head in range(heads)])

@@ -38,6 +38,8 @@ class Trail:
     stored: Stored = field(default_factory=lambda: Stored(""))
     exact: bool = True
     recaller: Recaller | None = None
+    focused: bool = False
+    """Whether a patch chose what stands between the first and the recent tokens."""
 
 
 Served = Literal["exact", "recall", "bounded"]
@@ -86,6 +88,11 @@ class Sealer:
         return self._policy.queries == "current"
 
     @property
+    def fills(self) -> bool:
+        """Whether the policy fills the slots before the recent tokens from what is stored."""
+        return self._spill is not None and (self.recalls or self._policy.base != "latest")
+
+    @property
     def reachable(self) -> bool:
         """Whether everything before the edge is stored."""
         return self._written(self.edge)
@@ -116,7 +123,7 @@ class Sealer:
         if not self.recalls:
             return None
         self._pass = "recall"
-        return self._recall(edge)
+        return self._recall()
 
     def latest(self, count: int) -> list[int]:
         """The last `count` tokens that were read."""
@@ -146,8 +153,18 @@ class Sealer:
             return False
         for layer in cache.bounded:
             if layer.length > keep:
-                layer.keep(_kept(layer, start, keep, self.first))
+                layer.keep(_kept(layer, start, keep, self.first, latest=not self._chosen(layer)))
         return True
+
+    def open_slots(self) -> int:
+        """Let everything but the recent tokens be exchanged, wherever the tail began until now.
+
+        The stored rows before the recent tokens, for whose tokens it may be.
+        """
+        seen = self._cache.seen
+        rows = max(self.edge, min((seen - self.recent) // CHUNK, self.trail.stored.rows))
+        self._cache.shorten_run(seen - rows * CHUNK)
+        return rows
 
     # --- the end of a turn -------------------------------------------------------------------------------------------
 
@@ -198,16 +215,21 @@ class Sealer:
             self._spill.flush()
         return self.trail.stored.rows >= rows
 
+    def _chosen(self, layer: WorkingSetLayer) -> bool:
+        """Whether what stands before the tail was chosen."""
+        return self.trail.focused if not self.recalls else layer.run < layer.length
+
     def _follows(self, *, reindexed: bool) -> bool:
-        """Whether what leaves is attended to or recalled where it is stored."""
-        exactly = self.wanted.steps or (self.wanted.blocks and not self.recalls)
-        return self._spill is not None and (self.recalls or (exactly and not reindexed))
+        """Whether what leaves is attended to or chosen from where it is stored."""
+        exactly = self.wanted.steps or (self.wanted.blocks and not self.fills)
+        return self._spill is not None and (self.fills or (exactly and not reindexed))
 
     def _next_edge(self, keep: int) -> int:
-        """Token at which the tail shall begin: recall leaves just the recent ones there, exact attention all it can."""
-        tail = self.recent if self.recalls and not self.wanted.steps else keep - self.first
-        seen = self._cache.seen
-        return (seen - tail) // CHUNK * CHUNK if tail + CHUNK <= keep else -(-(seen - tail) // CHUNK) * CHUNK
+        """Token at which the tail shall begin: where slots are filled just the recent ones stay, else all that can."""
+        seen, room = self._cache.seen, keep - self.first
+        if not self.fills or self.wanted.steps:
+            return -(-(seen - room) // CHUNK) * CHUNK
+        return (seen - max(0, min(self.recent, room - CHUNK + 1))) // CHUNK * CHUNK
 
     def _exact(self, edge: int, tokens: int) -> StoredAttention:
         assert self._spill is not None
@@ -215,16 +237,14 @@ class Sealer:
         fronts = {at: layer.length - tail for at, layer in enumerate(self._cache.layers) if not layer.is_sliding}
         return StoredAttention(self._ways(self._spill), self.costs, fronts, edge, single=tokens == 1)
 
-    def _recall(self, edge: int) -> Recall:
-        """Everything but the recent tokens may be exchanged, wherever the tail began until now."""
+    def _recall(self) -> Recall:
+        """A pass with recall."""
         assert self._spill is not None
         trail = self.trail
         if trail.recaller is None:
             layers = [at for at, layer in enumerate(self._cache.layers) if not layer.is_sliding]
             trail.recaller = Recaller(self._spill, self._policy, layers)
-        edge = max(edge, min((self._cache.seen - self.recent) // CHUNK, trail.stored.rows))
-        self._cache.shorten_run(self._cache.seen - edge * CHUNK)
-        return trail.recaller.begin(trail.stored, edge, self.first, self._cache.layers)
+        return trail.recaller.begin(trail.stored, self.open_slots(), self.first, self._cache.layers)
 
     def _rows_after_sliding(self) -> int:
         keep = self._cache.working_set_size(reindexed=False)
@@ -238,12 +258,12 @@ class Sealer:
         return ways
 
 
-def _kept(layer: WorkingSetLayer, start: int, keep: int, first: int) -> Tensor:
-    """`keep` entries [KV heads, keep]: the tail from token `start` on, the first tokens, and before `start` those that
-    stand earliest once something was recalled, else the latest."""
+def _kept(layer: WorkingSetLayer, start: int, keep: int, first: int, *, latest: bool) -> Tensor:
+    """`keep` entries [KV heads, keep]: the tail from token `start` on, the first tokens, and before `start` the latest
+    or, where those were chosen, the ones that stand earliest."""
     origins = layer.origins().to(torch.int64)
     rank = torch.arange(layer.length, device=origins.device).expand_as(origins)
-    if layer.run < layer.length:
+    if not latest:
         rank = layer.length - rank
     rank = rank.masked_fill((origins < first) | (origins >= start), layer.length + 1)
     return rank.topk(keep, dim=1, sorted=False).indices.sort(dim=1).values

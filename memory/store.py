@@ -14,6 +14,7 @@ from memory.block import CHUNK
 from memory.budget import Ledger, Plan
 from memory.cache import WorkingSet
 from memory.errors import DamagedFile, RowDamaged
+from memory.focus import Focus
 from memory.geometry import FULL, SLIDING, Geometry
 from memory.policy import POLICIES, Policy, Protection
 from memory.prefill import Progress, Reader
@@ -90,6 +91,8 @@ class Memory:
         cache = WorkingSet(self.geometry, plan, ropes, dtype or first.dtype, first.device, self.ledger)
         self.sealer = Sealer(cache, spill, policy)
         self.reader = Reader(model, cache, self.geometry.window, policy, patch, self.ledger, self.sealer)
+        fills = spill is not None and policy.base != "latest"
+        self._focus = Focus(spill, self.geometry, self.reader, self.sealer) if spill and fills else None
         self._waiting: dict[str, Trail] = {}
         self._forgotten: set[str] = set()
         self.protect(0)
@@ -202,6 +205,41 @@ class Memory:
         reason = None if kept else f"token {common} differs from what was read, and it lies before what stayed whole"
         return self._restore(ids, reason) if self.spill is not None else self._start_over(common, known, kept=kept)
 
+    def focus(self, patch: Sequence[int]) -> int:
+        """A turn begins: what `patch` attends to most of what is stored becomes resident; without one the latest.
+
+        Only the difference to what is resident moves; the first and the recent tokens stay. Nothing happens while
+        everything is resident, or every token attends to everything anyway. Without tiers, `patch` is what asks when
+        room must be made.
+
+        Args:
+            patch: token ids; the first `memory.selection.PATCH` of them ask.
+
+        Returns:
+            Entries per head that came, a mean over the layers.
+        """
+        if self._focus is None:
+            self.reader.patch = patch if self.reader.policy.base == "episode" else self.reader.patch
+            return 0
+        focus, whole, came = self._focus, list(self.tokens), [0]
+
+        def turn() -> Tensor:
+            came[0] = 0 if self.sealer.wanted.steps else focus.turn_to(patch)
+            return torch.empty(0)
+
+        self._repaired(turn, whole)
+        return came[0]
+
+    def prepare(self, patch: Sequence[int], stop: Callable[[], bool] = lambda: False) -> bool:
+        """Score now what `focus` will ask for; True when there is nothing left to do.
+
+        `stop` is asked now and then; when it says so what was begun is given up.
+        """
+        try:
+            return self._focus is None or self._focus.prepare(patch, stop)
+        except RowDamaged:
+            return True  # who needs the row has it read again
+
     def read(self, ids: Sequence[int], progress: Progress | None = None) -> Tensor:
         """Read new tokens; the logits [vocabulary] after the last one. See `Reader.read` for what it raises."""
         whole = self.tokens + list(ids)
@@ -258,7 +296,7 @@ class Memory:
             return Wanted()
         if self.mode == "exact":
             return Wanted(blocks=True, steps=True)
-        if self.sealer.recalls:
+        if self.sealer.fills:
             return Wanted(blocks=self.sealer.bearable(single=False))
         bearable = self.sealer.trail.exact and self.sealer.bearable(single=True)
         return Wanted(blocks=bearable, steps=bearable)

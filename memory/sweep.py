@@ -16,6 +16,7 @@ from memory.fingerprint import Fingerprint
 from memory.folder import CHUNKS, QUARANTINE, TAIL, KvFolder, make_private, now
 from memory.index import BranchRow
 from memory.publish import TEMPORARY
+from memory.score_store import SCORES_FILE
 from memory.tailfile import unpack
 
 QUARANTINE_S, QUARANTINE_BYTES = 7 * 86400, 256 * MIB
@@ -66,6 +67,7 @@ def sweep(folder: KvFolder, limit_s: float = 2.0, *, keep: str | None = None) ->
         _remove(folder, row, report)
     _remove_unreachable(folder, report)
     _remove_old_foreign(folder, keep, report)
+    _remove_old_scores(folder, report)
     _trim_quarantine(folder.path, report)
     _remove_empty(folder.path)
     folder.counters["swept_files"] += report.removed
@@ -192,6 +194,14 @@ def _remove_old_foreign(folder: KvFolder, keep: str | None, report: SweepReport)
         with suppress(OSError):
             if now() - folder.chunks(row).stat().st_mtime > FOREIGN_S:
                 _remove(folder, row, report)
+
+
+def _remove_old_scores(folder: KvFolder, report: SweepReport) -> None:
+    """Scores of rows that are stored no more."""
+    if not (folder.path / SCORES_FILE).exists():
+        return
+    with _counting_failures(report):
+        report.removed += folder.scores.keep(folder.index.chains())
 
 
 def _trim_quarantine(root: Path, report: SweepReport) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from memory.policy.base import LayerView, Policy, Protection, Queries, probabilities, select
+from memory.policy.episodic import Episodic
 from memory.policy.h2o import H2O
 from memory.policy.keydiff import KeyDiff
 from memory.policy.patched_prompt import PatchedPrompt
@@ -18,6 +19,7 @@ POLICIES: dict[str, type[Policy]] = {
     "tova": Tova,
     "keydiff": KeyDiff,
     "patched_prompt": PatchedPrompt,
+    "episodic": Episodic,
     "recall": Recall,
 }
 

@@ -18,6 +18,11 @@ Queries = Literal["none", "patch", "recent", "current"]
 they were a patch), or those of the tokens that are being read."""
 
 
+Base = Literal["latest", "patch", "episode"]
+"""What fills the slots between the first tokens and the recent ones when a turn begins: the latest tokens, or those of
+all that is stored which the policy's own patch, or that of the question's episode, pays most attention to."""
+
+
 @dataclass(frozen=True, slots=True)
 class LayerView:
     """What a policy may look at in one layer.
@@ -60,6 +65,8 @@ class Policy(ABC):
     """Base of all policies, and what each declares.
 
     `queries`: whose queries it scores with; `patch`: the text that asks, for a policy that scores with one's queries;
+    `base`: what a turn begins with, and `share` the part of the slots that keeps it while the policy chooses for the
+    rest.
     For current queries: `still`, the cosine of a layer's queries with those it last chose for from which on the choice
     stands; `every`, the tokens after which it chooses anew whatever that is; `shortlist`, how many candidates per
     resident entry it looks at, named by the chunks' digests; `fallback`, the missed share of attention above which a
@@ -68,6 +75,8 @@ class Policy(ABC):
 
     patch: str | None = None
     queries: Queries = "none"
+    base: Base = "latest"
+    share: float = 1.0
     still: float = 1.0
     every: int = 64
     shortlist: float = 1.0
@@ -85,6 +94,20 @@ def probabilities(layer: LayerView) -> Tensor:
         return logits.softmax(-1)
     total = torch.logaddexp(logits.logsumexp(-1), layer.rest)
     return (logits - total[..., None]).exp_()
+
+
+def most_attention(layer: LayerView) -> Tensor:
+    """max over group and queries of softmax(q k / sqrt d), fp32, over cached keys only; [KV heads, entries].
+
+    Head by head, so that the probabilities of one are all that is held.
+    """
+    assert layer.queries is not None
+    grouped = layer.queries.reshape(layer.keys.shape[0], -1, layer.queries.shape[-1])
+    heads = [
+        (queries.to(torch.float32) @ keys.to(torch.float32).T).mul_(layer.scale).softmax(-1).amax(0)
+        for queries, keys in zip(grouped, layer.keys, strict=True)
+    ]
+    return torch.stack(heads)
 
 
 def _logits(layer: LayerView) -> Tensor:

@@ -18,6 +18,7 @@ from memory.block import CHUNK, chain, pack_ids
 from memory.episode_store import EpisodeStore
 from memory.errors import KvLocked
 from memory.folder import KvFolder
+from memory.score_store import ScoreStore
 from tests.memory.branches import everything, open_tier, served, store, text
 from tests.memory.failing import failing
 from tests.memory.rows import FINGERPRINT
@@ -209,10 +210,11 @@ def test_every_byte_is_counted_once(path: Path) -> None:
     tier.drop_from(branch, 3, "a test says so")
     (path / "stray").write_bytes(b"12345")
     EpisodeStore(path / "episodes.db").close()
+    ScoreStore(path / "scores.db").close()
     usage = tier.folder.usage()
     sizes = {file: file.stat().st_size for file in everything(path)}
     assert usage.total == sum(sizes.values()) == sum(usage.kinds.values())
-    assert set(usage.kinds) == {"chunks", "tails", "quarantine", "index", "episodes", "other"}
+    assert set(usage.kinds) == {"chunks", "tails", "quarantine", "index", "scores", "episodes", "other"}
     assert all(usage.kinds.values())
     assert usage.conversations == {
         name: sum(size for file, size in sizes.items() if path / name in file.parents) for name in ("one", "two")

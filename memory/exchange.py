@@ -1,0 +1,87 @@
+"""Stored tokens take the places of resident ones: only the difference between what was and what is chosen moves."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from memory.block import CHUNK
+from memory.cache import WorkingSetLayer
+from memory.codec import RowCodec
+
+
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """Stored rows of a layer: their numbers, and where their sections lie (`at` names the row of `sections`)."""
+
+    rows: Tensor
+    sections: Tensor
+    at: Tensor
+
+    @property
+    def tokens(self) -> Tensor:
+        """Every token of the rows, ascending."""
+        return (self.rows[:, None] * CHUNK + torch.arange(CHUNK)).flatten()
+
+
+@dataclass(frozen=True, slots=True)
+class Slots:
+    """Entries `first` to `stop` of layer `index`, which may hold any of the first `rows` stored rows' tokens."""
+
+    layer: WorkingSetLayer
+    index: int
+    first: int
+    stop: int
+    rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """Tokens [n] that come, and the head and entry [2, n] that each takes."""
+
+    tokens: Tensor
+    places: Tensor
+
+
+def exchange(slots: Slots, chosen: Tensor, found: Candidates, homes: Tensor, codec: RowCodec) -> float:
+    """Let the entries leave that are not `chosen` [KV heads, n], and those come that are and are not resident.
+
+    `found` holds every chosen token that may have to come, `homes` the position at which each token's key was first
+    rotated. Returns the entries per head that came, a mean over the heads.
+    """
+    move = difference(slots, chosen)
+    put(slots, move, found, homes, codec)
+    return move.tokens.numel() / chosen.shape[0]
+
+
+def difference(slots: Slots, chosen: Tensor) -> Move:
+    """What has to move for `chosen` [KV heads, n] to be resident; of those that leave, the first ones do."""
+    held = slots.layer.origins()[:, slots.first : slots.stop].to("cpu", torch.int64)
+    marks = torch.zeros((held.shape[0], slots.rows * CHUNK), dtype=torch.int8)
+    marks.scatter_(1, chosen, 1)
+    leaving = (marks.gather(1, held) == 0).nonzero()
+    marks.scatter_(1, held, 2)
+    entering = (marks.gather(1, chosen) == 1).nonzero()
+    leaving = _paired(leaving, entering, held.shape[0])
+    heads, at = entering.unbind(1)
+    return Move(chosen[heads, at], torch.stack((heads, leaving[:, 1] + slots.first)))
+
+
+def put(slots: Slots, move: Move, found: Candidates, homes: Tensor, codec: RowCodec) -> None:
+    """Bring the tokens of `move`, all of which lie in `found`, to their places."""
+    tokens, places, layer = move.tokens, move.places, slots.layer
+    if not tokens.numel():
+        return
+    at = found.at[torch.searchsorted(found.rows, tokens // CHUNK)]
+    keys, values = codec.tokens(slots.index, found.sections, torch.stack((at, places[0], tokens % CHUNK)))
+    layer.exchange(*(part.to(layer.device) for part in (places, tokens, homes[tokens], keys, values)))
+
+
+def _paired(leaving: Tensor, entering: Tensor, heads: int) -> Tensor:
+    """As many of each head's leaving entries as come to it; both are sorted by head."""
+    if leaving.shape[0] == entering.shape[0]:
+        return leaving
+    needed = torch.bincount(entering[:, 0], minlength=heads)
+    return torch.cat([leaving[leaving[:, 0] == head][: int(needed[head])] for head in range(heads)])

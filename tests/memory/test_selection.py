@@ -1,0 +1,344 @@
+"""Selection over stored KV: a turn begins with what a patch attends to most, and scores are kept, not made again."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from memory.selection import PATCH, StoredScores
+from memory.store import Memory, make_policy
+from tests.memory.models import KINDS, make_plan, model_pair, tokens
+from tests.memory.tiers import make_spill, read_all
+
+TEXT = tokens(1400, 5)
+ONE, OTHER = tokens(40, 7), tokens(30, 8)
+
+
+@pytest.fixture(autouse=True)
+def always_bearable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Prompts are read exactly whatever the clock says: measured times must not decide what a test sees."""
+    monkeypatch.setattr("memory.sealing.BEARABLE", float("inf"))
+
+
+@contextmanager
+def selecting(
+    folder: Path, kind: str = "llama", capacity: int = 240, policy: str = "episodic", mode: Any = "auto", **spill: Any
+) -> Iterator[Memory]:
+    tiers = make_spill(kind, folder, **spill)
+    try:
+        plan = make_plan(kind, capacity, 32)
+        memory = Memory(model_pair(kind)[0], plan, make_policy(policy), tokens(12, 99), spill=tiers, mode=mode)
+        memory.open("chat")
+        yield memory
+    finally:
+        tiers.close()
+
+
+def read_turn(memory: Memory, ids: list[int]) -> None:
+    """A turn is read and stored, and the next one begins."""
+    read_all(memory, ids)
+    memory.seal()
+    memory.resume([*ids, 1])
+
+
+def residents(memory: Memory) -> list[torch.Tensor]:
+    """Everything that is on the device: where it comes from, keys and values."""
+    return [part.clone() for layer in memory.working_set.bounded for part in (layer.origins(), *layer.stored)]
+
+
+def same(one: list[torch.Tensor], other: list[torch.Tensor]) -> bool:
+    return all(torch.equal(*pair) for pair in zip(one, other, strict=True))
+
+
+def scores_of(memory: Memory) -> StoredScores:
+    assert memory._focus is not None
+    return memory._focus.scores
+
+
+def score(memory: Memory, patch: list[int]) -> list[torch.Tensor]:
+    """The scores of every stored row."""
+    assert memory.spill is not None
+    memory.spill.flush()
+    stored = memory.sealer.trail.stored
+    return scores_of(memory).of(stored, stored.rows, patch, memory.reader.ask, memory.plan.patch)
+
+
+def recent(memory: Memory) -> set[int]:
+    """The tokens that no patch may exchange."""
+    seen, first = memory.working_set.seen, memory.sealer.first
+    return set(range(first)) | set(range(seen - memory.sealer.recent, seen))
+
+
+def brute_force(memory: Memory, whole: Memory, patch: list[int]) -> list[torch.Tensor]:
+    """Scores from every key, all resident in `whole`, and the queries that `memory` asks with; these are kept."""
+    asked = dict[int, list[torch.Tensor]]()
+
+    def ask(piece: Any, tap: Any) -> None:
+        def both(layer: int, queries: torch.Tensor, scale: float) -> None:
+            asked.setdefault(layer, []).append(queries[0] * scale)
+            tap(layer, queries, scale)
+
+        memory.reader.ask(piece, both)
+
+    stored = memory.sealer.trail.stored
+    list(scores_of(memory).update(stored, stored.rows, patch, ask, memory.plan.patch))
+    found = list[torch.Tensor]()
+    for index in scores_of(memory).layers:
+        keys = whole.working_set.layers[index].stored[0][:, : stored.tokens]
+        queries = torch.cat(asked[index], dim=1).reshape(keys.shape[0], -1, keys.shape[-1])
+        found.append((queries @ keys.transpose(1, 2)).log_softmax(-1).amax(1))
+    return found
+
+
+@pytest.mark.parametrize("kind", ["llama", "qwen3", "gemma3"])
+def test_the_tokens_that_the_patch_attends_to_most_are_resident(kind: str, tmp_path: Path) -> None:
+    with selecting(tmp_path / "a", kind) as memory, selecting(tmp_path / "b", kind, capacity=512) as whole:
+        for one in (memory, whole):
+            read_turn(one, TEXT[:450])
+        expected = brute_force(memory, whole, ONE)
+        assert memory.focus(ONE) > 0
+        assert scores_of(memory).passes == 3, "40 tokens in pieces of 16; nothing is asked twice"
+        for scores, layer in zip(expected, memory.working_set.bounded, strict=True):
+            edge = memory.sealer.edge * 64
+            for head, held in zip(scores, layer.origins().tolist(), strict=True):
+                chosen = [token for token in held if memory.sealer.first <= token < edge]
+                left = sorted(set(range(memory.sealer.first, edge)) - set(held))
+                assert recent(memory) <= set(held)
+                assert head[chosen].min() >= head[left].max() - 0.02, "fp16 of a logarithm"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("length", [450, 1100])
+def test_switching_there_and_back_moves_only_the_difference(kind: str, length: int, tmp_path: Path) -> None:
+    with selecting(tmp_path, kind) as memory:
+        read_turn(memory, TEXT[:length])
+        first, before = memory.focus(ONE), residents(memory)
+        assert memory.focus(ONE) == 0
+        there, between = memory.focus(OTHER), residents(memory)
+        assert there <= memory.resident
+        assert memory.focus(ONE) == there
+        assert same(residents(memory), before)
+        if memory.working_set.bounded:
+            assert min(first, there) > 0
+            assert not same(between, before)
+            moved = [
+                len(set(new) - set(old))
+                for layer in range(0, len(before), 3)
+                for new, old in zip(between[layer].tolist(), before[layer].tolist(), strict=True)
+            ]
+            assert round(sum(moved) / len(moved)) == there
+        assert torch.isfinite(memory.read([1])).all()
+
+
+@pytest.mark.parametrize("ram_rows", [0, 3, 40])
+def test_what_comes_has_the_numbers_that_were_stored(ram_rows: int, tmp_path: Path) -> None:
+    with (
+        selecting(tmp_path / "a", ram_rows=ram_rows) as memory,
+        selecting(tmp_path / "b", capacity=512) as whole,
+    ):
+        for one in (memory, whole):
+            read_turn(one, TEXT[:450])
+        memory.focus(ONE)
+        for ours, all_of_it in zip(memory.working_set.bounded, whole.working_set.bounded, strict=True):
+            origins = ours.origins().to(torch.int64)
+            assert (origins.diff() > 0).all()
+            for held, stored in zip(ours.stored, all_of_it.stored, strict=True):
+                expected = stored.gather(1, origins[..., None].expand(-1, -1, held.shape[-1]))
+                assert torch.allclose(held, expected, atol=1e-3)
+
+
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    lengths=st.lists(st.integers(1, 9), min_size=1, max_size=3),
+    patch=st.integers(1, 60),
+    kind=st.sampled_from(["llama", "gemma3"]),
+    codec=st.sampled_from(["lossless", "int8"]),
+)
+def test_scores_that_grew_equal_scores_from_scratch(
+    lengths: list[int], patch: int, kind: str, codec: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """The same queries over all rows at once give the very same bits."""
+    asking, end = tokens(patch, 3), 256
+    with selecting(tmp_path_factory.mktemp("kv"), kind, codec=codec) as memory:
+        read_turn(memory, TEXT[:end])
+        memory.focus(asking)
+        for length in lengths:
+            end += 64 * length
+            read_turn(memory, [*TEXT, *TEXT][:end])
+            grown = score(memory, asking)
+        passes, store = scores_of(memory).passes, memory.spill.disk.folder.scores  # type: ignore[union-attr]
+        memory.spill.call(lambda: store._db.execute("DELETE FROM scores"))  # type: ignore[union-attr]
+        assert same(grown, score(memory, asking))
+        assert grown[0].shape[-1] == end // 64 * 64
+        assert scores_of(memory).passes == passes == -(-patch // 16)
+
+
+def test_a_restart_asks_nothing_again(tmp_path: Path) -> None:
+    with selecting(tmp_path) as memory:
+        read_turn(memory, TEXT[:450])
+        memory.focus(ONE)
+        before = residents(memory)
+    with selecting(tmp_path) as memory:
+        assert memory.resume([*TEXT[:450], 1]).reused == 450
+        assert memory.focus(ONE) > 0
+        assert scores_of(memory).passes == 0
+        assert same(residents(memory)[::3], before[::3])
+
+
+def test_another_line_of_the_text_scores_just_the_rows_that_differ(tmp_path: Path) -> None:
+    other = [*TEXT[:400], *TEXT[900:1000]]
+    with selecting(tmp_path) as memory:
+        read_turn(memory, TEXT[:450])
+        before = score(memory, ONE)
+        read_turn(memory, other)
+        after, passes = score(memory, ONE), scores_of(memory).passes
+        assert passes == 3
+        for old, new in zip(before, after, strict=True):
+            assert torch.equal(old[:, :384], new[:, :384])
+            assert not torch.equal(old[:, 384:448], new[:, 384:448])
+        read_turn(memory, TEXT[:460])
+        assert same(score(memory, ONE), before)
+
+
+@pytest.mark.parametrize("harm", ["removed", "damaged", "foreign", "short"])
+def test_scores_that_are_lost_are_made_again(harm: str, tmp_path: Path) -> None:
+    path = tmp_path / "scores.db"
+    with selecting(tmp_path) as memory:
+        read_turn(memory, TEXT[:450])
+        memory.focus(ONE)
+        before = residents(memory)
+    match harm:
+        case "removed":
+            path.unlink()
+        case "damaged":
+            path.write_bytes(b"SQLite format 3\0" + bytes(range(256)) * 40)
+        case "foreign":
+            path.write_text("not a database")
+        case _:
+            db = sqlite3.connect(path)
+            db.execute("UPDATE scores SET scores = x'00'")
+            db.execute("UPDATE patches SET norms = x'00'")
+            db.commit()
+            db.close()
+    with selecting(tmp_path) as memory:
+        memory.resume([*TEXT[:450], 1])
+        memory.focus(ONE)
+        assert scores_of(memory).passes == 3
+        assert len(before) == len(residents(memory))
+        read_turn(memory, TEXT[:500])
+        memory.focus(ONE)
+        assert scores_of(memory).passes == 3, "they are kept again"
+
+
+def test_a_file_that_is_removed_meanwhile_costs_scoring_again(tmp_path: Path) -> None:
+    with selecting(tmp_path) as memory:
+        read_turn(memory, TEXT[:450])
+        memory.focus(ONE)
+        for path in tmp_path.glob("scores.db*"):
+            path.unlink()
+        memory.focus(OTHER)
+        assert memory.focus(ONE) > 0
+        assert memory.focus(ONE) == 0
+
+
+def test_a_damaged_row_is_read_again_and_the_turn_goes_on(tmp_path: Path) -> None:
+    with selecting(tmp_path) as memory:
+        read_turn(memory, TEXT[:450])
+        memory.spill.flush()  # type: ignore[union-attr]
+        path = next(tmp_path.rglob("*.kv"))
+        data = bytearray(path.read_bytes())
+        data[len(data) // 2 :: 97] = bytes(len(data[len(data) // 2 :: 97]))
+        path.write_bytes(data)
+        memory.focus(ONE)
+        assert memory.tokens == TEXT[:450]
+        assert torch.isfinite(memory.read([1])).all()
+
+
+def test_budgets_hold_and_protected_tokens_stay_whatever_is_chosen(tmp_path: Path) -> None:
+    with selecting(tmp_path, capacity=280, mode="bounded") as memory:
+        memory.protect(20)
+        for end in range(300, 1300, 100):
+            read_turn(memory, TEXT[:end])
+            memory.focus(tokens(30, end % 3))
+            for layer in memory.working_set.bounded:
+                assert layer.length <= layer.capacity
+                for held in layer.origins().tolist():
+                    assert recent(memory) <= set(held)
+            for token in TEXT[end : end + 40]:
+                memory.step(token)
+                assert memory.resident <= memory.plan.capacity
+        assert memory.ledger.peak <= memory.plan.budget
+
+
+def test_what_was_chosen_stays_while_the_turn_is_read(tmp_path: Path) -> None:
+    with selecting(tmp_path) as memory:
+        read_turn(memory, TEXT[:380])
+        memory.focus(ONE)
+        chosen = [set(held) for held in memory.working_set.bounded[0].origins().tolist()]
+        memory.read(TEXT[380:480])
+        for before, held in zip(chosen, memory.working_set.bounded[0].origins().tolist(), strict=True):
+            old = {token for token in before if token < 380 - memory.sealer.recent - 64}
+            assert len(old - set(held)) <= 64, "the tail begins at a row"
+        memory.focus([])
+        for held in memory.working_set.bounded[0].origins().tolist():
+            assert held[4:] == list(range(480 - len(held) + 4, 480)), "without a patch the latest stay"
+
+
+@pytest.mark.parametrize("policy", ["episodic", "patched_prompt"])
+def test_where_nothing_is_stored_or_left_out_nothing_happens(policy: str, tmp_path: Path) -> None:
+    alone = Memory(model_pair("llama")[0], make_plan("llama", 200, 32), make_policy(policy), tokens(12, 99))
+    assert alone.focus(ONE) == 0
+    alone.read(TEXT[:450])
+    assert alone.focus(ONE) == 0
+    with selecting(tmp_path, policy=policy) as memory:
+        assert memory.focus(ONE) == 0
+        assert memory.prepare(ONE)
+        read_turn(memory, TEXT[:100])
+        assert memory.focus(ONE) == 0
+        assert memory.focus([]) == 0
+        assert scores_of(memory).passes == 0
+    with selecting(tmp_path / "exact", policy=policy, mode="exact") as memory:
+        read_turn(memory, TEXT[:450])
+        assert memory.focus(ONE) == 0, "every token attends to everything anyway"
+        memory.step(1)
+        assert memory.served == "exact"
+
+
+def test_a_long_patch_is_cut(tmp_path: Path) -> None:
+    long = tokens(PATCH + 100, 4)
+    with selecting(tmp_path) as memory:
+        read_turn(memory, TEXT[:450])
+        memory.focus(long)
+        assert scores_of(memory).passes == PATCH // 16
+        assert memory.focus(long[:PATCH]) == 0
+
+
+def test_scores_are_made_beforehand_until_somebody_waits(tmp_path: Path) -> None:
+    with selecting(tmp_path) as memory:
+        read_turn(memory, TEXT[:450])
+        assert not memory.prepare(ONE, lambda: True)
+        before = residents(memory)
+        assert memory.prepare(ONE)
+        assert same(residents(memory), before)
+        passes = scores_of(memory).passes
+        assert memory.prepare(ONE)
+        memory.focus(ONE)
+        assert scores_of(memory).passes == passes
+
+
+def test_forgetting_leaves_no_score(tmp_path: Path) -> None:
+    with selecting(tmp_path) as memory:
+        read_turn(memory, TEXT[:450])
+        memory.focus(ONE)
+        memory.forget("chat")
+    db = sqlite3.connect(tmp_path / "scores.db")
+    assert [db.execute(f"SELECT count(*) FROM {table}").fetchone()[0] for table in ("patches", "scores")] == [0, 0]
+    db.close()
