@@ -148,11 +148,12 @@ def test_a_resumed_conversation_recalls_the_same(kind: str, mode: str, length: i
 def test_where_choosing_takes_long_the_layers_take_turns(tmp_path: Path) -> None:
     with recalling("llama", tmp_path, policy=Recall(still=2.0)) as memory:
         read_all(memory, TEXT[:450])
+        memory.step(TEXT[450])
         recaller = memory.sealer.trail.recaller
         assert recaller is not None
         before, layers = recaller.choices, len(memory.working_set.layers)
         pace = recaller.stands(memory.sealer.edge)
-        for token in TEXT[450 : 450 + 2 * pace]:
+        for token in TEXT[451 : 451 + 2 * pace]:
             memory.step(token)
         assert pace > 1  # scoring 450 tokens takes longer than reading such a small model's weights
         assert recaller.choices - before == 2 * layers
