@@ -179,10 +179,15 @@ class RecalledSpan(Wire):
 
 
 class Recalled(Wire):
-    """What a reply fetched of what was not resident; `missed`: estimated share of attention on what stayed away."""
+    """What a reply fetched of what was not resident.
+
+    `missed`: share of attention on what was looked at and stayed away; `bound`: the most it can be with what nobody looked
+    at. Both are means over the choices that were noted.
+    """
 
     spans: list[RecalledSpan]
     missed: float | None
+    bound: float | None = None
     exact_steps: int
     steps: int
     moved: int = 0

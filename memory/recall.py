@@ -18,6 +18,7 @@ from torch.nn.functional import cosine_similarity
 from memory.attention import Partial, merge
 from memory.block import CHUNK
 from memory.cache import WorkingSetLayer
+from memory.codec import split
 from memory.exact import Stream, groups_of
 from memory.exchange import Candidates, Slots, exchange
 from memory.geometry import Geometry
@@ -48,6 +49,9 @@ RESCORE = 16.0
 take to be read. Measured on a CPU (benchmarks.recall); it sets the pace by sizes alone, so that replies do not depend
 on what else the machine does."""
 
+_ROUNDING = 2.0**-9
+"""More than fp16 takes off a number, of what it is."""
+
 _REACH = 1 / 8
 """How far, of the range of a chunk's keys, a digest stands off the mean towards the query. Measured: the shortlist
 misses a third less attention than by the mean alone, where the whole range (Quest) misses more."""
@@ -71,11 +75,13 @@ class Recalled:
     """What recall did since it was last asked: the chunks that got most attention, and what was missed.
 
     `missed`: share of the attention of the queries that chose which fell on tokens that were looked at and not taken,
-    None when nothing was chosen. `moved`: entries per head that came into the working set, a mean over the layers.
+    None when nothing was chosen; `bound`: the most it can be with the rows that digests left out and nobody looked at.
+    `moved`: entries per head that came into the working set, a mean over the layers.
     """
 
     spans: list[Span] = field(default_factory=list)
     missed: float | None = None
+    bound: float | None = None
     exact_steps: int = 0
     steps: int = 0
     moved: int = 0
@@ -133,6 +139,15 @@ class Digests:
         named = (best[:, None] * self.per + torch.arange(self.per)).flatten()
         return named[named < rows]
 
+    def ceiling(self, layer: int, queries: Tensor, rows: int) -> Tensor:
+        """What no key of the first `rows` rows exceeds in a product with `queries` [KV heads, n, size]: [KV heads, n,
+        digests] (Quest's bound, from the mean and the range). Digests stand for `per` rows each."""
+        used = self._parts[layer][: -(-rows // self.per)].to(torch.float32)
+        mean, reach = used.permute(1, 2, 3, 0)
+        widest = reach * ((1 + _ROUNDING) / _REACH) + mean.abs() * _ROUNDING
+        ceiling: Tensor = queries @ mean + queries.abs() @ widest
+        return ceiling
+
     def _take(self, first: int, rows: Tensor) -> None:
         """Encoded rows [n, stride] from row `first` on."""
         for layer, part in self._parts.items():
@@ -144,21 +159,25 @@ class Digests:
                 _merge(part[number // self.per], fresh[number - first], number % self.per)
 
     def _coarsen(self) -> None:
-        """Two neighbours become one."""
+        """Two neighbours become one, which reaches as far as both do."""
         for part in self._parts.values():
-            pairs = part.view(DIGESTED // 2, 2, *part.shape[1:])
-            part[: DIGESTED // 2] = torch.stack((pairs[:, :, 0].mean(1), pairs[:, :, 1].amax(1)), dim=1)
+            pairs = part.view(DIGESTED // 2, 2, *part.shape[1:]).to(torch.float32)
+            mean = pairs[:, :, 0].mean(1)
+            reach = pairs[:, :, 1] + (pairs[:, :, 0] - mean[:, None]).abs() * _REACH
+            part[: DIGESTED // 2] = torch.stack((mean, reach.amax(1)), dim=1)
         self.per *= 2
         self.rows = self.rows // self.per * self.per
 
 
 def _merge(digest: Tensor, fresh: Tensor, before: int) -> None:
-    """Take one row more into a digest of `before` rows: the mean of means, the widest range."""
+    """Take one row more into a digest of `before` rows: the mean of means, and a range that covers all."""
     if not before:
         digest.copy_(fresh)
         return
-    digest[0] += (fresh[0] - digest[0]) / (before + 1)
-    torch.maximum(digest[1], fresh[1], out=digest[1])
+    old, new = digest.to(torch.float32), fresh.to(torch.float32)
+    mean = old[0] + (new[0] - old[0]) / (before + 1)
+    digest[0] = mean
+    digest[1] = torch.maximum(*(one[1] + (one[0] - mean).abs() * _REACH for one in (old, new)))
 
 
 @dataclass(slots=True)
@@ -194,7 +213,8 @@ class Recaller:
         """A turn begins: every layer chooses anew, and what was told is forgotten."""
         self.asked: dict[int, Asked] = {}
         self.steps = self.exact_steps = 0
-        self.choices, self.noted, self.missed, self.moved = 0, 0, 0.0, dict[int, float]()
+        self.choices, self.noted, self.moved = 0, 0, dict[int, float]()
+        self.missed = self.bound = 0.0
         self._mass = self._entries = torch.zeros(0)
 
     def begin(self, stored: Stored, rows: int, first: int, layers: Sequence[WorkingSetLayer]) -> Recall:
@@ -214,10 +234,10 @@ class Recaller:
         self.choices += 1
         return self.policy.fallback < 1 or self.choices % NOTED == 1
 
-    def note(self, weights: Tensor, best: Tensor, chosen: Tensor) -> float:
+    def note(self, weights: Tensor, best: Tensor, chosen: Tensor, unseen: float) -> float:
         """A layer chose the tokens `chosen` [KV heads, n], `best` of those that get `weights` [KV heads, m, tokens].
 
-        Returns the share of the attention that fell on others.
+        `unseen`: the most that rows nobody looked at can have. Returns the share of the attention that fell on others.
         """
         shares = weights.mean(1)
         taken = shares.gather(1, best)
@@ -228,6 +248,7 @@ class Recaller:
         self._mass.index_add_(0, rows, taken.flatten() / chosen.shape[0])
         self._entries.index_add_(0, rows, torch.full((rows.numel(),), 1 / chosen.shape[0]))
         self.missed += missed
+        self.bound += unseen + (1 - unseen) * missed
         self.noted += 1
         return missed
 
@@ -243,7 +264,7 @@ class Recaller:
             if mass[row] > 0
         ]
         moved = round(sum(self.moved.values()) / len(self.moved))
-        return Recalled(spans, self.missed / self.noted, self.exact_steps, self.steps, moved)
+        return Recalled(spans, self.missed / self.noted, self.bound / self.noted, self.exact_steps, self.steps, moved)
 
     def _extend_homes(self, stored: Stored, rows: int) -> None:
         known = self.homes.numel() // CHUNK
@@ -320,7 +341,8 @@ class Recall:
         found = self._candidates(index, queries, scale, slots - first)
         tokens = found.tokens
         always = int(torch.searchsorted(tokens, first))  # these are resident whatever is chosen, and in the rest
-        weights = self._weights(index, queries * scale, found, always, slots)
+        logits = self._logits(index, queries * scale, found, always, slots)
+        weights = logits.softmax(-1)[..., : tokens.numel()]
         origins = tokens.expand(weights.shape[0], -1)
         scores = policy.score(LayerView(layer.stored[0], origins, queries, scale, layer.seen, weights))
         scores[:, :always] = -1.0
@@ -329,7 +351,10 @@ class Recall:
         places = Slots(layer, index, first, slots, self._reach.rows)
         came = exchange(places, chosen, found, self._owner.homes, self._spill.codec)
         self._owner.moved[index] = self._owner.moved.get(index, 0.0) + came
-        return self._owner.note(weights, best, chosen) if self._owner.looks_closely() else 0.0
+        if not self._owner.looks_closely():
+            return 0.0
+        unseen = self._unseen(index, queries * scale, found, logits.logsumexp(-1))
+        return self._owner.note(weights, best, chosen, unseen)
 
     def _candidates(self, index: int, queries: Tensor, scale: float, count: int) -> Candidates:
         reach, spill = self._reach, self._spill
@@ -342,9 +367,9 @@ class Recall:
         rows = self._owner.digests.shortlist(index, queries, scale, reach.rows, listed)
         return Candidates(rows, *spill.sections(reach.stored, index, rows.tolist()))
 
-    def _weights(self, index: int, queries: Tensor, found: Candidates, always: int, slots: int) -> Tensor:
-        """The share of their attention that `queries` [KV heads, n, size], scaled, pay to each token of the candidates,
-        [KV heads, n, tokens]; what is always resident takes its part and gets none here."""
+    def _logits(self, index: int, queries: Tensor, found: Candidates, always: int, slots: int) -> Tensor:
+        """`queries` [KV heads, n, size], scaled, times the keys of the candidates and then of what is resident whatever
+        is chosen, [KV heads, n, tokens + those]; the `always` first candidates are among the latter and count there."""
         codec, used = self._spill.codec, self._spill.codec.key_bytes(index)
         parts = [
             codec.dots(index, found.part(first, GROUP, used), queries, self._owner.keys).flatten(2)
@@ -353,8 +378,20 @@ class Recall:
         parts[0][..., :always] = -torch.inf
         keys = self._layers[index].stored[0]
         rest = [part.to("cpu", torch.float32) for part in (keys[:, : self._reach.first], keys[:, slots:])]
-        parts += [queries @ part.transpose(1, 2) for part in rest]
-        return torch.cat(parts, dim=2).softmax(-1)[..., : found.rows.numel() * CHUNK]
+        return torch.cat([*parts, *(queries @ part.transpose(1, 2) for part in rest)], dim=2)
+
+    def _unseen(self, index: int, queries: Tensor, found: Candidates, total: Tensor) -> float:
+        """The most attention that can fall on rows that nobody looked at, as a share of all; `total` [KV heads, n] is
+        the log-sum-exp of what was."""
+        digests, rows = self._owner.digests, self._reach.rows
+        if found.rows.numel() == rows:
+            return 0.0
+        ceiling = digests.ceiling(index, queries, rows)
+        listed = torch.zeros(ceiling.shape[-1] * digests.per, dtype=torch.bool).index_fill_(0, found.rows, True)
+        listed[rows:] = True
+        unlisted = split(listed.logical_not(), 0, (-1, digests.per)).sum(1) * CHUNK
+        most = (ceiling + unlisted.log()).logsumexp(-1)
+        return float(torch.sigmoid(most - total).mean())
 
     def _scratch(self, query: Tensor) -> Scratch:
         """Room for decoded rows where the queries are; made once."""

@@ -12,7 +12,7 @@ from memory.episode_view import EpisodeRow, Route
 from memory.segment import TURNS, EpisodeTurn
 
 SPANS = [{"first": at, "last": at + 64, "tokens": 5, "mass": 0.125} for at in (0, 128)]
-RECALLED = {"spans": SPANS, "missed": 0.01, "exact_steps": 1, "steps": 9}
+RECALLED = {"spans": SPANS, "missed": 0.01, "bound": 0.02, "exact_steps": 1, "steps": 9}
 """What every reply to a question about an episode "recalled": the first and the third 64 characters."""
 
 

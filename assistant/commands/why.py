@@ -100,7 +100,8 @@ def _named(episode: int, found: Episodes) -> str:
 
 def _recalled(recalled: Recalled, turns: Sequence[SegmentTurn]) -> Iterator[str]:
     if recalled.missed is not None:
-        yield f"Of all attention, an estimated {recalled.missed:.1%} was on stored tokens that stayed away."
+        most = f" (at most {recalled.bound:.1%})" if recalled.bound is not None else ""
+        yield f"Of all attention, an estimated {recalled.missed:.1%}{most} was on stored tokens that stayed away."
     if recalled.exact_steps:
         yield f"{recalled.exact_steps} of {recalled.steps} steps attended to every stored token."
     for span in (span for span in recalled.spans if span is recalled.spans[0] or span.mass >= LEAST):

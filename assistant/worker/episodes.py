@@ -84,6 +84,7 @@ def recalled_json(memory: Memory) -> str | None:
     return Recalled(
         spans=spans,
         missed=recalled.missed,
+        bound=recalled.bound,
         exact_steps=recalled.exact_steps,
         steps=recalled.steps,
         moved=recalled.moved,

@@ -34,7 +34,7 @@ def test_a_question_its_episode_and_its_sources(daemon: RunningDaemon, home: Pat
     shown = run("why", "last", "-c", "trip").stdout.splitlines()
     assert shown[0].endswith(": and what of money")
     assert shown[1] == "Episode 2 (money), similarity 0.50; next is 1 (dogs) with 0.25. Switched from 1 (dogs)."
-    assert shown[2] == "Of all attention, an estimated 1.0% was on stored tokens that stayed away."
+    assert shown[2] == "Of all attention, an estimated 1.0% (at most 2.0%) was on stored tokens that stayed away."
     assert shown[3] == "1 of 9 steps attended to every stored token."
     assert "Recalled: 5 entries of tokens 0-63, 12.5% of attention" in shown
     turn = run_json("map")["stretches"][0]["first_turn"]
