@@ -136,7 +136,13 @@ class StoredScores:
 
     def _remember(self, name: str, conversation: str, tokens: int, asking: Asking) -> None:
         queries, norms = _bytes(asking.queries), _bytes(asking.norms)
-        self._on_disk(lambda store: store.put_patch(name, conversation, tokens, queries, norms), None)
+        folder = self._spill.disk.folder
+
+        def keep(store: ScoreStore) -> None:
+            if folder.index.branches(conversation):  # it was not forgotten meanwhile
+                store.put_patch(name, conversation, tokens, queries, norms)
+
+        self._on_disk(keep, None)
 
     def _on_disk(self, action: Callable[[ScoreStore], T], otherwise: T) -> T:
         """`action` on the I/O thread; a disk that fails costs scoring again, nothing else."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from itertools import accumulate
 from pathlib import Path
@@ -15,12 +15,13 @@ from assistant.episodes import look_up, wired
 from assistant.errors import AssistantError
 from assistant.protocol import Episodes as Told
 from assistant.protocol import Explain, ModelSpec, Recalled, RecalledSpan, WorkerTurn
-from assistant.template import Prompt
+from assistant.template import Prompt, encode_text
 from memory.block import CHUNK
 from memory.budget import format_size
 from memory.encoder import Encoder
 from memory.episode import Episodes
 from memory.episode_schema import EPISODES_FILE
+from memory.episode_view import Route
 from memory.minilm import EncoderMissing, encoder_bytes, find_minilm
 from memory.segment import EpisodeTurn
 from memory.store import Memory
@@ -73,6 +74,34 @@ def turns_of(turns: Sequence[WorkerTurn], prompt: Prompt, reply: WorkerTurn | No
         if turn.role != "system":
             found.append(EpisodeTurn(turn.id, said.speaker, said.text, date, end - size, end))
     return found
+
+
+def focus(loaded: Loaded, conversation: str, route: Route | None) -> int:
+    """Let a question begin with what its episode, or the policy's own patch, needs of what is stored; tokens moved."""
+    memory, policy = loaded.memory, loaded.memory.reader.policy
+    if policy.base == "latest":
+        return 0
+    text = ""
+    if policy.base == "episode" and route is not None and route.episode is not None:
+        with suppress(RuntimeError, OSError):  # closed, or its file cannot be read: then as without episodes
+            text = loaded.episodes.patch(conversation, route.episode)
+    if policy.base == "patch":
+        return memory.focus(memory.reader.patch)
+    return memory.focus(encode_text(loaded.tokenizer, text) if text else [])
+
+
+def prepare(loaded: Loaded, conversation: str, busy: Callable[[], bool]) -> None:
+    """While nobody waits: score what is stored for the patches that the next question may need."""
+    memory, policy = loaded.memory, loaded.memory.reader.policy
+    if policy.base == "latest" or memory.sealer.trail.conversation != conversation:
+        return
+    patches = [memory.reader.patch] if policy.base == "patch" else []
+    if policy.base == "episode":
+        with suppress(RuntimeError, OSError):
+            patches = [encode_text(loaded.tokenizer, text) for text in loaded.episodes.patches(conversation)]
+    for patch in patches:
+        if busy() or not memory.prepare(patch, busy):
+            return
 
 
 def recalled_json(memory: Memory) -> str | None:
