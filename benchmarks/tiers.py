@@ -116,7 +116,13 @@ def sized_plan(model: Any, capacity: int) -> Plan:
 
 @contextmanager
 def memory_on(
-    model: Any, folder: Path | None, codec: str, capacity: int, mode: Mode = "auto", ram: int = 0
+    model: Any,
+    folder: Path | None,
+    codec: str,
+    capacity: int,
+    mode: Mode = "auto",
+    ram: int = 0,
+    policy: str = "sinks_recent",
 ) -> Iterator[Memory]:
     """A memory with tiers in `folder` (None: without), opened on one conversation."""
     geometry = Geometry.from_config(model.config.to_dict())
@@ -133,7 +139,7 @@ def memory_on(
             return DiskTier(KvFolder.open(folder), Fingerprint.of(fields), layout, sealed.names, shapes, 64 * GIB, 0)
 
         spill = Spill(sealed, lossless, ram, open_disk)
-    memory = Memory(model, sized_plan(model, capacity), make_policy("sinks_recent"), spill=spill, mode=mode)
+    memory = Memory(model, sized_plan(model, capacity), make_policy(policy), spill=spill, mode=mode)
     memory.open("bench")
     try:
         yield memory
