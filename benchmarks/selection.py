@@ -1,6 +1,6 @@
 """What choosing from stored KV costs with the default model over 8K tokens: scoring, switching, growing.
 
-*Build*: scoring everything stored for the patches of all episodes, against reading the text once (full KV, by blocks).
+*Build*: scoring everything stored for the patches of four episodes, against reading the text once (full KV, by blocks).
 *Turn*: routing and switching to another episode, against a turn of a 32-token question and a 64-token reply.
 *Growth*: scoring 256 new tokens for all patches, against the same turn.
 
@@ -26,9 +26,10 @@ from benchmarks.tiers import Row, load, memory_on, read, row, transcript
 from memory.encoder import Encoder
 from memory.episode import Episodes
 from memory.segment import EpisodeTurn
+from memory.selection import cut
 from memory.store import Memory
 
-QUESTION, REPLY, GROWN = 32, 64, 256
+EPISODES, QUESTION, REPLY, GROWN = 4, 32, 64, 256
 
 
 def measured(options: argparse.Namespace) -> Iterator[Row]:
@@ -37,7 +38,9 @@ def measured(options: argparse.Namespace) -> Iterator[Row]:
     model, ids = load(), transcript(json.loads(options.dialogues.read_text().splitlines()[0]))
     episodes, question = _episodes(options.dialogues)
     tokenizer = AutoTokenizer.from_pretrained(default_model())
-    patches = [tokenizer(text)["input_ids"] for text in episodes.patches("c")]
+    patches = [
+        cut([tokenizer(part)["input_ids"] for part in text.split("\n\n")]) for text in episodes.patches("c")[:EPISODES]
+    ]
     with memory_on(model, None, "int8", 8192) as whole:
         read(whole, ids[:256])
         whole.clear()

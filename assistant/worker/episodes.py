@@ -24,6 +24,7 @@ from memory.episode_schema import EPISODES_FILE
 from memory.episode_view import Route
 from memory.minilm import EncoderMissing, encoder_bytes, find_minilm
 from memory.segment import EpisodeTurn
+from memory.selection import cut
 from memory.store import Memory
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ def focus(loaded: Loaded, conversation: str, route: Route | None) -> int:
             text = loaded.episodes.patch(conversation, route.episode)
     if policy.base == "patch":
         return memory.focus(memory.reader.patch)
-    return memory.focus(encode_text(loaded.tokenizer, text) if text else [])
+    return memory.focus(_patch_ids(loaded, text))
 
 
 def prepare(loaded: Loaded, conversation: str, busy: Callable[[], bool]) -> None:
@@ -98,10 +99,15 @@ def prepare(loaded: Loaded, conversation: str, busy: Callable[[], bool]) -> None
     patches = [memory.reader.patch] if policy.base == "patch" else []
     if policy.base == "episode":
         with suppress(RuntimeError, OSError):
-            patches = [encode_text(loaded.tokenizer, text) for text in loaded.episodes.patches(conversation)]
+            patches = [_patch_ids(loaded, text) for text in loaded.episodes.patches(conversation)]
     for patch in patches:
         if busy() or not memory.prepare(patch, busy):
             return
+
+
+def _patch_ids(loaded: Loaded, text: str) -> list[int]:
+    """The tokens of a patch, cut so that each of its segments has its say."""
+    return cut([encode_text(loaded.tokenizer, part) for part in text.split("\n\n") if part])
 
 
 def recalled_json(memory: Memory) -> str | None:
