@@ -27,7 +27,7 @@ from memory.encoder import Encoder
 from memory.episode import Episodes
 from memory.segment import EpisodeTurn
 from memory.selection import cut
-from memory.store import Memory
+from memory.store import Memory, make_policy
 
 EPISODES, QUESTION, REPLY, GROWN = 4, 32, 64, 256
 
@@ -47,7 +47,7 @@ def measured(options: argparse.Namespace) -> Iterator[Row]:
         prefill = _seconds(lambda: whole.read(ids[:length]))
     with (
         tempfile.TemporaryDirectory() as folder,
-        memory_on(model, Path(folder), "int8", length // 8 + 320, "bounded", policy="episodic") as memory,
+        memory_on(model, Path(folder), "int8", length // 8 + 320, "bounded", policy=make_policy("episodic")) as memory,
     ):
         read(memory, ids[:length])
         memory.seal()

@@ -35,8 +35,10 @@ from memory.fingerprint import Fingerprint
 from memory.folder import KvFolder
 from memory.geometry import Geometry
 from memory.identity import model_fields
+from memory.policy import Policy
+from memory.policy.sinks_recent import SinksRecent
 from memory.spill import Spill
-from memory.store import Memory, Mode, make_policy
+from memory.store import Memory, Mode
 from memory.tier.disk import DiskTier
 
 Row = dict[str, Any]
@@ -122,9 +124,9 @@ def memory_on(
     capacity: int,
     mode: Mode = "auto",
     ram: int = 0,
-    policy: str = "sinks_recent",
+    policy: Policy | None = None,
 ) -> Iterator[Memory]:
-    """A memory with tiers in `folder` (None: without), opened on one conversation."""
+    """A memory with tiers in `folder` (None: without), opened on one conversation; by default the latest stay."""
     geometry = Geometry.from_config(model.config.to_dict())
     shapes = [(layer.kv_heads, layer.head_dim) for layer in geometry.layers]
     spill = None
@@ -139,7 +141,7 @@ def memory_on(
             return DiskTier(KvFolder.open(folder), Fingerprint.of(fields), layout, sealed.names, shapes, 64 * GIB, 0)
 
         spill = Spill(sealed, lossless, ram, open_disk)
-    memory = Memory(model, sized_plan(model, capacity), make_policy(policy), spill=spill, mode=mode)
+    memory = Memory(model, sized_plan(model, capacity), policy or SinksRecent(), spill=spill, mode=mode)
     memory.open("bench")
     try:
         yield memory

@@ -1,0 +1,98 @@
+"""How close a reply under a memory budget comes to the full KV's.
+
+    python -m benchmarks.quality --model ID --data FILE --policies a,b,c --budgets 1/16,1/8,1/4
+        [--questions N] [--adversarial N] [--rag N] [--work FOLDER] [--json OUT] [--publish]
+
+A policy is a name of `memory.policy.POLICIES`, "default" (what the program uses by itself), "best" (for every token the
+best choice there is) or "episodic"; with "@sensitivity" and the like layers get different shares, with ":knob=value" a
+policy's knob is set, with "+bounded" it works over KV that was read in bounded mode. The full KV, sinks and recent
+tokens, the generic patch, RAG over dated segments and the oracle are always measured.
+
+What was measured is kept in FOLDER: a run that was stopped goes on, and one with more questions adds to it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from assistant.catalog import load_catalog
+from assistant.places import find_places
+from assistant.template import encode_text, prepare_tokenizer
+from benchmarks.quality import data, history
+from benchmarks.quality.keep import Keeper
+from benchmarks.quality.report import publish, tell
+from benchmarks.quality.run import CONTROLS, Book, Run
+from benchmarks.quality.source import Model
+from memory.encoder import Encoder
+from memory.episode import Episodes
+from memory.layers import Profile, load_or_measure
+from memory.layers.measure import calibration_text, measure
+
+
+def main() -> None:
+    """Measure, print the table, write what was asked for."""
+    options = _options()
+    folder = options.work / blake2b(f"{options.model} {options.data.read_text()}".encode(), digest_size=6).hexdigest()
+    folder.mkdir(parents=True, exist_ok=True)
+    book = Book(folder / "records.jsonl")
+    causal, tokenizer = _model(options.model)
+    episodes = Episodes(None, Encoder.load())
+    ends = frozenset({tokenizer.eos_token_id, *_listed(causal.generation_config.eos_token_id)})
+
+    def profile() -> Profile:
+        ids = encode_text(tokenizer, calibration_text())
+        return load_or_measure(folder, "profile", lambda: measure(causal, ids))
+
+    policies = [*CONTROLS, *(name for name in options.policies if name not in CONTROLS)]
+    for talk in data.read(options.data, tokenizer, options.questions, options.adversarial):
+        own = folder / talk.id.replace("/", "-")
+        own.mkdir(exist_ok=True)
+        known, model = history.read(causal, talk, own), Model(causal)
+        keeper = Keeper(model, tokenizer, known, episodes, profile)
+        Run(model, causal, tokenizer, known, keeper, book, own, ends).measure(policies, options.budgets, options.rag)
+    episodes.close()
+    rows = tell(book.records, policies, options.budgets)
+    if options.json:
+        options.json.write_text(json.dumps({"rows": rows}, indent=1) + "\n", encoding="utf-8")
+    if options.publish:
+        publish(options.publish, book.records)
+
+
+def _model(name: str) -> tuple[Any, Any]:
+    places = find_places()
+    catalog = load_catalog(places)
+    path = catalog.require(catalog.find(name), places)
+    tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True)
+    prepare_tokenizer(tokenizer)
+    return AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32, local_files_only=True).eval(), tokenizer
+
+
+def _listed(ids: Any) -> Sequence[int]:
+    return ids if isinstance(ids, list) else [] if ids is None else [ids]
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", required=True, help="id, alias or source of the catalogue")
+    parser.add_argument("--data", required=True, type=Path, help="dialogue file with questions")
+    parser.add_argument("--policies", type=lambda text: text.split(","), default=["default"])
+    parser.add_argument("--budgets", type=lambda text: text.split(","), default=["1/8"])
+    parser.add_argument("--questions", type=int, default=10**6, help="of a conversation, with an answer (default: all)")
+    parser.add_argument("--adversarial", type=int, default=10, help="of a conversation, without an answer")
+    parser.add_argument("--rag", type=int, default=10**6, help="questions of a conversation that RAG reads anew for")
+    parser.add_argument("--work", type=Path, default=Path("quality-work"), help="where what was measured is kept")
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--publish", metavar="NAME", help="write tables and plots to benchmarks/results")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()

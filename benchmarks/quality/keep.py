@@ -1,0 +1,116 @@
+"""Policies that keep the same entries for a whole answer, chosen from the full KV: the published ones, as controls."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from assistant.template import encode_text
+from benchmarks.quality.data import Question
+from benchmarks.quality.history import History
+from benchmarks.quality.source import Kept, Model, Reply
+from memory.budget import PATCH_TOKENS
+from memory.episode import Episodes
+from memory.layers import ALLOCATORS, Profile, allocate
+from memory.policy import POLICIES, LayerView, Policy, Protection, select
+from memory.policy.h2o import H2O
+from memory.policy.patched_prompt import INSTRUCTION, PatchedPrompt
+from memory.store import RECENT
+
+EPISODE_PATCH = 512
+"""Tokens of an episode's patch that ask."""
+
+
+def protection(prefix: int, entries: int) -> Protection:
+    """What `memory.store.Memory` protects in a working set of so many entries."""
+    return Protection(prefix=prefix, recent=min(RECENT, entries // 4))
+
+
+@dataclass
+class Keeper:
+    """Scores every entry of one history for a policy, once, and gathers those that a budget holds."""
+
+    model: Model
+    tokenizer: Any
+    history: History
+    episodes: Episodes
+    profile: Callable[[], Profile]
+
+    def __post_init__(self) -> None:
+        self._scores = dict[tuple[Any, ...], list[Tensor]]()
+        self._kept = dict[tuple[Any, ...], Kept]()
+        self.episodes.observe(self.history.talk.id, self.history.talk.episode_turns()).result()
+
+    def source(self, name: str, question: Question, asked: Sequence[int], budget: float) -> tuple[Kept, int]:
+        """What `name` ("policy" or "policy@allocator") keeps for a question, and the entries of a layer, on average."""
+        policy, _, allocator = name.partition("@")
+        entries = int(self.history.tokens * budget)
+        key = self._key(policy, question)
+        counts = self._counts(allocator or "uniform", entries)
+        if policy == "oracle":
+            return self._gather(self._score(H2O(), asked), counts, entries), entries
+        if key not in self._scores:
+            self._scores[key] = self._score_by(policy, key)
+        if (*key, allocator, budget) not in self._kept:
+            self._kept[*key, allocator, budget] = self._gather(self._scores[key], counts, entries)
+        return self._kept[*key, allocator, budget], entries
+
+    def _key(self, policy: str, question: Question) -> tuple[Any, ...]:
+        """What the choice depends on: for `episodic` the episode that the question goes to."""
+        if policy != "episodic":
+            return (policy,)
+        route = self.episodes.route(self.history.talk.id, -1, question.text)
+        return policy, route.episode if route is not None else None
+
+    def _score_by(self, name: str, key: tuple[Any, ...]) -> list[Tensor]:
+        if name == "episodic":
+            text = self.episodes.patch(self.history.talk.id, key[1]) if key[1] is not None else INSTRUCTION
+            return self._score(PatchedPrompt(), encode_text(self.tokenizer, text)[:EPISODE_PATCH])
+        policy = POLICIES[name]()
+        if policy.queries == "recent":
+            return self._score(policy, self.history.talk.ids[-PATCH_TOKENS:])
+        if policy.queries == "patch":
+            return self._score(policy, encode_text(self.tokenizer, policy.patch or "")[:PATCH_TOKENS])
+        return [policy.score(self._view(layer, None, 1.0)) for layer in range(len(self.history.layers))]
+
+    def _score(self, policy: Policy, asking: Sequence[int]) -> list[Tensor]:
+        """Scores a layer, [KV heads, entries], by the queries of `asking`, read after the full history; the highest
+        over pieces of as many tokens as a patch has."""
+        best = list[Tensor]()
+
+        def tap(layer: int, queries: Tensor, scale: float) -> None:
+            scores = policy.score(self._view(layer, queries, scale))
+            if layer < len(best):
+                torch.maximum(best[layer], scores, out=best[layer])
+            else:
+                best.append(scores)
+
+        reply = Reply(Kept(self.history.layers), self.history.tokens)
+        for first in range(0, len(asking), PATCH_TOKENS):
+            self.model.read([reply], [asking[first : first + PATCH_TOKENS]], tap)
+        return best
+
+    def _view(self, layer: int, queries: Tensor | None, scale: float) -> LayerView:
+        keys = self.history.layers[layer][0]
+        origins = torch.arange(keys.shape[1], dtype=torch.int32).expand(keys.shape[0], -1)
+        return LayerView(keys, origins, queries, scale, keys.shape[1])
+
+    def _counts(self, allocator: str, entries: int) -> list[int]:
+        layers = range(len(self.history.layers))
+        chosen = ALLOCATORS[allocator]()
+        shares = chosen.shares(self.profile() if chosen.profiled else None, layers)
+        floor = protection(self.history.talk.prefix, entries).entries + PATCH_TOKENS
+        return allocate(shares, entries * len(layers), min(floor, entries), self.history.tokens)
+
+    def _gather(self, scores: Sequence[Tensor], counts: Sequence[int], entries: int) -> Kept:
+        tokens = self.history.tokens
+        mask = protection(self.history.talk.prefix, entries).mask(torch.arange(tokens), tokens)
+        found = list[tuple[Tensor, Tensor]]()
+        for (keys, values), score, count in zip(self.history.layers, scores, counts, strict=True):
+            index = select(score, mask, count)[..., None].expand(-1, -1, keys.shape[-1])
+            found.append((keys.gather(1, index), values.gather(1, index)))
+        return Kept(found)
