@@ -39,7 +39,8 @@ def measured(options: argparse.Namespace) -> Iterator[Row]:
     episodes, question = _episodes(options.dialogues)
     tokenizer = AutoTokenizer.from_pretrained(default_model())
     patches = [
-        cut([tokenizer(part)["input_ids"] for part in text.split("\n\n")]) for text in episodes.patches("c")[:EPISODES]
+        cut([tokenizer(part)["input_ids"] for part in text.split("\n\n")])
+        for text in list(episodes.patches("c").values())[:EPISODES]
     ]
     with memory_on(model, None, "int8", 8192) as whole:
         read(whole, ids[:256])

@@ -120,7 +120,7 @@ class Episodes:
         """The text whose queries score the cache on behalf of an episode; empty for one that does not exist."""
         return self._call(self._store.patch, conversation, episode)
 
-    def patches(self, conversation: str) -> list[str]:
+    def patches(self, conversation: str) -> dict[int, str]:
         """The patches of all current episodes, the largest one's first."""
         return self._call(self._store.patches, conversation)
 

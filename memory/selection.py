@@ -111,6 +111,11 @@ class StoredScores:
         packed = [(chains[row], _bytes(found[row])) for row in missing]
         self._on_disk(lambda store: store.add(name, packed), None)
 
+    def knows(self, conversation: str, patch: Sequence[int]) -> bool:
+        """Whether the patch was read before, so that the model has nothing to do."""
+        patch = patch[:PATCH]
+        return self._remembered(self._name(conversation, patch), len(patch)) is not None
+
     # --- what is kept ------------------------------------------------------------------------------------------------
 
     def _name(self, conversation: str, patch: Sequence[int]) -> str:

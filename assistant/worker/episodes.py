@@ -82,13 +82,10 @@ def focus(loaded: Loaded, conversation: str, route: Route | None) -> int:
     memory, policy = loaded.memory, loaded.memory.reader.policy
     if policy.base == "latest":
         return 0
-    text = ""
-    if policy.base == "episode" and route is not None and route.episode is not None:
-        with suppress(RuntimeError, OSError):  # closed, or its file cannot be read: then as without episodes
-            text = loaded.episodes.patch(conversation, route.episode)
     if policy.base == "patch":
         return memory.focus(memory.reader.patch)
-    return memory.focus(_patch_ids(loaded, text))
+    episode = route.episode if route is not None else None
+    return memory.focus(_patch_for(loaded, conversation, episode) if episode is not None else [])
 
 
 def prepare(loaded: Loaded, conversation: str, busy: Callable[[], bool]) -> None:
@@ -96,13 +93,27 @@ def prepare(loaded: Loaded, conversation: str, busy: Callable[[], bool]) -> None
     memory, policy = loaded.memory, loaded.memory.reader.policy
     if policy.base == "latest" or memory.sealer.trail.conversation != conversation:
         return
-    patches = [memory.reader.patch] if policy.base == "patch" else []
+    patches = {0: memory.reader.patch} if policy.base == "patch" else {}
     if policy.base == "episode":
         with suppress(RuntimeError, OSError):
-            patches = [_patch_ids(loaded, text) for text in loaded.episodes.patches(conversation)]
-    for patch in patches:
+            texts = loaded.episodes.patches(conversation)
+            patches = {episode: _patch_ids(loaded, text) for episode, text in texts.items()}
+    for episode, patch in patches.items():
         if busy() or not memory.prepare(patch, busy):
             return
+        loaded.patches[conversation, episode] = patch
+
+
+def _patch_for(loaded: Loaded, conversation: str, episode: int) -> Sequence[int]:
+    """The patch of an episode; where it has just changed and was not read yet, the one it had: nobody waits for it."""
+    patch: Sequence[int] = []
+    with suppress(RuntimeError, OSError):  # closed, or its file cannot be read: then as without episodes
+        patch = _patch_ids(loaded, loaded.episodes.patch(conversation, episode))
+    before = loaded.patches.get((conversation, episode))
+    if before is not None and not loaded.memory.ready(patch) and loaded.memory.ready(before):
+        return before
+    loaded.patches[conversation, episode] = patch
+    return patch
 
 
 def _patch_ids(loaded: Loaded, text: str) -> list[int]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +52,8 @@ class Loaded:
     gauge: Gauge
     budget: int
     episodes: Episodes
+    patches: dict[tuple[str, int], Sequence[int]] = field(default_factory=dict)
+    """The last patch of each conversation's episode that was scored."""
 
 
 def load(spec: ModelSpec, progress: LoadProgress) -> Loaded:

@@ -371,8 +371,11 @@ def test_scores_are_made_beforehand_until_somebody_waits(tmp_path: Path) -> None
     with selecting(tmp_path) as memory:
         read_turn(memory, TEXT[:450])
         assert not memory.prepare(ONE, lambda: True)
+        assert not memory.ready(ONE)
         before = residents(memory)
         assert memory.prepare(ONE)
+        assert memory.ready(ONE)
+        assert not memory.ready(OTHER)
         assert same(residents(memory), before)
         passes = scores_of(memory).passes
         assert memory.prepare(ONE)
