@@ -113,7 +113,8 @@ def sized_plan(model: Any, capacity: int) -> Plan:
     geometry = Geometry.from_config(model.config.to_dict())
     roomy = plan(geometry, 64 * GIB, 0, 4, 256)
     kv = geometry.kv_bytes_per_token(4) * capacity + capacity * 8 * len(geometry.layers) * geometry.layers[0].kv_heads
-    return Plan(64 * GIB, 0, kv, roomy.staging, roomy.activations, capacity, roomy.block, roomy.patch)
+    weights = sum(one.nbytes for one in {one.data_ptr(): one for one in model.parameters()}.values())
+    return Plan(64 * GIB, weights, kv, roomy.staging, roomy.activations, capacity, roomy.block, roomy.patch)
 
 
 @contextmanager

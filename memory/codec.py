@@ -107,6 +107,24 @@ class RowCodec:
         _unpack(parts["keys"].of(sections), BITS[name], keys)
         _scale(keys, parts["ends"].of(sections)[..., None, :], BITS[name])
 
+    def dots(self, layer: int, sections: Tensor, queries: Tensor, room: Tensor) -> Tensor:
+        """`queries` [KV heads, n, size] fp32 times the keys of sections [rows, bytes]: [KV heads, n, rows, 64].
+
+        `room` fp32 [rows x KV heads x 64 x size] is written over. The keys' low ends are taken out of the sum, so that
+        codes need one multiplication and no addition each.
+        """
+        parts, name = self._parts[layer], self.names[layer]
+        kv_heads, size = self.shapes[layer]
+        keys = room[: kv_heads * sections.shape[0] * CHUNK * size].view(kv_heads, -1, CHUNK, size)
+        found = parts["keys"].of(sections).transpose(0, 1)
+        if name in LOSSLESS:
+            return split(queries @ keys.copy_(found).flatten(1, 2).transpose(1, 2), -1, (-1, CHUNK))
+        _unpack(found, BITS[name], keys)
+        low, step = _steps(parts["ends"].of(sections).permute(1, 2, 0, 3), BITS[name])
+        keys.mul_(step[:, :, None])
+        dots = split(queries @ keys.flatten(1, 2).transpose(1, 2), -1, (-1, CHUNK))
+        return dots.add_((queries @ low.transpose(1, 2))[..., None])
+
     def key_bytes(self, layer: int) -> int:
         """Bytes from a section's start to the end of its keys: what scoring has to read."""
         part = self._parts[layer]["keys"]
@@ -264,9 +282,14 @@ def _restore(parts: Mapping[str, _Part], sections: Tensor, bits: int, keys: Tens
 
 def _scale(codes: Tensor, ends: Tensor, bits: int) -> None:
     """codes -> low + codes * (high - low) / levels, never above high; `ends` [n, 2 (low, high), ...] broadcast."""
-    low, high = ends.to(torch.float32).unbind(1)
-    step = (high - low) * ((1 - _SHRINK) / (2**bits - 1))
+    low, step = _steps(ends.transpose(0, 1), bits)
     if step.shape[-1] == 1 and codes.dtype == torch.float32:
         codes.mul_(step).add_(low)  # a third of addcmul's time where one range covers a whole run of numbers
     else:
         torch.addcmul(low, codes, step, out=codes)
+
+
+def _steps(ends: Tensor, bits: int) -> tuple[Tensor, Tensor]:
+    """`ends` [2 (low, high), ...] as the lowest number and the distance of two codes, fp32."""
+    low, high = ends.to(torch.float32).unbind(0)
+    return low, (high - low) * ((1 - _SHRINK) / (2**bits - 1))

@@ -25,6 +25,15 @@ class Candidates:
         """Every token of the rows, ascending."""
         return (self.rows[:, None] * CHUNK + torch.arange(CHUNK)).flatten()
 
+    def part(self, first: int, count: int, used: int) -> Tensor:
+        """The first `used` bytes of `count` sections from the one of row `rows[first]` on; a view where they follow
+        each other."""
+        at = self.at[first : first + count]
+        start, stop = int(at[0]), int(at[-1]) + 1
+        if stop - start == at.numel() and torch.equal(at, torch.arange(start, stop)):
+            return self.sections[start:stop, :used]
+        return self.sections[:, :used].index_select(0, at)
+
 
 @dataclass(frozen=True, slots=True)
 class Slots:
@@ -58,15 +67,18 @@ def exchange(slots: Slots, chosen: Tensor, found: Candidates, homes: Tensor, cod
 
 def difference(slots: Slots, chosen: Tensor) -> Move:
     """What has to move for `chosen` [KV heads, n] to be resident; of those that leave, the first ones do."""
-    held = slots.layer.origins()[:, slots.first : slots.stop].to("cpu", torch.int64)
-    marks = torch.zeros((held.shape[0], slots.rows * CHUNK), dtype=torch.int8)
-    marks.scatter_(1, chosen, 1)
-    leaving = (marks.gather(1, held) == 0).nonzero()
-    marks.scatter_(1, held, 2)
-    entering = (marks.gather(1, chosen) == 1).nonzero()
-    leaving = _paired(leaving, entering, held.shape[0])
-    heads, at = entering.unbind(1)
-    return Move(chosen[heads, at], torch.stack((heads, leaving[:, 1] + slots.first)))
+    heads, span = chosen.shape[0], slots.rows * CHUNK
+    lines = span * torch.arange(heads)[:, None]
+    held = (slots.layer.origins()[:, slots.first : slots.stop].to("cpu", torch.int64) + lines).flatten()
+    wanted = (chosen + lines).flatten()
+    marks = torch.zeros(heads * span, dtype=torch.bool).index_fill_(0, wanted, True)
+    leaving = marks.index_select(0, held).logical_not_().nonzero()[:, 0]
+    marks.index_fill_(0, held, False)
+    entering = wanted[marks.index_select(0, wanted)]
+    slots_each = slots.stop - slots.first
+    at = entering.div(span, rounding_mode="floor")
+    leaving = _paired(leaving, leaving.div(slots_each, rounding_mode="floor"), at, heads)
+    return Move(entering - at * span, torch.stack((at, leaving - at * slots_each + slots.first)))
 
 
 def put(slots: Slots, move: Move, found: Candidates, homes: Tensor, codec: RowCodec) -> None:
@@ -79,9 +91,9 @@ def put(slots: Slots, move: Move, found: Candidates, homes: Tensor, codec: RowCo
     layer.exchange(*(part.to(layer.device) for part in (places, tokens, homes[tokens], keys, values)))
 
 
-def _paired(leaving: Tensor, entering: Tensor, heads: int) -> Tensor:
-    """As many of each head's leaving entries as come to it; both are sorted by head."""
-    if leaving.shape[0] == entering.shape[0]:
+def _paired(leaving: Tensor, owners: Tensor, needing: Tensor, heads: int) -> Tensor:
+    """As many of each head's leaving entries, whose heads are `owners`, as come to it; all are sorted by head."""
+    if leaving.shape[0] == needing.shape[0]:
         return leaving
-    needed = torch.bincount(entering[:, 0], minlength=heads)
-    return torch.cat([leaving[leaving[:, 0] == head][: int(needed[head])] for head in range(heads)])
+    needed = torch.bincount(needing, minlength=heads)
+    return torch.cat([leaving[owners == head][: int(needed[head])] for head in range(heads)])

@@ -21,21 +21,32 @@ from memory.cache import WorkingSetLayer
 from memory.exact import Stream, groups_of
 from memory.exchange import Candidates, Slots, exchange
 from memory.geometry import Geometry
-from memory.policy import LayerView, Policy, probabilities
+from memory.policy import LayerView, Policy
 from memory.spill import GROUP as EXACT_GROUP
 from memory.spill import Scratch, Spill, Stored
 
 QUERIES = 4
 """Of a block of tokens, the last so many ask; one token asks by itself."""
 
-GROUP = 32
+GROUP = 64
 """Rows whose keys are decoded at once: they stay in the processor's cache until they are scored."""
 
-MOST_ROWS = 256
+NOTED = 5
+"""Of so many choices one is noted, to be told."""
+
+SLOWEST = 8
+"""Tokens after which a layer may choose anew, however much longer that takes than `pace` allows."""
+
+MOST_ROWS = 512
 """Rows of which every token is scored, at most; digests choose among more."""
 
 DIGESTED = 1024
 """Digests held at most: of a row each, or of twice, four times as many rows, as the conversation grows."""
+
+RESCORE = 16.0
+"""A byte of keys takes as long to score, and what follows from it to move, as so many bytes of weights and resident KV
+take to be read. Measured on a CPU (benchmarks.recall); it sets the pace by sizes alone, so that replies do not depend
+on what else the machine does."""
 
 _REACH = 1 / 8
 """How far, of the range of a chunk's keys, a digest stands off the mean towards the query. Measured: the shortlist
@@ -162,9 +173,11 @@ class Asked:
 class Recaller:
     """Chooses for one conversation: its digests, what each layer chose for last, and what there is to tell."""
 
-    def __init__(self, spill: Spill, policy: Policy, layers: Sequence[int]) -> None:
-        """`layers` attend to everything and are chosen for."""
+    def __init__(self, spill: Spill, policy: Policy, layers: Sequence[int], step_bytes: int) -> None:
+        """`layers` attend to everything and are chosen for; a token reads `step_bytes` without recall."""
         self.policy = policy
+        self._step_bytes = step_bytes
+        self._key_bytes = sum(spill.codec.key_bytes(layer) for layer in layers)
         self.digests = Digests(spill, layers)
         self.homes = torch.zeros(0, dtype=torch.int64)
         self.keys = torch.empty(GROUP * CHUNK * max(heads * size for heads, size in spill.codec.shapes))
@@ -183,7 +196,7 @@ class Recaller:
         """A turn begins: every layer chooses anew, and what was told is forgotten."""
         self.asked: dict[int, Asked] = {}
         self.steps = self.exact_steps = 0
-        self.choices, self.missed, self.moved = 0, 0.0, dict[int, float]()
+        self.choices, self.noted, self.missed, self.moved = 0, 0, 0.0, dict[int, float]()
         self._mass = self._entries = torch.zeros(0)
 
     def begin(self, stored: Stored, rows: int, first: int, layers: Sequence[WorkingSetLayer]) -> Recall:
@@ -193,21 +206,38 @@ class Recaller:
         self.steps += 1
         return Recall(self, self._spill, Reach(stored, rows, first), layers)
 
-    def note(self, chosen: Tensor, shares: Tensor, missed: float) -> None:
-        """A layer chose the tokens [KV heads, n], which get `shares` [KV heads, n] of each head's attention."""
+    def stands(self, rows: int) -> int:
+        """Of so many tokens a layer may choose for one; the layers take turns."""
+        share = RESCORE * self._key_bytes * rows / max(1, self._step_bytes)
+        return max(1, min(SLOWEST, round(share / self.policy.pace)))
+
+    def looks_closely(self) -> bool:
+        """Whether what a layer chose shall be noted: always when the step may fall back, else now and then."""
+        self.choices += 1
+        return self.policy.fallback < 1 or self.choices % NOTED == 1
+
+    def note(self, weights: Tensor, best: Tensor, chosen: Tensor) -> float:
+        """A layer chose the tokens `chosen` [KV heads, n], `best` of those that get `weights` [KV heads, m, tokens].
+
+        Returns the share of the attention that fell on others.
+        """
+        shares = weights.mean(1)
+        taken = shares.gather(1, best)
+        missed = float(shares.sum() - taken.sum()) / shares.shape[0]
         rows = chosen.flatten() // CHUNK
         if (short := int(rows.max()) + 1 - self._mass.numel()) > 0:
             self._mass, self._entries = (torch.cat((part, torch.zeros(short))) for part in (self._mass, self._entries))
-        self._mass.index_add_(0, rows, shares.flatten() / chosen.shape[0])
+        self._mass.index_add_(0, rows, taken.flatten() / chosen.shape[0])
         self._entries.index_add_(0, rows, torch.full((rows.numel(),), 1 / chosen.shape[0]))
         self.missed += missed
-        self.choices += 1
+        self.noted += 1
+        return missed
 
     def told(self, count: int = 8) -> Recalled:
         """What was recalled since `restart`: the `count` chunks with the most attention."""
         if not self.choices:
             return Recalled(steps=self.steps)
-        mass, entries = self._mass / self.choices, self._entries / self.choices
+        mass, entries = self._mass / self.noted, self._entries / self.noted
         best = mass.topk(min(count, mass.numel())).indices.tolist()
         spans = [
             Span(row * CHUNK, (row + 1) * CHUNK, round(float(entries[row])), float(mass[row]))
@@ -215,7 +245,7 @@ class Recaller:
             if mass[row] > 0
         ]
         moved = round(sum(self.moved.values()) / len(self.moved))
-        return Recalled(spans, self.missed / self.choices, self.exact_steps, self.steps, moved)
+        return Recalled(spans, self.missed / self.noted, self.exact_steps, self.steps, moved)
 
     def _extend_homes(self, stored: Stored, rows: int) -> None:
         known = self.homes.numel() // CHUNK
@@ -240,21 +270,22 @@ class Recall:
     def __init__(self, owner: Recaller, spill: Spill, reach: Reach, layers: Sequence[WorkingSetLayer]) -> None:
         self._owner, self._spill, self._reach, self._layers = owner, spill, reach, layers
         self._fell_back = False
+        self._stands = owner.stands(min(reach.rows, MOST_ROWS))
 
     def look(self, index: int, query: Tensor, scale: float) -> int | None:
         """Choose for layer `index` unless the last choice stands; `query` [1, query heads, tokens, size].
 
         The number of entries before the tail, to be attended to where they are stored, when the choice misses too much.
         """
-        layer = self._layers[index]
+        layer, asked = self._layers[index], self._owner.asked.get(index)
         slots = layer.length - (layer.seen - self._reach.rows * CHUNK)
         if slots <= self._reach.first:
             return None
-        asking = query[0, :, -QUERIES:].to("cpu", torch.float32)
-        asked = self._owner.asked.get(index)
-        if asked is None or self._moved(asked, asking):
-            missed = self._choose(index, asking.reshape(layer.shape.kv_heads, -1, asking.shape[-1]), scale, slots)
-            asked = self._owner.asked[index] = Asked(asking[:, -1], self._owner.steps, missed)
+        if asked is None or query.shape[2] > 1 or self._may_choose(index, asked):
+            asking = query[0, :, -QUERIES:].to("cpu", torch.float32)
+            if asked is None or self._moved(asked, asking):
+                missed = self._choose(index, asking.reshape(layer.shape.kv_heads, -1, asking.shape[-1]), scale, slots)
+                asked = self._owner.asked[index] = Asked(asking[:, -1], self._owner.steps, missed)
         if asked.missed <= self._owner.policy.fallback or layer.reindexed:
             return None
         self._fell_back = True
@@ -273,8 +304,13 @@ class Recall:
 
     # --- one choice --------------------------------------------------------------------------------------------------
 
+    def _may_choose(self, index: int, asked: Asked) -> bool:
+        """Whether it is the layer's turn, or its last choice is too old."""
+        steps = self._owner.steps
+        return not (steps + index) % self._stands or steps - asked.step >= self._owner.policy.every
+
     def _moved(self, asked: Asked, asking: Tensor) -> bool:
-        """Whether the queries have moved since the last choice, or it is too old."""
+        """Whether the queries have moved since the last choice, or that is too old."""
         policy = self._owner.policy
         if asking.shape[1] > 1 or self._owner.steps - asked.step >= policy.every:
             return True
@@ -284,24 +320,19 @@ class Recall:
         """Make the best stored tokens for `queries` [KV heads, n, size] resident; the share of attention missed."""
         policy, layer, first = self._owner.policy, self._layers[index], self._reach.first
         found = self._candidates(index, queries, scale, slots - first)
-        rest, logits = self._rest(layer, queries, scale, slots), self._logits(index, queries, scale, found)
         tokens = found.tokens
-        always = int(torch.searchsorted(tokens, first))  # these are resident whatever is chosen, and in `rest`
-        logits[..., :always] = -torch.inf
-        origins = tokens.expand(logits.shape[0], -1)
-        view = LayerView(layer.stored[0], origins, queries, scale, layer.seen, rest, logits)
-        scores = policy.score(view)
+        always = int(torch.searchsorted(tokens, first))  # these are resident whatever is chosen, and in the rest
+        weights = self._weights(index, queries * scale, found, always, slots)
+        origins = tokens.expand(weights.shape[0], -1)
+        scores = policy.score(LayerView(layer.stored[0], origins, queries, scale, layer.seen, weights))
         scores[:, :always] = -1.0
         kept, room = self._kept(index, scores, tokens, slots)
         best = scores.topk(min(room, scores.shape[1]), sorted=False).indices
-        shares = probabilities(view).mean(1)
-        taken = shares.gather(1, best)
-        missed = float(shares.sum() - taken.sum()) / shares.shape[0]
-        self._owner.note(tokens[best], taken, missed)
+        chosen = tokens[best]
         places = Slots(layer, index, first, slots, self._reach.rows)
-        came = exchange(places, torch.cat((tokens[best], kept), dim=1), found, self._owner.homes, self._spill.codec)
+        came = exchange(places, torch.cat((chosen, kept), dim=1), found, self._owner.homes, self._spill.codec)
         self._owner.moved[index] = self._owner.moved.get(index, 0.0) + came
-        return missed
+        return self._owner.note(weights, best, chosen) if self._owner.looks_closely() else 0.0
 
     def _kept(self, index: int, scores: Tensor, tokens: Tensor, slots: int) -> tuple[Tensor, int]:
         """Tokens [KV heads, n] that are resident and stay, and how many to choose; those of them that have `scores`
@@ -322,34 +353,26 @@ class Recall:
         reach, spill = self._reach, self._spill
         listed = min(
             reach.rows,
+            MOST_ROWS,
             -(-int(self._owner.policy.shortlist * count) // CHUNK),
             spill.most_rows(reach.stored, index, reach.rows),
         )
         rows = self._owner.digests.shortlist(index, queries, scale, reach.rows, listed)
         return Candidates(rows, *spill.sections(reach.stored, index, rows.tolist()))
 
-    def _logits(self, index: int, queries: Tensor, scale: float, found: Candidates) -> Tensor:
-        """`queries` [KV heads, n, size] times the candidates' keys, scored as they are decoded."""
-        spill = self._spill
-        kv_heads, size = spill.codec.shapes[index]
-        asking, used = queries * scale, found.sections[:, : spill.codec.key_bytes(index)]
-        logits = torch.empty((kv_heads, queries.shape[1], found.rows.numel() * CHUNK))
-        for first in range(0, found.rows.numel(), GROUP):
-            some = used.index_select(0, found.at[first : first + GROUP])
-            keys = self._owner.keys[: kv_heads * some.shape[0] * CHUNK * size].view(
-                kv_heads, some.shape[0], CHUNK, size
-            )
-            spill.codec.keys(index, some, keys)
-            out = logits[..., first * CHUNK : (first + some.shape[0]) * CHUNK]
-            out.copy_(asking @ keys.flatten(1, 2).transpose(1, 2))
-        return logits
-
-    def _rest(self, layer: WorkingSetLayer, queries: Tensor, scale: float, slots: int) -> Tensor:
-        """Log-sum-exp of the queries over what is resident whatever is chosen, [KV heads, n]."""
-        keys = layer.stored[0]
-        parts = [part.to("cpu", torch.float32) for part in (keys[:, : self._reach.first], keys[:, slots:])]
-        sums = [(queries @ part.transpose(1, 2)).mul_(scale).logsumexp(-1) for part in parts if part.shape[1]]
-        return torch.stack(sums).logsumexp(0)
+    def _weights(self, index: int, queries: Tensor, found: Candidates, always: int, slots: int) -> Tensor:
+        """The share of their attention that `queries` [KV heads, n, size], scaled, pay to each token of the candidates,
+        [KV heads, n, tokens]; what is always resident takes its part and gets none here."""
+        codec, used = self._spill.codec, self._spill.codec.key_bytes(index)
+        parts = [
+            codec.dots(index, found.part(first, GROUP, used), queries, self._owner.keys).flatten(2)
+            for first in range(0, found.rows.numel(), GROUP)
+        ]
+        parts[0][..., :always] = -torch.inf
+        keys = self._layers[index].stored[0]
+        rest = [part.to("cpu", torch.float32) for part in (keys[:, : self._reach.first], keys[:, slots:])]
+        parts += [queries @ part.transpose(1, 2) for part in rest]
+        return torch.cat(parts, dim=2).softmax(-1)[..., : found.rows.numel() * CHUNK]
 
     def _scratch(self, query: Tensor) -> Scratch:
         """Room for decoded rows where the queries are; made once."""

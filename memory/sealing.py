@@ -245,7 +245,7 @@ class Sealer:
         trail = self.trail
         if trail.recaller is None:
             layers = [at for at, layer in enumerate(self._cache.layers) if not layer.is_sliding]
-            trail.recaller = Recaller(self._spill, self._policy, layers)
+            trail.recaller = Recaller(self._spill, self._policy, layers, self._cache.plan.weights + self._cache.plan.kv)
         trail.recaller.kept = trail.kept
         return trail.recaller.begin(trail.stored, self.open_slots(), self.first, self._cache.layers)
 

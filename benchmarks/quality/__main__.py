@@ -43,7 +43,7 @@ def main() -> None:
     folder = options.work / blake2b(f"{options.model} {options.data.read_text()}".encode(), digest_size=6).hexdigest()
     folder.mkdir(parents=True, exist_ok=True)
     book = Book(folder / "records.jsonl")
-    causal, tokenizer = _model(options.model)
+    causal, tokenizer = load_model(options.model)
     episodes = Episodes(None, Encoder.load())
     ends = frozenset({tokenizer.eos_token_id, *_listed(causal.generation_config.eos_token_id)})
 
@@ -66,7 +66,8 @@ def main() -> None:
         publish(options.publish, book.records)
 
 
-def _model(name: str) -> tuple[Any, Any]:
+def load_model(name: str) -> tuple[Any, Any]:
+    """A model of the catalogue in fp32, and its tokenizer."""
     places = find_places()
     catalog = load_catalog(places)
     path = catalog.require(catalog.find(name), places)

@@ -29,9 +29,8 @@ class LayerView:
 
     `keys` [KV heads, entries, size] in place; `origins` [KV heads, entries] int32, the position in the conversation
     each entry came from; `queries` [query heads, tokens, size], rotated, or None; `scale` what scores are multiplied
-    with; `seen` the true length of the conversation; `rest` [KV heads, group x tokens] fp32, the log-sum-exp of the
-    queries over what is resident whatever is chosen (None: nothing is); `logits` [KV heads, group x tokens, entries],
-    where they are known already: then `keys` are not looked at.
+    with; `seen` the true length of the conversation; `weights` [KV heads, group x tokens, entries] fp32, the share of
+    its attention that each query pays to each entry, where that is known already: then `keys` are not looked at.
     """
 
     keys: Tensor
@@ -39,8 +38,7 @@ class LayerView:
     queries: Tensor | None
     scale: float
     seen: int
-    rest: Tensor | None = None
-    logits: Tensor | None = None
+    weights: Tensor | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +66,10 @@ class Policy(ABC):
     `base`: what a turn begins with, and `share` the part of the slots that keeps it while the policy chooses for the
     rest.
     For current queries: `still`, the cosine of a layer's queries with those it last chose for from which on the choice
-    stands; `every`, the tokens after which it chooses anew whatever that is; `shortlist`, how many candidates per
-    resident entry it looks at, named by the chunks' digests; `fallback`, the missed share of attention above which a
-    layer attends to everything instead.
+    stands; `every`, the tokens after which it chooses anew whatever that is; `pace`, the share of a token's time that
+    choosing may take: a layer's choice stands for some tokens where it would take more; `shortlist`, how many
+    candidates per resident entry it looks at, named by the chunks' digests; `fallback`, the missed share of attention
+    above which a layer attends to everything instead.
     """
 
     patch: str | None = None
@@ -79,6 +78,7 @@ class Policy(ABC):
     share: float = 1.0
     still: float = 1.0
     every: int = 64
+    pace: float = 1.0
     shortlist: float = 1.0
     fallback: float = 1.0
 
@@ -88,12 +88,13 @@ class Policy(ABC):
 
 
 def probabilities(layer: LayerView) -> Tensor:
-    """softmax(q k / sqrt d) in fp32 over the entries and the rest, [KV heads, group x tokens, entries]."""
-    logits = _logits(layer) if layer.logits is None else layer.logits
-    if layer.rest is None:
-        return logits.softmax(-1)
-    total = torch.logaddexp(logits.logsumexp(-1), layer.rest)
-    return (logits - total[..., None]).exp_()
+    """softmax(q k / sqrt d) in fp32, [KV heads, group x tokens, entries]; the shares that are known, if they are."""
+    if layer.weights is not None:
+        return layer.weights
+    assert layer.queries is not None
+    kv_heads, _, size = layer.keys.shape
+    queries = layer.queries.to(torch.float32).reshape(kv_heads, -1, size) * layer.scale
+    return (queries @ layer.keys.to(torch.float32).transpose(1, 2)).softmax(-1)
 
 
 def most_attention(layer: LayerView) -> Tensor:
@@ -108,13 +109,6 @@ def most_attention(layer: LayerView) -> Tensor:
         for queries, keys in zip(grouped, layer.keys, strict=True)
     ]
     return torch.stack(heads)
-
-
-def _logits(layer: LayerView) -> Tensor:
-    assert layer.queries is not None
-    kv_heads, _, size = layer.keys.shape
-    queries = layer.queries.to(torch.float32).reshape(kv_heads, -1, size) * layer.scale
-    return queries @ layer.keys.to(torch.float32).transpose(1, 2)
 
 
 def select(scores: Tensor, protected: Tensor, count: int) -> Tensor:

@@ -26,7 +26,7 @@ class RamTier:
         self.row_bytes = row_bytes
         self.counters: Counter[str] = Counter()
         self._slots = torch.empty((capacity // row_bytes, row_bytes), dtype=torch.uint8, pin_memory=pinned)
-        self._free = list(range(self._slots.shape[0]))
+        self._free = list(reversed(range(self._slots.shape[0])))
         self._held: OrderedDict[str, Rows] = OrderedDict()
         self._lock = threading.Lock()
 

@@ -30,7 +30,7 @@ def recalling(
 ) -> Iterator[Memory]:
     """A memory that recalls for every token, over all stored keys, unless `policy` says otherwise."""
     tiers = make_spill(kind, folder, **spill)
-    chosen = policy or Recall(still=2.0, shortlist=1000.0, reach=0)
+    chosen = policy or Recall(still=2.0, pace=torch.inf, shortlist=1000.0, reach=0)
     try:
         memory = Memory(model_pair(kind)[0], make_plan(kind, capacity, 32), chosen, spill=tiers, mode=mode)
         memory.open("chat")
@@ -110,7 +110,7 @@ def test_recall_comes_closer_to_full_attention_than_the_latest_tokens(kind: str,
     expected = full_logits(kind, TEXT[:480]).log_softmax(-1)[449:480]
     distance = dict[str, float]()
     for name, policy in (
-        ("recall", Recall(still=2.0, shortlist=1000.0, reach=0)),
+        ("recall", Recall(still=2.0, pace=torch.inf, shortlist=1000.0, reach=0)),
         ("never", Recall(still=-2.0, every=10**9)),
     ):
         with recalling(kind, tmp_path / name, policy=policy) as memory:
@@ -127,7 +127,7 @@ def test_recall_comes_closer_to_full_attention_than_the_latest_tokens(kind: str,
 @pytest.mark.parametrize("mode", ["auto", "bounded"])
 @pytest.mark.parametrize("kind", ["llama", "gemma3"])
 def test_a_resumed_conversation_recalls_the_same(kind: str, mode: str, length: int, tmp_path: Path) -> None:
-    policy = Recall(still=0.8)
+    policy = Recall(still=0.8, pace=torch.inf)
     with recalling(kind, tmp_path / "a", mode=mode, policy=policy) as memory:
         read_all(memory, TEXT[:length])
         memory.step(5)
@@ -143,6 +143,20 @@ def test_a_resumed_conversation_recalls_the_same(kind: str, mode: str, length: i
         assert memory.resume(follow).reused == length + 1
         found = [memory.read(follow[length + 1 :]), *(memory.step(token) for token in TEXT[1320:1330])]
     assert all(torch.equal(one, other) for one, other in zip(expected, found, strict=True))
+
+
+def test_where_choosing_takes_long_the_layers_take_turns(tmp_path: Path) -> None:
+    with recalling("llama", tmp_path, policy=Recall(still=2.0)) as memory:
+        read_all(memory, TEXT[:450])
+        memory.step(TEXT[450])
+        recaller = memory.sealer.trail.recaller
+        assert recaller is not None
+        before, layers = recaller.choices, len(memory.working_set.layers)
+        pace = recaller.stands(memory.sealer.edge)
+        for token in TEXT[451 : 451 + 2 * pace]:
+            memory.step(token)
+        assert pace > 1  # scoring 450 tokens takes longer than reading such a small model's weights
+        assert recaller.choices - before == 2 * layers
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -207,7 +221,7 @@ def test_without_tiers_the_latest_tokens_stay() -> None:
 
 
 def test_budgets_hold_whatever_is_recalled(tmp_path: Path) -> None:
-    with recalling("llama", tmp_path, policy=Recall(still=2.0)) as memory:
+    with recalling("llama", tmp_path, policy=Recall(still=2.0, pace=torch.inf)) as memory:
         plan = memory.plan
         read_all(memory, TEXT[:1300])
         for token in TEXT[1300:1400]:
@@ -220,7 +234,7 @@ def test_budgets_hold_whatever_is_recalled(tmp_path: Path) -> None:
 def test_digests_grow_coarser_and_never_larger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With room for four digests, sixteen rows are told apart by fours, and recall still finds the numbers."""
     monkeypatch.setattr("memory.recall.DIGESTED", 4)
-    policy = Recall(still=2.0, shortlist=1.0)
+    policy = Recall(still=2.0, pace=torch.inf, shortlist=1.0)
     with recalling("llama", tmp_path, policy=policy) as memory:
         read_all(memory, TEXT[:1100])
         for token in TEXT[1100:1105]:
@@ -233,7 +247,7 @@ def test_digests_grow_coarser_and_never_larger(tmp_path: Path, monkeypatch: pyte
 
 def test_where_the_choice_misses_much_the_layer_attends_to_everything(tmp_path: Path) -> None:
     expected = full_logits("llama", TEXT[:460])[450:460]
-    with recalling("llama", tmp_path, policy=Recall(still=2.0, fallback=0.0)) as memory:
+    with recalling("llama", tmp_path, policy=Recall(still=2.0, pace=torch.inf, fallback=0.0)) as memory:
         read_all(memory, TEXT[:450])
         found = torch.stack([memory.step(token) for token in TEXT[450:460]])
         told = memory.recalled()
