@@ -120,6 +120,10 @@ class Episodes:
         """The text whose queries score the cache on behalf of an episode; empty for one that does not exist."""
         return self._call(self._store.patch, conversation, episode)
 
+    def patches(self, conversation: str) -> dict[int, str]:
+        """The patches of all current episodes, the largest one's first."""
+        return self._call(self._store.patches, conversation)
+
     def map(self, conversation: str) -> list[EpisodeView]:
         """The current episodes with their segments."""
         return self._call(self._store.map, conversation)

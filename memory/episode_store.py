@@ -175,6 +175,15 @@ class EpisodeStore(EpisodeReader):
         rows = self._read("SELECT text FROM patches WHERE conversation = ? AND episode = ?", [conversation, episode])
         return str(rows[0][0]) if rows else ""
 
+    def patches(self, conversation: str) -> dict[int, str]:
+        """The patches of the current episodes, the largest one's first."""
+        sql = (
+            "SELECT p.episode, p.text FROM patches p "
+            "JOIN episodes e ON e.conversation = p.conversation AND e.episode = p.episode "
+            "WHERE p.conversation = ? ORDER BY e.segments DESC, e.episode"
+        )
+        return {int(row[0]): str(row[1]) for row in self._read(sql, [conversation])}
+
     # --- routes ------------------------------------------------------------------------------------------------------
 
     def log(self, conversation: str, route: Route) -> None:

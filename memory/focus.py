@@ -59,11 +59,18 @@ class Focus:
             if chosen is not None:
                 came += self._move(slots, chosen, homes)
                 heads += chosen.shape[0]
+                self._keep(index, chosen if patch else chosen[:, :0])
         cache.sort()
         trail.focused = bool(patch)
         return round(came / heads) if heads else 0
 
     # --- parts -------------------------------------------------------------------------------------------------------
+
+    def _keep(self, index: int, chosen: Tensor) -> None:
+        """Note which of the tokens [KV heads, n], best first, a policy that goes on choosing leaves alone."""
+        policy = self._reader.policy
+        if policy.queries == "current":
+            self._sealer.trail.kept[index] = chosen[:, : int(policy.share * chosen.shape[1])].contiguous()
 
     def _possible(self) -> bool:
         """Whether anything is outside of the working set, in layers that attend to everything."""

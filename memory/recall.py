@@ -7,7 +7,7 @@ so a step costs what a step over the working set costs, and the choice.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import reduce
 
@@ -201,6 +201,8 @@ class Recaller:
         self.homes = torch.zeros(0, dtype=torch.int64)
         self.keys = torch.empty(GROUP * CHUNK * max(heads * size for heads, size in spill.codec.shapes))
         self.scratch: Scratch | None = None
+        self.kept: Mapping[int, Tensor] = {}
+        """Tokens [KV heads, n] of a layer that stay where they are resident."""
         self._spill = spill
         self.restart()
 
@@ -346,15 +348,31 @@ class Recall:
         origins = tokens.expand(weights.shape[0], -1)
         scores = policy.score(LayerView(layer.stored[0], origins, queries, scale, layer.seen, weights))
         scores[:, :always] = -1.0
-        best = scores.topk(min(slots - first, scores.shape[1]), sorted=False).indices
+        kept, room = self._kept(index, scores, tokens, slots)
+        best = scores.topk(min(room, scores.shape[1]), sorted=False).indices
         chosen = tokens[best]
         places = Slots(layer, index, first, slots, self._reach.rows)
-        came = exchange(places, chosen, found, self._owner.homes, self._spill.codec)
+        came = exchange(places, torch.cat((chosen, kept), dim=1), found, self._owner.homes, self._spill.codec)
         self._owner.moved[index] = self._owner.moved.get(index, 0.0) + came
         if not self._owner.looks_closely():
             return 0.0
         unseen = self._unseen(index, queries * scale, found, logits.logsumexp(-1))
         return self._owner.note(weights, best, chosen, unseen)
+
+    def _kept(self, index: int, scores: Tensor, tokens: Tensor, slots: int) -> tuple[Tensor, int]:
+        """Tokens [KV heads, n] that are resident and stay, and how many to choose; those of them that have `scores`
+        are made to be chosen."""
+        first, span, kept = self._reach.first, self._reach.rows * CHUNK, self._owner.kept.get(index)
+        if kept is None or not kept.numel():
+            return torch.zeros((scores.shape[0], 0), dtype=torch.int64), slots - first
+        held = torch.zeros((kept.shape[0], span), dtype=torch.bool)
+        held.scatter_(1, self._layers[index].origins()[:, first:slots].to("cpu", torch.int64), value=True)
+        there = (kept < span) & held.gather(1, kept.clamp(max=span - 1))
+        count = int(there.sum(1).min())
+        kept = kept.gather(1, there.to(torch.int8).argsort(dim=1, descending=True, stable=True)[:, :count])
+        stays = torch.zeros_like(held).scatter_(1, kept, value=True)[:, tokens]
+        scores.masked_fill_(stays, torch.inf)
+        return kept, slots - first - count + int(stays.sum(1).min())
 
     def _candidates(self, index: int, queries: Tensor, scale: float, count: int) -> Candidates:
         reach, spill = self._reach, self._spill

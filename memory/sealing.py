@@ -40,6 +40,8 @@ class Trail:
     recaller: Recaller | None = None
     focused: bool = False
     """Whether a patch chose what stands between the first and the recent tokens."""
+    kept: dict[int, Tensor] = field(default_factory=dict)
+    """What recall leaves alone, by layer: tokens [KV heads, n] that a patch chose, the best first."""
 
 
 Served = Literal["exact", "recall", "bounded"]
@@ -244,6 +246,7 @@ class Sealer:
         if trail.recaller is None:
             layers = [at for at, layer in enumerate(self._cache.layers) if not layer.is_sliding]
             trail.recaller = Recaller(self._spill, self._policy, layers, self._cache.plan.weights + self._cache.plan.kv)
+        trail.recaller.kept = trail.kept
         return trail.recaller.begin(trail.stored, self.open_slots(), self.first, self._cache.layers)
 
     def _rows_after_sliding(self) -> int:

@@ -21,10 +21,11 @@ from memory.attention import Tap
 from memory.block import CHUNK, pack_ids
 from memory.geometry import Geometry
 from memory.score_store import ScoreStore
+from memory.segment import share_out
 from memory.spill import GROUP, Spill, Stored, runs_of
 
-PATCH = 512
-"""Tokens of a patch that ask, at most; the rest is cut."""
+PATCH = 256
+"""Tokens of a patch that ask, at most; the rest is cut. Four patches of so many tokens cost a third of reading 8K."""
 
 Ask = Callable[[Sequence[int], Tap], None]
 """Passes a few tokens over the working set as if they came next: `memory.prefill.Reader.ask`."""
@@ -52,6 +53,12 @@ def selection_bytes(geometry: Geometry) -> int:
     row = PATCH * heads * 4 * (2 * CHUNK + size) + 4 * GROUP * CHUNK * widest
     scores = geometry.window * (4 * sum(layer.kv_heads for layer in layers) + 64)
     return queries + row + scores
+
+
+def cut(parts: Sequence[Sequence[int]]) -> list[int]:
+    """A patch of the beginnings of its parts, so that each has its say: short ones whole, of long ones equal shares."""
+    given = share_out([len(part) for part in parts], PATCH)
+    return [token for part, count in zip(parts, given, strict=True) for token in part[:count]]
 
 
 class StoredScores:
@@ -104,6 +111,11 @@ class StoredScores:
         packed = [(chains[row], _bytes(found[row])) for row in missing]
         self._on_disk(lambda store: store.add(name, packed), None)
 
+    def knows(self, conversation: str, patch: Sequence[int]) -> bool:
+        """Whether the patch was read before, so that the model has nothing to do."""
+        patch = patch[:PATCH]
+        return self._remembered(self._name(conversation, patch), len(patch)) is not None
+
     # --- what is kept ------------------------------------------------------------------------------------------------
 
     def _name(self, conversation: str, patch: Sequence[int]) -> str:
@@ -136,7 +148,13 @@ class StoredScores:
 
     def _remember(self, name: str, conversation: str, tokens: int, asking: Asking) -> None:
         queries, norms = _bytes(asking.queries), _bytes(asking.norms)
-        self._on_disk(lambda store: store.put_patch(name, conversation, tokens, queries, norms), None)
+        folder = self._spill.disk.folder
+
+        def keep(store: ScoreStore) -> None:
+            if folder.index.branches(conversation):  # it was not forgotten meanwhile
+                store.put_patch(name, conversation, tokens, queries, norms)
+
+        self._on_disk(keep, None)
 
     def _on_disk(self, action: Callable[[ScoreStore], T], otherwise: T) -> T:
         """`action` on the I/O thread; a disk that fails costs scoring again, nothing else."""

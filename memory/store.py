@@ -230,6 +230,10 @@ class Memory:
         self._repaired(turn, whole)
         return came[0]
 
+    def ready(self, patch: Sequence[int]) -> bool:
+        """Whether `focus` finds scores for `patch` and has at most those of new rows to make."""
+        return self._focus is None or self._focus.scores.knows(self.sealer.trail.conversation, patch)
+
     def prepare(self, patch: Sequence[int], stop: Callable[[], bool] = lambda: False) -> bool:
         """Score now what `focus` will ask for; True when there is nothing left to do.
 

@@ -65,6 +65,14 @@ def main() -> None:
             traceback.print_exc()
             return Failed(message=_unexpected(error), exit_code=Exit.FAILED)
 
+    def rest() -> None:
+        """What can be done before the next request comes."""
+        try:
+            engine.rest(lambda: not runs.empty())
+        except Exception:
+            traceback.print_exc()
+            engine.recover()
+
     threading.Thread(target=listen, name="requests", daemon=True).start()
     while (request := runs.get()) is not None:
         engine.cancelled.clear()
@@ -79,6 +87,7 @@ def main() -> None:
             send(request.id, Failed(message=_unexpected(error), exit_code=Exit.FAILED))
         finally:
             running.clear()
+        rest()
     engine.close()
     os._exit(0)
 

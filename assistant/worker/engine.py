@@ -39,7 +39,7 @@ from assistant.protocol import (
     WorkerTurn,
 )
 from assistant.template import Prompt, build_prompt
-from assistant.worker.episodes import explain, recalled_json, turns_of
+from assistant.worker.episodes import explain, focus, prepare, recalled_json, turns_of
 from assistant.worker.loader import Loaded, load
 from assistant.worker.sampling import Sampler, TextStream
 from assistant.worker.shelf import check, forget, kv_status
@@ -73,6 +73,7 @@ class Engine:
         self.loaded: Loaded | None = None
         self.cancelled = threading.Event()
         self._told = dict[str, str | None]()
+        self._observed: tuple[str, Future[None]] | None = None
 
     def run(self, request: Run, send: Send) -> WorkerDone:
         """Answer one request; events go to `send` on the way.
@@ -104,6 +105,17 @@ class Engine:
                 model = self.loaded.spec.id if self.loaded else None
                 return WorkerStatus(model=model, memory=self._split(), kv=kv_status(self.loaded))
 
+    def rest(self, busy: Callable[[], bool]) -> None:
+        """Nothing is asked: prepare what the next question may need, until `busy` says that something is."""
+        if self.loaded is None or self._observed is None:
+            return
+        conversation, observed = self._observed
+        self._observed = None
+        while not busy() and wait([observed], 0.1).not_done:
+            pass
+        if not busy():
+            prepare(self.loaded, conversation, busy)
+
     def recover(self) -> None:
         """After an error nobody foresaw: trust nothing that is on the device."""
         if self.loaded is not None:
@@ -119,6 +131,7 @@ class Engine:
         route = _route(loaded, request)
         found, receipt = self._resume(loaded, request, prompt, send)
         reply = Reply(finish="read")
+        moved = focus(loaded, request.conversation, route) if request.sampling is not None else 0
         try:
             logits = self._read(loaded, ids[found.reused :], receipt, send)
             if request.sampling is not None and logits is not None:
@@ -127,9 +140,11 @@ class Engine:
             reply.finish = "cancelled"
         self._seal(loaded, reply, send)
         observed = _observe(loaded, request, prompt, reply)
+        self._observed = request.conversation, observed
         while request.sampling is None and not self.cancelled.is_set() and wait([observed], 0.1).not_done:
             pass  # an import is done when its episodes are; after a reply nobody waits for them
         usage = _usage(loaded, found, receipt, len(ids), reply, started, route)
+        usage.recalled_tokens += moved
         return WorkerDone(
             text=reply.text,
             finish=reply.finish,

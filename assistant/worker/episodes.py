@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from itertools import accumulate
 from pathlib import Path
@@ -15,14 +15,16 @@ from assistant.episodes import look_up, wired
 from assistant.errors import AssistantError
 from assistant.protocol import Episodes as Told
 from assistant.protocol import Explain, ModelSpec, Recalled, RecalledSpan, WorkerTurn
-from assistant.template import Prompt
+from assistant.template import Prompt, encode_text
 from memory.block import CHUNK
 from memory.budget import format_size
 from memory.encoder import Encoder
 from memory.episode import Episodes
 from memory.episode_schema import EPISODES_FILE
+from memory.episode_view import Route
 from memory.minilm import EncoderMissing, encoder_bytes, find_minilm
 from memory.segment import EpisodeTurn
+from memory.selection import cut
 from memory.store import Memory
 
 if TYPE_CHECKING:
@@ -73,6 +75,50 @@ def turns_of(turns: Sequence[WorkerTurn], prompt: Prompt, reply: WorkerTurn | No
         if turn.role != "system":
             found.append(EpisodeTurn(turn.id, said.speaker, said.text, date, end - size, end))
     return found
+
+
+def focus(loaded: Loaded, conversation: str, route: Route | None) -> int:
+    """Let a question begin with what its episode, or the policy's own patch, needs of what is stored; tokens moved."""
+    memory, policy = loaded.memory, loaded.memory.reader.policy
+    if policy.base == "latest":
+        return 0
+    if policy.base == "patch":
+        return memory.focus(memory.reader.patch)
+    episode = route.episode if route is not None else None
+    return memory.focus(_patch_for(loaded, conversation, episode) if episode is not None else [])
+
+
+def prepare(loaded: Loaded, conversation: str, busy: Callable[[], bool]) -> None:
+    """While nobody waits: score what is stored for the patches that the next question may need."""
+    memory, policy = loaded.memory, loaded.memory.reader.policy
+    if policy.base == "latest" or memory.sealer.trail.conversation != conversation:
+        return
+    patches = {0: memory.reader.patch} if policy.base == "patch" else {}
+    if policy.base == "episode":
+        with suppress(RuntimeError, OSError):
+            texts = loaded.episodes.patches(conversation)
+            patches = {episode: _patch_ids(loaded, text) for episode, text in texts.items()}
+    for episode, patch in patches.items():
+        if busy() or not memory.prepare(patch, busy):
+            return
+        loaded.patches[conversation, episode] = patch
+
+
+def _patch_for(loaded: Loaded, conversation: str, episode: int) -> Sequence[int]:
+    """The patch of an episode; where it has just changed and was not read yet, the one it had: nobody waits for it."""
+    patch: Sequence[int] = []
+    with suppress(RuntimeError, OSError):  # closed, or its file cannot be read: then as without episodes
+        patch = _patch_ids(loaded, loaded.episodes.patch(conversation, episode))
+    before = loaded.patches.get((conversation, episode))
+    if before is not None and not loaded.memory.ready(patch) and loaded.memory.ready(before):
+        return before
+    loaded.patches[conversation, episode] = patch
+    return patch
+
+
+def _patch_ids(loaded: Loaded, text: str) -> list[int]:
+    """The tokens of a patch, cut so that each of its segments has its say."""
+    return cut([encode_text(loaded.tokenizer, part) for part in text.split("\n\n") if part])
 
 
 def recalled_json(memory: Memory) -> str | None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ from memory.errors import BudgetTooSmall, UnsupportedModel
 from memory.geometry import Geometry
 from memory.policy import POLICIES, Policy
 from memory.recall import recall_bytes
+from memory.selection import selection_bytes
 from memory.store import Memory, make_policy
 
 ENCODER_SHARE = 2
@@ -51,6 +52,8 @@ class Loaded:
     gauge: Gauge
     budget: int
     episodes: Episodes
+    patches: dict[tuple[str, int], Sequence[int]] = field(default_factory=dict)
+    """The last patch of each conversation's episode that was scored."""
 
 
 def load(spec: ModelSpec, progress: LoadProgress) -> Loaded:
@@ -69,9 +72,8 @@ def load(spec: ModelSpec, progress: LoadProgress) -> Loaded:
     geometry = _geometry(spec, config)
     dtype = compute_dtype(device)
     ram = ram_bytes(spec.kv, device) if spec.kv and device.type == "cpu" else 0
-    asks = policy.queries == "current" and device.type == "cpu"
-    recall = recall_bytes(geometry) if spec.kv and asks else 0
-    beside = (expected_staging(geometry, spec.kv, dtype) + recall, ram) if spec.kv else (0, 0)
+    choosing = _choosing(policy, geometry, device)
+    beside = (expected_staging(geometry, spec.kv, dtype) + choosing, ram) if spec.kv else (0, 0)
     quant = choose(geometry, budget, spec.quant, dtype.itemsize, spec.block, *beside)
     tokenizer = _tokenizer(spec)
     model = _weights(spec, config, quant, dtype, device, progress)
@@ -79,7 +81,7 @@ def load(spec: ModelSpec, progress: LoadProgress) -> Loaded:
     gauge = Gauge(device)
     gauge.loaded(weights)
     codecs = make_codecs(geometry, spec.kv.codec, dtype, model) if spec.kv else None
-    staging = staging_bytes(geometry, codecs[0], dtype.itemsize) + recall if codecs else 0
+    staging = staging_bytes(geometry, codecs[0], dtype.itemsize) + choosing if codecs else 0
     fixed = (geometry, budget, weights, dtype.itemsize, spec.block, staging, ram)
     division, room = _beside_encoder(lambda process: _plan(*fixed, process), encoder_room(device))
     patch = encode_text(tokenizer, policy.patch) if policy.patch else []
@@ -119,6 +121,13 @@ def loaded_bytes(model: nn.Module) -> int:
     states = [getattr(parameter, "quant_state", None) for parameter in model.parameters()]
     scales = [int(state.absmax.nbytes) for state in states if state is not None]
     return sum(tensors.values()) + sum(scales)
+
+
+def _choosing(policy: Policy, geometry: Geometry, device: torch.device) -> int:
+    """Bytes that choosing among what is stored takes, where the tiers lie in the same memory as everything else."""
+    recall = recall_bytes(geometry) if policy.queries == "current" else 0
+    selection = selection_bytes(geometry) if policy.base != "latest" else 0
+    return recall + selection if device.type == "cpu" else 0
 
 
 def _policy(name: str) -> Policy:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from memory.policy.base import LayerView, Policy, Protection, Queries, probabilities, select
 from memory.policy.episodic import Episodic
 from memory.policy.h2o import H2O
+from memory.policy.hybrid import Hybrid
 from memory.policy.keydiff import KeyDiff
 from memory.policy.patched_prompt import PatchedPrompt
 from memory.policy.recall import Recall
@@ -21,6 +22,7 @@ POLICIES: dict[str, type[Policy]] = {
     "patched_prompt": PatchedPrompt,
     "episodic": Episodic,
     "recall": Recall,
+    "hybrid": Hybrid,
 }
 
 __all__ = ["POLICIES", "LayerView", "Policy", "Protection", "Queries", "probabilities", "select"]

@@ -117,6 +117,9 @@ def test_the_patch_is_the_instruction_and_the_eight_nearest_segments_in_time_ord
     shown = ["\n".join(turn.text for turn in one.turns) for one in sorted(nearest, key=lambda one: one.segment)]
     assert episodes.patch("c", view.episode) == "\n\n".join([INSTRUCTION.strip(), *shown])
     assert episodes.patch("c", 99) == ""
+    largest_first = sorted(episodes.map("c"), key=lambda view: -len(view.segments))
+    assert list(episodes.patches("c")) == [view.episode for view in largest_first]
+    assert episodes.patches("c")[view.episode] == episodes.patch("c", view.episode)
 
 
 @pytest.mark.parametrize("step", [1, 7])

@@ -13,9 +13,13 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from memory.policy import Policy
+from memory.policy.hybrid import Hybrid
+from memory.policy.recall import Recall
 from memory.selection import PATCH, StoredScores
 from memory.store import Memory, make_policy
 from tests.memory.models import KINDS, make_plan, model_pair, tokens
+from tests.memory.test_recall import assert_same_numbers
 from tests.memory.tiers import make_spill, read_all
 
 TEXT = tokens(1400, 5)
@@ -30,12 +34,18 @@ def always_bearable(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @contextmanager
 def selecting(
-    folder: Path, kind: str = "llama", capacity: int = 240, policy: str = "episodic", mode: Any = "auto", **spill: Any
+    folder: Path,
+    kind: str = "llama",
+    capacity: int = 240,
+    policy: str | Policy = "episodic",
+    mode: Any = "auto",
+    **spill: Any,
 ) -> Iterator[Memory]:
     tiers = make_spill(kind, folder, **spill)
     try:
         plan = make_plan(kind, capacity, 32)
-        memory = Memory(model_pair(kind)[0], plan, make_policy(policy), tokens(12, 99), spill=tiers, mode=mode)
+        chosen = make_policy(policy) if isinstance(policy, str) else policy
+        memory = Memory(model_pair(kind)[0], plan, chosen, tokens(12, 99), spill=tiers, mode=mode)
         memory.open("chat")
         yield memory
     finally:
@@ -312,6 +322,42 @@ def test_where_nothing_is_stored_or_left_out_nothing_happens(policy: str, tmp_pa
         assert memory.served == "exact"
 
 
+@pytest.mark.parametrize("length", [450, 1100])
+@pytest.mark.parametrize("kind", ["llama", "gemma3"])
+def test_recall_leaves_a_part_of_the_slots_to_the_episode(kind: str, length: int, tmp_path: Path) -> None:
+    policy = Hybrid(still=2.0, shortlist=2.0)
+    with (
+        selecting(tmp_path / "a", kind, 280, policy) as memory,
+        selecting(tmp_path / "b", kind, 280, Recall(still=2.0, shortlist=2.0)) as alone,
+        selecting(tmp_path / "c", kind, 512) as whole,
+    ):
+        for one in (memory, alone, whole):
+            read_turn(one, TEXT[:length])
+        memory.focus(ONE)
+        kept = dict(memory.sealer.trail.kept)
+        assert alone.focus(ONE) == 0, "recall begins with what there is"
+        for token in TEXT[1300:1315]:
+            for one in (memory, alone, whole):
+                one.step(token)
+            for index, tokens_kept in kept.items():
+                for stay, held in zip(
+                    tokens_kept.tolist(), memory.working_set.layers[index].origins().tolist(), strict=True
+                ):
+                    assert len(stay) >= 5
+                    assert len(set(held)) == len(held)
+                    assert set(stay) <= set(held)
+        assert memory.served == alone.served == "recall"
+        assert memory.sealer.trail.recaller.told().moved > 0  # type: ignore[union-attr]
+        assert not same(residents(memory)[::3], residents(alone)[::3])
+        if length == 450:
+            assert_same_numbers(memory, whole, 450)
+        memory.seal()
+        memory.resume([*memory.tokens, 1])
+        memory.focus([])
+        assert not any(part.numel() for part in memory.sealer.trail.kept.values())
+        assert torch.isfinite(memory.step(1)).all()
+
+
 def test_a_long_patch_is_cut(tmp_path: Path) -> None:
     long = tokens(PATCH + 100, 4)
     with selecting(tmp_path) as memory:
@@ -325,8 +371,11 @@ def test_scores_are_made_beforehand_until_somebody_waits(tmp_path: Path) -> None
     with selecting(tmp_path) as memory:
         read_turn(memory, TEXT[:450])
         assert not memory.prepare(ONE, lambda: True)
+        assert not memory.ready(ONE)
         before = residents(memory)
         assert memory.prepare(ONE)
+        assert memory.ready(ONE)
+        assert not memory.ready(OTHER)
         assert same(residents(memory), before)
         passes = scores_of(memory).passes
         assert memory.prepare(ONE)
