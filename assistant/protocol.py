@@ -181,8 +181,8 @@ class RecalledSpan(Wire):
 class Recalled(Wire):
     """What a reply fetched of what was not resident.
 
-    `missed`: share of attention on what was looked at and stayed away; `bound`: the most it can be with what nobody looked
-    at. Both are means over the choices that were noted.
+    `missed`: share of attention on what was looked at and stayed away; `bound`: the most it can be with what nobody
+    looked at. Both are means over the choices that were noted.
     """
 
     spans: list[RecalledSpan]
