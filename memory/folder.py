@@ -1,6 +1,6 @@
 """The KV folder: its lock, its index, its files. Torch-free, so that the daemon can clean up when no worker lives.
 
-    kv/lock  kv/index.db  kv/episodes.db
+    kv/lock  kv/index.db  kv/episodes.db  kv/layers-<fingerprint>.json
     kv/<conversation>/<branch>.kv  kv/<conversation>/<branch>.tail  kv/<conversation>/quarantine/
 
 Everything in it is disposable: what is missing is read again.
@@ -27,6 +27,8 @@ from memory.index import BranchRow, Index
 
 CHUNKS, TAIL, QUARANTINE = ".kv", ".tail", "quarantine"
 LOCK, INDEX_FILE = "lock", "index.db"
+PROFILE = "layers-"
+"""Beginning of the names of layer profiles, one file a fingerprint."""
 _PLAIN = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
@@ -119,7 +121,9 @@ class KvFolder:
     @classmethod
     def walk(cls, root: Path) -> FolderUsage:
         """What lies under `root`, which another process may be using."""
-        usage = FolderUsage({"chunks": 0, "tails": 0, "quarantine": 0, "index": 0, "episodes": 0, "other": 0})
+        usage = FolderUsage(
+            {"chunks": 0, "tails": 0, "quarantine": 0, "index": 0, "episodes": 0, "profiles": 0, "other": 0}
+        )
         for folder, _, names in os.walk(root):
             for name in names:
                 with suppress(FileNotFoundError):
@@ -148,6 +152,8 @@ def _kind(path: Path, parts: tuple[str, ...]) -> str:
         return "chunks" if path.suffix == CHUNKS else "tails"
     if path.name.startswith(EPISODES_FILE):
         return "episodes"
+    if path.name.startswith(PROFILE) and len(parts) == 1:
+        return "profiles"
     return "index" if path.name.startswith(INDEX_FILE) else "other"
 
 

@@ -259,7 +259,7 @@ class Recall:
         """
         layer = self._layers[index]
         slots = layer.length - (layer.seen - self._reach.rows * CHUNK)
-        if slots <= self._reach.first:
+        if slots <= self._reach.first or layer.complete:
             return None
         asking = query[0, :, -QUERIES:].to("cpu", torch.float32)
         asked = self._owner.asked.get(index)

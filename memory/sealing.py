@@ -140,11 +140,11 @@ class Sealer:
         """
         if not self._follows(reindexed=reindexed):
             return False
-        cache, keep = self._cache, self._cache.working_set_size(reindexed=reindexed)
-        start = self._next_edge(keep)
+        cache = self._cache
+        start = self._next_edge(cache.working_set_size(reindexed=reindexed))
         if not self._written(start // CHUNK):
             return False
-        for layer in cache.bounded:
+        for layer, keep in zip(cache.bounded, cache.working_set_sizes(reindexed=reindexed), strict=True):
             if layer.length > keep:
                 layer.keep(_kept(layer, start, keep, self.first))
         return True
@@ -204,10 +204,12 @@ class Sealer:
         return self._spill is not None and (self.recalls or (exactly and not reindexed))
 
     def _next_edge(self, keep: int) -> int:
-        """Token at which the tail shall begin: recall leaves just the recent ones there, exact attention all it can."""
+        """Token at which the tail shall begin, `keep` entries being what every layer has room for: recall leaves just
+        the recent ones there, exact attention all it can."""
         tail = self.recent if self.recalls and not self.wanted.steps else keep - self.first
         seen = self._cache.seen
-        return (seen - tail) // CHUNK * CHUNK if tail + CHUNK <= keep else -(-(seen - tail) // CHUNK) * CHUNK
+        fits = self.first + tail + CHUNK <= keep
+        return (seen - tail) // CHUNK * CHUNK if fits else -(-(seen - tail) // CHUNK) * CHUNK
 
     def _exact(self, edge: int, tokens: int) -> StoredAttention:
         assert self._spill is not None

@@ -26,7 +26,7 @@ from memory.tailfile import Tail
 from memory.tier.disk import Found
 
 RECENT = 256
-"""Tokens of the recent window that always stay, at most a quarter of the working set."""
+"""Tokens of the recent window that always stay, at most a quarter of the working set and half of a layer's."""
 
 Mode = Literal["auto", "exact", "bounded"]
 Source = Literal["resident", "disk", "none"]
@@ -107,8 +107,8 @@ class Memory:
 
     @property
     def resident(self) -> int:
-        """Entries per head of the active conversation on the device, in the layer that holds most."""
-        return self.working_set.length
+        """Entries per head of the active conversation on the device, a mean over the layers that share the budget."""
+        return self.working_set.mean_length
 
     @property
     def stored(self) -> int:
@@ -179,8 +179,7 @@ class Memory:
 
     def protect(self, prefix: int) -> None:
         """Always keep the first `prefix` tokens (the system prompt), the sinks and the recent window."""
-        keep = self.working_set.working_set_size(reindexed=True)
-        self.reader.protection = Protection(prefix=prefix, recent=min(RECENT, keep // 4))
+        self.reader.protection = Protection(prefix=prefix, recent=_recent(self.working_set))
         self.sealer.first = max(prefix, self.reader.protection.sinks)
         self.sealer.recent = self.reader.protection.recent
 
@@ -347,6 +346,12 @@ def make_policy(name: str) -> Policy:
         KeyError: no such policy; `POLICIES` holds the names.
     """
     return POLICIES[name]()
+
+
+def _recent(cache: WorkingSet) -> int:
+    """Tokens of the recent window: a quarter of what layers keep on the mean, at most half of what each can."""
+    keeps = cache.working_set_sizes(reindexed=True) or [cache.working_set_size(reindexed=True)]
+    return min(RECENT, sum(keeps) // len(keeps) // 4, min(keeps) // 2)
 
 
 def _new(conversation: str) -> Trail:

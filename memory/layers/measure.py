@@ -16,6 +16,7 @@ from torch.nn.functional import cosine_similarity
 from transformers import DynamicCache
 
 from memory.attention import NAME, Tap, register
+from memory.budget import PROCESS, activation_bytes
 from memory.geometry import Geometry
 from memory.layers.profile import Profile
 
@@ -37,6 +38,19 @@ cease to be ones as soon as anything before them is hidden, and make the mean de
 def calibration_text() -> str:
     """The package's own neutral text of about 2,000 tokens: prose, numbers, a table, instructions, a dialogue."""
     return files("memory.layers").joinpath("calibration.txt").read_text("utf-8")
+
+
+def measuring_bytes(geometry: Geometry, itemsize: int) -> int:
+    """Bytes that `measure` takes at most beside the weights, KV numbers of `itemsize` bytes each.
+
+    The KV of both readings, of the widest layer once more while it grows and as fp32 for a look at it, the activations
+    of one block, and what the process grows by.
+    """
+    entries = TOKENS + TOKENS // PART + BLOCK
+    widest = max(layer.kv_heads * layer.head_dim for layer in geometry.layers)
+    kv = 2 * itemsize * entries * sum(layer.kv_heads * layer.head_dim for layer in geometry.layers)
+    growing = 2 * TOKENS * widest * (2 * itemsize + 4)
+    return kv + growing + activation_bytes(geometry, BLOCK, TOKENS, itemsize) + PROCESS
 
 
 def measure(model: nn.Module, ids: Sequence[int], resident: int | None = None) -> Profile:

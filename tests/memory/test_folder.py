@@ -209,10 +209,11 @@ def test_every_byte_is_counted_once(path: Path) -> None:
     tier.drop_from(branch, 3, "a test says so")
     (path / "stray").write_bytes(b"12345")
     EpisodeStore(path / "episodes.db").close()
+    (path / "layers-ab.json").write_text("{}")
     usage = tier.folder.usage()
     sizes = {file: file.stat().st_size for file in everything(path)}
     assert usage.total == sum(sizes.values()) == sum(usage.kinds.values())
-    assert set(usage.kinds) == {"chunks", "tails", "quarantine", "index", "episodes", "other"}
+    assert set(usage.kinds) == {"chunks", "tails", "quarantine", "index", "episodes", "profiles", "other"}
     assert all(usage.kinds.values())
     assert usage.conversations == {
         name: sum(size for file, size in sizes.items() if path / name in file.parents) for name in ("one", "two")
