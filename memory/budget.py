@@ -36,7 +36,7 @@ SMALLEST_WORKING_SET = 256
 """Below this many tokens beside one block a working set cannot hold sinks, a system prompt and a recent window."""
 
 LEAST_PART = 1 / 4
-"""What a layer can keep once positions are re-indexed is at least this part of what it could without layer budgets."""
+"""A layer's budget is at least this part of the mean, both as what can be kept once positions are re-indexed."""
 
 _UNITS = {"": 1, "b": 1, "k": 1000, "kb": 1000, "kib": 1024, "m": 1000**2, "mb": 1000**2, "mib": MIB}
 _UNITS |= {"g": 1000**3, "gb": 1000**3, "gib": GIB, "t": 1000**4, "tb": 1000**4, "tib": 1024 * GIB}
@@ -175,9 +175,9 @@ def plan(
 
     Raises:
         BudgetTooSmall: not even the smallest working set fits; the text shows the sum and the smallest budget.
-        UnsupportedModel: there are `shares`, and not every layer's entries take the same bytes.
+        UnsupportedModel: the `shares` differ, and not every layer's entries take the same bytes.
     """
-    if shares and len({layer.bytes_per_entry(itemsize) for layer in geometry.full_layers}) > 1:
+    if len(set(shares)) > 1 and len({layer.bytes_per_entry(itemsize) for layer in geometry.full_layers}) > 1:
         raise UnsupportedModel("The layers of this model differ in shape, so that entries cannot move between them.")
     fixed = _Fixed(geometry, weights, itemsize, staging, ram, process, tuple(shares))
     block = min(block, max(16, geometry.window // 4))
@@ -210,8 +210,9 @@ def _patch(geometry: Geometry) -> int:
 def divide_capacity(shares: Sequence[float], capacity: int, headroom: int, window: int) -> tuple[int, ...]:
     """Entries per layer, `capacity` on the mean: room for a block and the patch (`headroom`), and a share of the rest.
 
-    A layer holds at most what the trained window can address, and at least the smallest working set and `LEAST_PART`
-    of what `capacity` leaves once positions are re-indexed. () where all layers get the same.
+    A layer holds at most what the trained window can address, and at least the smallest working set. Once positions are
+    re-indexed it can still keep two chunks (one waits to be sealed in a recent window of half of it) and `LEAST_PART`
+    of what `capacity` would leave. () where all layers get the same.
     """
     rest = capacity - headroom
     entries = allocate(shares, rest * len(shares), _floor(capacity, headroom), max(rest, window - headroom))
@@ -220,9 +221,9 @@ def divide_capacity(shares: Sequence[float], capacity: int, headroom: int, windo
 
 def _floor(capacity: int, headroom: int) -> int:
     """The least entries beside `headroom`; see `divide_capacity`."""
-    reindexed = headroom + LEAST_PART * (capacity * 2 / HOME_COPY - headroom)
-    least = max(SMALLEST_WORKING_SET, math.ceil(reindexed * HOME_COPY / 2) - headroom)
-    return min(least, capacity - headroom)
+    keep = max(2 * CHUNK, math.ceil(LEAST_PART * (capacity * 2 / HOME_COPY - headroom)))
+    least = max(headroom + SMALLEST_WORKING_SET, -(-(headroom + keep) * HOME_COPY // 2))
+    return min(least, capacity) - headroom
 
 
 @dataclass(frozen=True, slots=True)

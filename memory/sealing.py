@@ -179,7 +179,10 @@ class Sealer:
             spill.seal(trail.stored, row)
 
     def _row(self, number: int, count: int) -> RawRow | None:
-        """A copy of `count` tokens of every layer, padded to a whole chunk; None when they are no longer resident."""
+        """A copy of `count` tokens of every layer, padded to a whole chunk; None when they are no longer resident in
+        every layer, or are more than a chunk because those before them were not."""
+        if count > CHUNK:
+            return None
         first, numbers, positions = number * CHUNK, list[tuple[Tensor, Tensor]](), list[int]()
         for layer in self._cache.layers:
             found = layer.newest(first, count)

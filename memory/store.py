@@ -179,9 +179,9 @@ class Memory:
 
     def protect(self, prefix: int) -> None:
         """Always keep the first `prefix` tokens (the system prompt), the sinks and the recent window."""
-        self.reader.protection = Protection(prefix=prefix, recent=_recent(self.working_set))
-        self.sealer.first = max(prefix, self.reader.protection.sinks)
-        self.sealer.recent = self.reader.protection.recent
+        self.sealer.first = max(prefix, Protection().sinks)
+        self.sealer.recent = _recent(self.working_set, self.sealer.first)
+        self.reader.protection = Protection(prefix=prefix, recent=self.sealer.recent)
 
     # --- one request -------------------------------------------------------------------------------------------------
 
@@ -348,10 +348,14 @@ def make_policy(name: str) -> Policy:
     return POLICIES[name]()
 
 
-def _recent(cache: WorkingSet) -> int:
-    """Tokens of the recent window: a quarter of what layers keep on the mean, at most half of what each can."""
+def _recent(cache: WorkingSet, first: int) -> int:
+    """Tokens of the recent window: a quarter of what layers keep on the mean. Where they differ, it leaves room in the
+    smallest one for the `first` tokens, and for the chunk that it begins in."""
     keeps = cache.working_set_sizes(reindexed=True) or [cache.working_set_size(reindexed=True)]
-    return min(RECENT, sum(keeps) // len(keeps) // 4, min(keeps) // 2)
+    recent, least = min(RECENT, sum(keeps) // len(keeps) // 4), min(keeps)
+    if not cache.plan.capacities:
+        return recent
+    return min(recent, least // 2, max(least // 8, least - CHUNK - first))
 
 
 def _new(conversation: str) -> Trail:
