@@ -24,7 +24,12 @@ def mem(as_json: AsJson = False) -> None:
     report = asyncio.run(_report())
     if as_json:
         print(json.dumps(as_record(report)))
-        return
+    else:
+        show(report)
+
+
+def show(report: MemoryReport) -> None:
+    """The report as tables."""
     console = plain_console()
     loaded = f"{report.model} ({report.memory.device}, weights {report.memory.quant})"
     console.print(f"Model: {loaded if report.model else 'none loaded'}")
