@@ -211,8 +211,9 @@ class Sealer:
         the recent ones there, exact attention all it can."""
         tail = self.recent if self.recalls and not self.wanted.steps else keep - self.first
         seen = self._cache.seen
-        fits = self.first + tail + CHUNK <= keep
-        return (seen - tail) // CHUNK * CHUNK if fits else -(-(seen - tail) // CHUNK) * CHUNK
+        start = (seen - tail) // CHUNK * CHUNK
+        fits = tail + CHUNK <= keep and self.first + seen - start <= keep
+        return start if fits else -(-(seen - tail) // CHUNK) * CHUNK
 
     def _exact(self, edge: int, tokens: int) -> StoredAttention:
         assert self._spill is not None
