@@ -20,6 +20,7 @@ TurnState = Literal["pending", "done", "interrupted"]
 Quant = Literal["auto", "none", "int8", "nf4"]
 Mode = Literal["auto", "exact", "bounded"]
 KvCodec = Literal["lossless", "int8", "int4"]
+Layers = Literal["uniform", "pyramid", "drafter_refiner", "sensitivity"]
 Name = Annotated[str, Field(min_length=1, max_length=80, pattern=r"^[^\x00-\x1f\x7f]+$")]
 
 
@@ -341,6 +342,8 @@ class ModelSpec(Wire):
     block: int = Field(256, ge=1, le=8192)
     threads: int | None = Field(None, ge=1, le=1024)
     mode: Mode = "auto"
+    layers: Layers = "uniform"
+    alpha: float = Field(2.0, ge=0.0, le=16.0, allow_inf_nan=False)
     kv: KvSpec | None = None
 
 
@@ -456,6 +459,8 @@ class ResidentSet(Wire):
     entries: int
     bytes: int
     state: Literal["active", "waiting"]
+    least: int | None = None
+    """Entries of the layer that holds least, where `entries` are those of the layer that holds most."""
 
 
 class KvStatus(Wire):
@@ -465,6 +470,8 @@ class KvStatus(Wire):
     ram: TierUse = Field(default_factory=TierUse)
     disk: TierUse = Field(default_factory=TierUse)
     sets: list[ResidentSet] = Field(default_factory=list)
+    layers: list[int] = Field(default_factory=list)
+    """Entries that each layer without a sliding window can hold, where they differ."""
     counters: dict[str, int] = Field(default_factory=dict)
     spilling: bool = False
     notice: str | None = None

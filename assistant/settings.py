@@ -22,7 +22,7 @@ from pydantic_settings import (
 
 from assistant.errors import UsageError
 from assistant.places import Places, find_places
-from assistant.protocol import MAX_TEXT, KvCodec, Mode, Quant, Sampling
+from assistant.protocol import MAX_TEXT, KvCodec, Layers, Mode, Quant, Sampling
 from assistant.source import parse_source
 from memory.budget import parse_size
 
@@ -54,6 +54,17 @@ class Settings(BaseSettings):
     mode: Mode = Field(
         "auto",
         description="exact attends to every stored token, bounded to the working set; auto: exact while bearable.",
+    )
+    layers: Layers = Field(
+        "uniform",
+        description="How the working set is divided over the layers: all the same, or more for those that need more.",
+    )
+    alpha: float = Field(
+        2.0,
+        ge=0.0,
+        le=16.0,
+        allow_inf_nan=False,
+        description="With layers = sensitivity: the power of a layer's sensitivity that its part goes by.",
     )
     spill: bool = Field(
         default=True, description="Keep the KV of conversations on disk, so that nothing is read twice."

@@ -6,14 +6,16 @@ No torch in here: sizes are bytes, lengths are tokens.
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from memory.block import CHUNK
-from memory.errors import BudgetExceeded, BudgetTooSmall
+from memory.errors import BudgetExceeded, BudgetTooSmall, UnsupportedModel
 from memory.geometry import Geometry, LayerGeometry
+from memory.layers.allocate import allocate
 
 MIB = 1024**2
 GIB = 1024**3
@@ -32,6 +34,9 @@ HOME_COPY = 3
 
 SMALLEST_WORKING_SET = 256
 """Below this many tokens beside one block a working set cannot hold sinks, a system prompt and a recent window."""
+
+LEAST_PART = 1 / 4
+"""A layer's budget is at least this part of the mean, both as what can be kept once positions are re-indexed."""
 
 _UNITS = {"": 1, "b": 1, "k": 1000, "kb": 1000, "kib": 1024, "m": 1000**2, "mb": 1000**2, "mib": MIB}
 _UNITS |= {"g": 1000**3, "gb": 1000**3, "gib": GIB, "t": 1000**4, "tb": 1000**4, "tib": 1024 * GIB}
@@ -68,8 +73,8 @@ def default_budget(free_gpu: int | None, ram: int) -> int:
 class Plan:
     """How a budget is divided. Sizes in bytes; `capacity`, `block` and `patch` in tokens.
 
-    `capacity` is the number of entries per KV head that a layer without a sliding window can hold, the room for the
-    patch included; `working_set` is what remains after an eviction.
+    `capacity` is the number of entries per KV head that a layer without a sliding window can hold, on the mean over
+    these layers, the room for the patch included; `working_set` is what remains after an eviction.
     """
 
     budget: int
@@ -86,6 +91,8 @@ class Plan:
     """Bytes of the RAM tier, where it lies in the same memory as everything else (no GPU)."""
     process: int = 0
     """Bytes for what the process itself grows by."""
+    capacities: tuple[int, ...] = ()
+    """Entries of each layer without a sliding window, in their order, where they differ; their mean is `capacity`."""
 
     @property
     def total(self) -> int:
@@ -155,6 +162,7 @@ def plan(
     staging: int = 0,
     ram: int = 0,
     process: int = 0,
+    shares: Sequence[float] = (),
 ) -> Plan:
     """Divide `budget` bytes for a model whose weights take `weights` bytes and whose KV numbers take `itemsize`.
 
@@ -162,12 +170,16 @@ def plan(
     same memory, `process` bytes for what the process grows by beside tensors (see `PROCESS`). The capacity is the
     largest that fits, at most what the trained window can address; `block` is halved (to no less than 16 tokens) while
     the smallest working set does not fit beside it, and room for waiting working sets in sliding layers is given up
-    before the budget is refused.
+    before the budget is refused. `shares`: how much of the working set each layer without a sliding window gets (see
+    `memory.layers`); none: all the same.
 
     Raises:
         BudgetTooSmall: not even the smallest working set fits; the text shows the sum and the smallest budget.
+        UnsupportedModel: the `shares` differ, and not every layer's entries take the same bytes.
     """
-    fixed = _Fixed(geometry, weights, itemsize, staging, ram, process)
+    if len(set(shares)) > 1 and len({layer.bytes_per_entry(itemsize) for layer in geometry.full_layers}) > 1:
+        raise UnsupportedModel("The layers of this model differ in shape, so that entries cannot move between them.")
+    fixed = _Fixed(geometry, weights, itemsize, staging, ram, process, tuple(shares))
     block = min(block, max(16, geometry.window // 4))
     while block > 16 and fixed.divide(block, _smallest(geometry, block)).total > budget:
         block //= 2
@@ -195,6 +207,25 @@ def _patch(geometry: Geometry) -> int:
     return min(PATCH_TOKENS, geometry.window // 8)
 
 
+def divide_capacity(shares: Sequence[float], capacity: int, headroom: int, window: int) -> tuple[int, ...]:
+    """Entries per layer, `capacity` on the mean: room for a block and the patch (`headroom`), and a share of the rest.
+
+    A layer holds at most what the trained window can address, and at least the smallest working set. Once positions are
+    re-indexed it can still keep two chunks (one waits to be sealed in a recent window of half of it) and `LEAST_PART`
+    of what `capacity` would leave. () where all layers get the same.
+    """
+    rest = capacity - headroom
+    entries = allocate(shares, rest * len(shares), _floor(capacity, headroom), max(rest, window - headroom))
+    return tuple(headroom + count for count in entries) if len(set(entries)) > 1 else ()
+
+
+def _floor(capacity: int, headroom: int) -> int:
+    """The least entries beside `headroom`; see `divide_capacity`."""
+    keep = max(2 * CHUNK, math.ceil(LEAST_PART * (capacity * 2 / HOME_COPY - headroom)))
+    least = max(headroom + SMALLEST_WORKING_SET, -(-(headroom + keep) * HOME_COPY // 2))
+    return min(least, capacity) - headroom
+
+
 @dataclass(frozen=True, slots=True)
 class _Fixed:
     """What a division does not choose."""
@@ -205,24 +236,28 @@ class _Fixed:
     staging: int
     ram: int
     process: int
+    shares: tuple[float, ...] = ()
 
     def divide(self, block: int, capacity: int, budget: int = 0, waiting: int = 0) -> Plan:
         """The plan with this block and capacity, whatever it takes."""
         geometry, itemsize, patch = self.geometry, self.itemsize, _patch(self.geometry)
         positions = 2 * 4 * sum(layer.kv_heads for layer in geometry.layers) * capacity
         sliding = sum(self._sliding(layer, block + patch, waiting) for layer in geometry.sliding_layers)
+        capacities = divide_capacity(self.shares, capacity, block + patch, geometry.window) if self.shares else ()
+        longest = max(capacities, default=capacity)
         return Plan(
             budget=budget,
             weights=self.weights,
             kv=geometry.kv_bytes_per_token(itemsize) * capacity + sliding + positions,
-            staging=staging_bytes(geometry, capacity, itemsize) + self.staging,
-            activations=activation_bytes(geometry, block, capacity, itemsize),
+            staging=staging_bytes(geometry, longest, itemsize) + self.staging,
+            activations=activation_bytes(geometry, block, longest, itemsize),
             capacity=capacity,
             block=block,
             patch=patch,
             waiting=waiting,
             ram=self.ram,
             process=self.process,
+            capacities=capacities,
         )
 
     def _sliding(self, layer: LayerGeometry, headroom: int, waiting: int) -> int:

@@ -45,6 +45,18 @@ class WorkingSetState:
     layers: tuple[LayerState, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Footprint:
+    """What a working set takes: entries per head of the layer that holds most and of the one that holds least, bytes.
+
+    Layers with a sliding window do not count for the entries where there are others.
+    """
+
+    entries: int
+    least: int
+    bytes: int
+
+
 class WorkingSetLayer(CacheLayerMixin):
     """KV of one layer, batch size 1. Entries are in the order they were read, per KV head.
 
@@ -236,11 +248,11 @@ class WorkingSetLayer(CacheLayerMixin):
             last = torch.arange(self.length - self.span, self.length, device=self.device)
             self.keep(last.expand(self.shape.kv_heads, -1))
 
-    def can_wait(self, share: int, enter: str) -> bool:
-        """Whether the entries fit in pages, once `enter` left its own, beside a front of `share` entries."""
-        front = 2 * self.shape.kv_heads * share * self.shape.head_dim
+    def can_wait(self, enter: str) -> bool:
+        """Whether the entries fit in pages, once `enter` left its own, beside half of what the layer can hold."""
         if self.span is None:
-            return self.pool.takes(self.length, front, enter)
+            size = 2 * self.shape.kv_heads * self.shape.head_dim
+            return self.pool.takes(self.length, self.pool.arena.numel() // size // 2 * size, enter)
         return self.pool.takes(min(self.length, self.span), self.pool.front.numel(), enter)
 
     def reindex(self, next_position: int) -> None:
@@ -340,7 +352,7 @@ class WorkingSet(Cache):
             BudgetExceeded: the ledger refuses the KV bytes.
         """
         ledger.reserve("kv", plan.kv)
-        pools = [_pool(shape, plan, dtype, device) for shape in geometry.layers]
+        pools = [_pool(*shaped, plan, dtype, device) for shaped in _with_capacity(geometry, plan)]
         super().__init__(layers=[WorkingSetLayer(pool, rope) for pool, rope in zip(pools, ropes, strict=True)])
         self.plan = plan
         self.position_shift = 0
@@ -360,6 +372,12 @@ class WorkingSet(Cache):
     def length(self) -> int:
         """Stored length: the most entries any layer holds."""
         return max(layer.length for layer in (self.bounded or self.layers))
+
+    @property
+    def mean_length(self) -> int:
+        """Entries a layer holds on the mean, rounded up: what compares with `Plan.capacity`."""
+        lengths = [layer.length for layer in (self.bounded or self.layers)]
+        return -(-sum(lengths) // len(lengths))
 
     @property
     def next_position(self) -> int:
@@ -383,10 +401,13 @@ class WorkingSet(Cache):
             - self.plan.patch
         )
 
+    def working_set_sizes(self, *, reindexed: bool) -> list[int]:
+        """Entries per head to keep in each bounded layer, so that one block and the patch fit beside them."""
+        return [capacity - self.plan.block - self.plan.patch for capacity in self._capacities(reindexed=reindexed)]
+
     def working_set_size(self, *, reindexed: bool) -> int:
-        """Entries per head to keep so that one block and the patch fit beside them."""
-        capacities = [layer.reindexed_capacity() if reindexed else layer.capacity for layer in self.bounded]
-        return min(capacities, default=self.plan.capacity) - self.plan.block - self.plan.patch
+        """Of `working_set_sizes` the least: what every layer has room for."""
+        return min(self.working_set_sizes(reindexed=reindexed), default=self.plan.working_set)
 
     def trim(self, room: int) -> None:
         """Make room for `room` tokens in the sliding layers."""
@@ -455,22 +476,27 @@ class WorkingSet(Cache):
             for layer in self.layers:
                 layer.reindex(state.next_position)
 
-    def longest(self, *, reindexed: bool) -> int:
-        """Entries per head that can be resident, room for the patch left out."""
-        capacities = [layer.reindexed_capacity() if reindexed else layer.capacity for layer in self.bounded]
-        return min(capacities, default=self.plan.capacity) - self.plan.patch
+    def longest(self, *, reindexed: bool) -> list[int]:
+        """Entries per head that can be resident in each bounded layer, room for the patch left out."""
+        return [capacity - self.plan.patch for capacity in self._capacities(reindexed=reindexed)]
 
-    def footprint(self, waiting: str | None = None) -> tuple[int, int]:
-        """(entries of the layer that holds most, bytes) of a waiting working set, or of the active one."""
+    def _capacities(self, *, reindexed: bool) -> list[int]:
+        return [layer.reindexed_capacity() if reindexed else layer.capacity for layer in self.bounded]
+
+    def footprint(self, waiting: str | None = None) -> Footprint:
+        """What a waiting working set takes, or the active one."""
         if waiting is None:
             copies = HOME_COPY if self.reindexed else 2
-            return self.length, sum(layer.length * copies * layer.entry_bytes // 2 for layer in self.layers)
-        held = [(layer, layer.pool.table[waiting]) for layer in self.layers]
-        return max(pages.entries for _, pages in held), sum(pages.entries * layer.entry_bytes for layer, pages in held)
+            held = [(layer.length, layer.length * copies * layer.entry_bytes // 2, layer) for layer in self.layers]
+        else:
+            pages = [(layer.pool.table[waiting].entries, layer) for layer in self.layers]
+            held = [(entries, entries * layer.entry_bytes, layer) for entries, layer in pages]
+        counts = [entries for entries, _, layer in held if not layer.is_sliding] or [entries for entries, _, _ in held]
+        return Footprint(max(counts), min(counts), sum(size for _, size, _ in held))
 
     def can_wait(self, enter: str) -> bool:
         """Whether the active working set can wait while `enter` is active, and leave it half of the entries."""
-        return all(layer.can_wait(self.plan.capacity // 2, enter) for layer in self.layers)
+        return all(layer.can_wait(enter) for layer in self.layers)
 
     def switch(self, leave_as: str | None, enter: str | None) -> None:
         """Let the active working set wait as `leave_as` (None: drop it), and make `enter` (None: an empty one) active.
@@ -505,11 +531,17 @@ class WorkingSet(Cache):
         return self.state()
 
 
-def _pool(shape: LayerGeometry, plan: Plan, dtype: torch.dtype, device: torch.device) -> LayerPool:
+def _with_capacity(geometry: Geometry, plan: Plan) -> list[tuple[LayerGeometry, int]]:
+    """Each layer with the entries that the plan gives it; sliding ones hold what their window asks for."""
+    chosen = iter(plan.capacities or [plan.capacity] * len(geometry.full_layers))
+    return [(shape, next(chosen) if shape.window is None else 0) for shape in geometry.layers]
+
+
+def _pool(shape: LayerGeometry, capacity: int, plan: Plan, dtype: torch.dtype, device: torch.device) -> LayerPool:
     """Layers that attend to everything share their arena; a sliding one has a fixed front, and pages to wait in."""
     size = shape.kv_heads * shape.head_dim
     if shape.window is None:
-        return LayerPool(shape, 2 * size * plan.capacity, 0, dtype, device, shared=True)
+        return LayerPool(shape, 2 * size * capacity, 0, dtype, device, shared=True)
     front = HOME_COPY * size * sliding_capacity(shape.window, plan.block, plan.patch)
     return LayerPool(shape, front, plan.waiting * pages_for(span(shape.window)), dtype, device, shared=False)
 

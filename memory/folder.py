@@ -1,6 +1,6 @@
 """The KV folder: its lock, its index, its files. Torch-free, so that the daemon can clean up when no worker lives.
 
-    kv/lock  kv/index.db  kv/episodes.db  kv/scores.db
+    kv/lock  kv/index.db  kv/episodes.db  kv/scores.db  kv/layers-<fingerprint>.json
     kv/<conversation>/<branch>.kv  kv/<conversation>/<branch>.tail  kv/<conversation>/quarantine/
 
 Everything in it is disposable: what is missing is read again.
@@ -28,7 +28,13 @@ from memory.score_store import SCORES_FILE, ScoreStore
 
 CHUNKS, TAIL, QUARANTINE = ".kv", ".tail", "quarantine"
 LOCK, INDEX_FILE = "lock", "index.db"
+PROFILE = "layers-"
+"""Beginning of the names of layer profiles, one file a fingerprint."""
 _PLAIN = re.compile(r"[A-Za-z0-9_-]{1,64}")
+
+
+KINDS = ("chunks", "tails", "quarantine", "index", "scores", "episodes", "profiles", "other")
+"""What files in the folder are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,9 +142,7 @@ class KvFolder:
     @classmethod
     def walk(cls, root: Path) -> FolderUsage:
         """What lies under `root`, which another process may be using."""
-        usage = FolderUsage(
-            {"chunks": 0, "tails": 0, "quarantine": 0, "index": 0, "scores": 0, "episodes": 0, "other": 0}
-        )
+        usage = FolderUsage(dict.fromkeys(KINDS, 0))
         for folder, _, names in os.walk(root):
             for name in names:
                 with suppress(FileNotFoundError):
@@ -168,6 +172,8 @@ def _kind(path: Path, parts: tuple[str, ...]) -> str:
     for file, kind in ((EPISODES_FILE, "episodes"), (SCORES_FILE, "scores")):
         if path.name.startswith(file):
             return kind
+    if path.name.startswith(PROFILE) and len(parts) == 1:
+        return "profiles"
     return "index" if path.name.startswith(INDEX_FILE) else "other"
 
 

@@ -139,18 +139,19 @@ class Reader:
         if self.protection.entries > keep:
             raise BudgetTooSmall(
                 f"The working set holds {keep} tokens, and the system prompt, the first tokens and the recent window "
-                f"take {self.protection.entries}. Use a shorter system prompt or a larger budget.",
+                f"take {self.protection.entries}. Use a shorter system prompt or a larger budget"
+                f"{', or layers = uniform' if cache.plan.capacities else ''}.",
                 smallest=0,
             )
         if not self.outside.slide(reindexed=reindexed):
-            self._evict(keep)
+            self._evict(cache.working_set_sizes(reindexed=reindexed))
         cache.trim(cache.plan.block)
         if reindexed:
             cache.reindex()
 
-    def _evict(self, keep: int) -> None:
+    def _evict(self, keeps: Sequence[int]) -> None:
         cache = self.working_set
-        for layer, scores in zip(cache.bounded, self._scores(), strict=True):
+        for layer, scores, keep in zip(cache.bounded, self._scores(), keeps, strict=True):
             if layer.length > keep:
                 protected = self.protection.mask(layer.origins(), layer.seen)
                 layer.keep(select(scores, protected, keep))

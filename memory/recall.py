@@ -300,7 +300,7 @@ class Recall:
         """
         layer, asked = self._layers[index], self._owner.asked.get(index)
         slots = layer.length - (layer.seen - self._reach.rows * CHUNK)
-        if slots <= self._reach.first:
+        if slots <= self._reach.first or layer.complete:
             return None
         if asked is None or query.shape[2] > 1 or self._may_choose(index, asked):
             asking = query[0, :, -QUERIES:].to("cpu", torch.float32)

@@ -111,19 +111,27 @@ def choose(
 ) -> WorkingSetState:
     """What becomes resident: everything if it fits, else as it was, else the first `first` tokens and the last ones."""
     tokens, plain = available.tokens, available.plain
-    if plain and tokens <= cache.longest(reindexed=False):
+    if plain and tokens <= min(cache.longest(reindexed=False), default=cache.plan.capacity - cache.plan.patch):
         return _state(cache, available, [None] * len(cache.layers), reindexed=False, next_position=tokens)
     if snapshot is not None:
         origins = [_moved(layer, snapshot.seen, tokens) for layer in snapshot.origins]
-        longest = max((tokens if layer is None else layer.shape[1] for layer in _bounded(cache, origins)), default=0)
+        lengths = [tokens if layer is None else layer.shape[1] for layer in _bounded(cache, origins)]
         reindexed = snapshot.reindexed or not plain
-        if longest <= cache.longest(reindexed=reindexed):
-            position = _position(snapshot, tokens, longest, window) if reindexed else tokens
+        if all(count <= most for count, most in zip(lengths, cache.longest(reindexed=reindexed), strict=True)):
+            position = _position(snapshot, tokens, max(lengths, default=0), window) if reindexed else tokens
             return _state(cache, available, origins, reindexed=reindexed, next_position=position)
     reindexed = not plain or tokens > window
-    kept = first_and_last(tokens, first, cache.working_set_size(reindexed=reindexed))
-    position = kept.numel() if reindexed else tokens
-    return _state(cache, available, [kept] * len(cache.layers), reindexed=reindexed, next_position=position)
+    kept = _first_and_last(cache, tokens, first, reindexed=reindexed)
+    longest = max((part.numel() for part in kept if part is not None), default=min(tokens, cache.plan.working_set))
+    return _state(cache, available, kept, reindexed=reindexed, next_position=longest if reindexed else tokens)
+
+
+def _first_and_last(cache: WorkingSet, tokens: int, first: int, *, reindexed: bool) -> list[Tensor | None]:
+    """Of each layer as many as it can keep; one tensor for layers that can keep the same. None where it slides."""
+    sizes = iter(cache.working_set_sizes(reindexed=reindexed))
+    keeps = [None if layer.is_sliding else min(next(sizes), tokens) for layer in cache.layers]
+    chosen = {keep: first_and_last(tokens, first, keep) for keep in keeps if keep is not None}
+    return [None if keep is None else chosen[keep] for keep in keeps]
 
 
 def _position(snapshot: Snapshot, tokens: int, longest: int, window: int) -> int:

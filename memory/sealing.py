@@ -149,11 +149,11 @@ class Sealer:
         """
         if not self._follows(reindexed=reindexed):
             return False
-        cache, keep = self._cache, self._cache.working_set_size(reindexed=reindexed)
-        start = self._next_edge(keep)
+        cache = self._cache
+        start = self._next_edge(cache.working_set_size(reindexed=reindexed))
         if not self._written(start // CHUNK):
             return False
-        for layer in cache.bounded:
+        for layer, keep in zip(cache.bounded, cache.working_set_sizes(reindexed=reindexed), strict=True):
             if layer.length > keep:
                 layer.keep(_kept(layer, start, keep, self.first, latest=not self._chosen(layer)))
         return True
@@ -198,7 +198,10 @@ class Sealer:
             spill.seal(trail.stored, row)
 
     def _row(self, number: int, count: int) -> RawRow | None:
-        """A copy of `count` tokens of every layer, padded to a whole chunk; None when they are no longer resident."""
+        """A copy of `count` tokens of every layer, padded to a whole chunk; None when they are no longer resident in
+        every layer, or are more than a chunk because those before them were not."""
+        if count > CHUNK:
+            return None
         first, numbers, positions = number * CHUNK, list[tuple[Tensor, Tensor]](), list[int]()
         for layer in self._cache.layers:
             found = layer.newest(first, count)
@@ -227,7 +230,8 @@ class Sealer:
         return self._spill is not None and (self.fills or (exactly and not reindexed))
 
     def _next_edge(self, keep: int) -> int:
-        """Token at which the tail shall begin: where slots are filled just the recent ones stay, else all that can."""
+        """Token at which the tail shall begin, `keep` entries being what every layer has room for: where slots are
+        filled just the recent ones stay, else all that can."""
         seen, room = self._cache.seen, keep - self.first
         if not self.fills or self.wanted.steps:
             return -(-(seen - room) // CHUNK) * CHUNK

@@ -27,7 +27,7 @@ from memory.tailfile import Tail
 from memory.tier.disk import Found
 
 RECENT = 256
-"""Tokens of the recent window that always stay, at most a quarter of the working set."""
+"""Tokens of the recent window that always stay, at most a quarter of the working set and half of a layer's."""
 
 Mode = Literal["auto", "exact", "bounded"]
 Source = Literal["resident", "disk", "none"]
@@ -110,8 +110,8 @@ class Memory:
 
     @property
     def resident(self) -> int:
-        """Entries per head of the active conversation on the device, in the layer that holds most."""
-        return self.working_set.length
+        """Entries per head of the active conversation on the device, a mean over the layers that share the budget."""
+        return self.working_set.mean_length
 
     @property
     def stored(self) -> int:
@@ -182,10 +182,9 @@ class Memory:
 
     def protect(self, prefix: int) -> None:
         """Always keep the first `prefix` tokens (the system prompt), the sinks and the recent window."""
-        keep = self.working_set.working_set_size(reindexed=True)
-        self.reader.protection = Protection(prefix=prefix, recent=min(RECENT, keep // 4))
-        self.sealer.first = max(prefix, self.reader.protection.sinks)
-        self.sealer.recent = self.reader.protection.recent
+        self.sealer.first = max(prefix, Protection().sinks)
+        self.sealer.recent = _recent(self.working_set, self.sealer.first)
+        self.reader.protection = Protection(prefix=prefix, recent=self.sealer.recent)
 
     # --- one request -------------------------------------------------------------------------------------------------
 
@@ -389,6 +388,16 @@ def make_policy(name: str) -> Policy:
         KeyError: no such policy; `POLICIES` holds the names.
     """
     return POLICIES[name]()
+
+
+def _recent(cache: WorkingSet, first: int) -> int:
+    """Tokens of the recent window: a quarter of what layers keep on the mean. Where they differ, it leaves room in the
+    smallest one for the `first` tokens, and for the chunk that it begins in."""
+    keeps = cache.working_set_sizes(reindexed=True) or [cache.working_set_size(reindexed=True)]
+    recent, least = min(RECENT, sum(keeps) // len(keeps) // 4), min(keeps)
+    if not cache.plan.capacities:
+        return recent
+    return min(recent, least // 2, max(least // 8, least - CHUNK - first))
 
 
 def _new(conversation: str) -> Trail:

@@ -13,7 +13,7 @@ from memory.budget import MIB
 from memory.chunkfile import ChunkFile
 from memory.errors import DamagedFile, RowDamaged
 from memory.fingerprint import Fingerprint
-from memory.folder import CHUNKS, QUARANTINE, TAIL, KvFolder, make_private, now
+from memory.folder import CHUNKS, PROFILE, QUARANTINE, TAIL, KvFolder, make_private, now
 from memory.index import BranchRow
 from memory.publish import TEMPORARY
 from memory.score_store import SCORES_FILE
@@ -66,6 +66,7 @@ def sweep(folder: KvFolder, limit_s: float = 2.0, *, keep: str | None = None) ->
     for row in known.values():  # what is left has no file
         _remove(folder, row, report)
     _remove_unreachable(folder, report)
+    _remove_unpublished_profiles(folder.path, report)
     _remove_old_foreign(folder, keep, report)
     _remove_old_scores(folder, report)
     _trim_quarantine(folder.path, report)
@@ -183,6 +184,14 @@ def _remove_unreachable(folder: KvFolder, report: SweepReport) -> None:
         parent = branches.get(row.parent) if row.parent else None
         if row.parent and (parent is None or parent.rows < row.parent_rows):
             _remove(folder, row, report)
+
+
+def _remove_unpublished_profiles(root: Path, report: SweepReport) -> None:
+    """Layer profiles that were being written when a worker was killed; finished ones stay, they are small."""
+    for path in root.glob(f"{PROFILE}*{TEMPORARY}"):
+        with _counting_failures(report):
+            path.unlink(missing_ok=True)
+            report.removed += 1
 
 
 def _remove_old_foreign(folder: KvFolder, keep: str | None, report: SweepReport) -> None:

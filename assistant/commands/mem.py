@@ -24,13 +24,21 @@ def mem(as_json: AsJson = False) -> None:
     report = asyncio.run(_report())
     if as_json:
         print(json.dumps(as_record(report)))
-        return
+    else:
+        show(report)
+
+
+def show(report: MemoryReport) -> None:
+    """The report as tables."""
     console = plain_console()
     loaded = f"{report.model} ({report.memory.device}, weights {report.memory.quant})"
     console.print(f"Model: {loaded if report.model else 'none loaded'}")
     console.print(_tiers(report.kv))
     if report.kv.sets:
         console.print(_sets(report.kv))
+    if report.kv.layers:
+        limits = " ".join(str(count) for count in report.kv.layers)
+        console.print(f"A layer holds at most (entries, first layer to last): {limits}", soft_wrap=True)
     if report.kv.counters:
         counted = (f"{name.replace('_', ' ')} {count:,}" for name, count in report.kv.counters.items())
         console.print(f"Since the model was loaded: {', '.join(counted)}")
@@ -83,5 +91,9 @@ def _sets(kv: KvStatus) -> Table:
         table.add_column(column, justify="left" if column in ("resident conversation", "state") else "right")
     for one in kv.sets:
         name = without_controls(one.conversation)
-        table.add_row(name, one.state, f"{one.tokens:,}", f"{one.entries:,}", format_size(one.bytes))
+        table.add_row(name, one.state, f"{one.tokens:,}", _span(one.least, one.entries), format_size(one.bytes))
     return table
+
+
+def _span(least: int | None, most: int) -> str:
+    return f"{most:,}" if least in (None, most) else f"{least:,}-{most:,}"

@@ -41,6 +41,8 @@ class Engines:
             block=self.settings.block,
             threads=self.settings.threads,
             mode=asked.mode or base.mode,
+            layers=self.settings.layers,
+            alpha=self.settings.alpha,
             kv=self._kv(),
         )
 

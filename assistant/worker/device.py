@@ -64,7 +64,7 @@ class Gauge:
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
             return
-        _give_back()
+        give_back()
         self.marked = _reset_high_water()
         self.baseline = _resident()
 
@@ -82,9 +82,11 @@ class Gauge:
         return self.weights + max(0, highest - self.baseline)
 
 
-def _give_back() -> None:
-    """Free what loading left behind (glibc): room that later tensors would fill unseen."""
+def give_back() -> None:
+    """Free what was left behind (the GPU's allocator, glibc): room that later tensors would fill unseen."""
     gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
     if trim is not None:
         trim(0)

@@ -21,6 +21,7 @@ from assistant.protocol import ModelSpec
 from assistant.template import encode_text, prepare_tokenizer
 from assistant.worker.device import Gauge, compute_dtype, pick_device, standard_budget
 from assistant.worker.episodes import encoder_room, open_episodes
+from assistant.worker.layers import layer_shares
 from assistant.worker.tiers import expected_staging, fingerprint_of, make_codecs, open_spill, ram_bytes, staging_bytes
 from memory.attention import NAME, register
 from memory.budget import PROCESS, Plan, parse_size, plan
@@ -61,7 +62,7 @@ def load(spec: ModelSpec, progress: LoadProgress) -> Loaded:
 
     Raises:
         BudgetError: the weights and the smallest working set do not fit the budget.
-        ModelError: the folder is incomplete or of an unsupported kind.
+        ModelError: the folder is incomplete or of an unsupported kind, or its layers cannot share a budget.
         UsageError: the budget or the policy of `spec` is not one.
     """
     device = pick_device()
@@ -82,12 +83,13 @@ def load(spec: ModelSpec, progress: LoadProgress) -> Loaded:
     gauge.loaded(weights)
     codecs = make_codecs(geometry, spec.kv.codec, dtype, model) if spec.kv else None
     staging = staging_bytes(geometry, codecs[0], dtype.itemsize) + choosing if codecs else 0
+    fingerprint = fingerprint_of(spec, model, quant, dtype, codecs[0], tokenizer.chat_template) if codecs else None
+    shares = layer_shares(spec, model, tokenizer, geometry, budget - weights, fingerprint)
     fixed = (geometry, budget, weights, dtype.itemsize, spec.block, staging, ram)
-    division, room = _beside_encoder(lambda process: _plan(*fixed, process), encoder_room(device))
+    division, room = _beside_encoder(lambda process: _plan(*fixed, process, shares), encoder_room(device))
     patch = encode_text(tokenizer, policy.patch) if policy.patch else []
     spill = None
-    if spec.kv is not None and codecs is not None:
-        fingerprint = fingerprint_of(spec, model, quant, dtype, codecs[0], tokenizer.chat_template)
+    if spec.kv is not None and codecs is not None and fingerprint is not None:
         spill = open_spill(spec, spec.kv, fingerprint, codecs, device)
     memory = Memory(model, division, policy, patch, geometry=geometry, dtype=dtype, spill=spill, mode=spec.mode)
     episodes = open_episodes(spec, room, device)
@@ -251,11 +253,15 @@ def _plan(
     staging: int = 0,
     ram: int = 0,
     process: int = PROCESS,
+    shares: Sequence[float] = (),
 ) -> Plan:
+    chosen = {"staging": staging, "ram": ram, "process": process}
     try:
-        return plan(geometry, budget, weights, itemsize, block, staging=staging, ram=ram, process=process)
+        return plan(geometry, budget, weights, itemsize, block, shares=shares, **chosen)
     except BudgetTooSmall as error:
         raise BudgetError(str(error)) from error
+    except UnsupportedModel as error:
+        raise ModelError(f"{error} Set layers = uniform.") from error
 
 
 def _stops(model: Any, tokenizer: Any) -> frozenset[int]:

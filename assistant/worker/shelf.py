@@ -24,7 +24,7 @@ def kv_status(loaded: Loaded | None) -> KvStatus | None:
     if loaded is None:
         return None
     memory, spill = loaded.memory, loaded.memory.spill
-    status = KvStatus(device=_device(loaded), sets=_sets(memory))
+    status = KvStatus(device=_device(loaded), sets=_sets(memory), layers=list(memory.plan.capacities))
     if spill is not None:
         parts, measured = spill.call(spill.disk.use)
         status.ram = TierUse(parts={"rows": spill.ram.used, "free slots": spill.ram.free}, total=spill.ram.capacity)
@@ -95,7 +95,7 @@ def _device(loaded: Loaded) -> TierUse:
 def _sets(memory: Memory) -> list[ResidentSet]:
     active, sets = memory.sealer.trail.conversation, list[ResidentSet]()
     for name, trail in memory.sets().items():
-        entries, size = memory.working_set.footprint(None if name == active else name)
+        taken = asdict(memory.working_set.footprint(None if name == active else name))
         state: Literal["active", "waiting"] = "active" if name == active else "waiting"
-        sets.append(ResidentSet(conversation=name, tokens=len(trail.tokens), entries=entries, bytes=size, state=state))
+        sets.append(ResidentSet(conversation=name, tokens=len(trail.tokens), state=state, **taken))
     return sets

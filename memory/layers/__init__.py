@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from memory.layers.allocate import ALLOCATORS, Allocator, allocate
+from memory.layers.allocate import ALLOCATORS, Allocator, allocate, make_allocator
 from memory.layers.profile import Profile, load_or_measure
 
-__all__ = ["ALLOCATORS", "Allocator", "Profile", "allocate", "load_or_measure"]
+__all__ = ["ALLOCATORS", "Allocator", "Profile", "allocate", "load_or_measure", "make_allocator"]

@@ -97,6 +97,17 @@ ALLOCATORS: dict[str, type[Allocator]] = {
 """Allocators by name: the one table that engine, tests and benchmarks iterate."""
 
 
+def make_allocator(name: str, **knobs: float) -> Allocator:
+    """The allocator called `name`, with those of `knobs` that it has.
+
+    Raises:
+        KeyError: no such allocator; `ALLOCATORS` holds the names.
+    """
+    kind = ALLOCATORS[name]
+    known = getattr(kind, "__dataclass_fields__", {})
+    return kind(**{knob: value for knob, value in knobs.items() if knob in known})
+
+
 def allocate(shares: Sequence[float], total: int, floor: int, cap: int) -> list[int]:
     """Entries per layer in proportion to `shares`, each within [floor, cap], that sum to exactly `total`.
 

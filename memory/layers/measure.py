@@ -8,16 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from importlib.resources import files
+from statistics import fmean
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity
-from transformers import DynamicCache
 
 from memory.attention import NAME, Tap, register
-from memory.geometry import Geometry
+from memory.budget import PROCESS, Ledger, Plan, activation_bytes
+from memory.cache import WorkingSet, WorkingSetLayer
+from memory.geometry import FULL, SLIDING, Geometry
 from memory.layers.profile import Profile
+from memory.rope import layer_ropes
 
 BLOCK = 128
 """Tokens of one step of both readings."""
@@ -39,6 +42,19 @@ def calibration_text() -> str:
     return files("memory.layers").joinpath("calibration.txt").read_text("utf-8")
 
 
+def measuring_bytes(geometry: Geometry, itemsize: int) -> int:
+    """Bytes that `measure` takes at most beside the weights, KV numbers of `itemsize` bytes each.
+
+    The KV of both readings, of the widest layer once more while it grows and as fp32 for a look at it, the activations
+    of one block, and what the process grows by.
+    """
+    entries = TOKENS + TOKENS // PART + BLOCK
+    widest = max(layer.kv_heads * layer.head_dim for layer in geometry.layers)
+    kv = 2 * itemsize * entries * sum(layer.kv_heads * layer.head_dim for layer in geometry.layers)
+    growing = 2 * TOKENS * widest * (2 * itemsize + 4)
+    return kv + growing + activation_bytes(geometry, BLOCK, TOKENS, itemsize) + PROCESS
+
+
 def measure(model: nn.Module, ids: Sequence[int], resident: int | None = None) -> Profile:
     """The profile of `model`, a transformers causal LM in evaluation mode, from the tokens `ids` of one text.
 
@@ -58,7 +74,7 @@ def measure(model: nn.Module, ids: Sequence[int], resident: int | None = None) -
     register()
     model.set_attn_implementation(NAME)  # type: ignore[operator]
     layers = [index for index, layer in enumerate(geometry.layers) if layer.window is None]
-    readings = _Readings(model, layers, resident or len(ids) // PART)
+    readings = _Readings(model, geometry, layers, len(ids), resident or len(ids) // PART)
     with torch.inference_mode():
         for first in range(0, len(ids), BLOCK):
             readings.read(ids[first : first + BLOCK], first)
@@ -68,13 +84,12 @@ def measure(model: nn.Module, ids: Sequence[int], resident: int | None = None) -
 class _Readings:
     """Two readings of one text, and what was seen at its tokens."""
 
-    def __init__(self, model: nn.Module, layers: Sequence[int], resident: int) -> None:
-        config: Any = model.config
+    def __init__(self, model: nn.Module, geometry: Geometry, layers: Sequence[int], tokens: int, resident: int) -> None:
         self.model, self.resident = model, max(resident, SINKS + 1)
-        self.device = model.get_input_embeddings().weight.device  # type: ignore[operator]
-        self.full, self.blocked = DynamicCache(config=config), DynamicCache(config=config)
+        self.full = _room(model, geometry, tokens)
+        self.blocked = _room(model, geometry, min(self.resident, tokens) + BLOCK)
         self.drift: dict[int, list[Tensor]] = {layer: [] for layer in layers}
-        self.focus: dict[int, list[Tensor]] = {layer: [] for layer in layers}
+        self.focus: dict[int, list[float]] = {layer: [] for layer in layers}
 
     def read(self, piece: Sequence[int], first: int) -> None:
         """One block in both readings; afterwards the blocked one keeps its sinks and the latest."""
@@ -87,13 +102,15 @@ class _Readings:
     def profile(self, layers: int) -> Profile:
         """The means, None for layers that were not measured."""
         drift = {layer: _usual(torch.cat(parts)) for layer, parts in self.drift.items()}
-        focus = {layer: torch.stack(parts).mean().item() for layer, parts in self.focus.items()}
+        focus = {layer: fmean(parts) for layer, parts in self.focus.items()}
         return Profile(tuple(map(drift.get, range(layers))), tuple(map(focus.get, range(layers))))
 
-    def _forward(self, cache: DynamicCache, piece: Sequence[int], first: int, tap: Tap | None) -> None:
+    def _forward(self, cache: WorkingSet, piece: Sequence[int], first: int, tap: Tap | None) -> None:
+        device = cache.layers[0].device
+        cache.trim(len(piece))
         self.model(
-            input_ids=torch.tensor([list(piece)], device=self.device),
-            position_ids=torch.arange(first, first + len(piece), device=self.device)[None],
+            input_ids=torch.tensor([list(piece)], device=device),
+            position_ids=torch.arange(first, first + len(piece), device=device)[None],
             past_key_values=cache,
             use_cache=True,
             logits_to_keep=1,
@@ -107,19 +124,24 @@ class _Readings:
         keys = self._keys(self.full, layer)
         first = keys.shape[1] - queries.shape[2]
         for place in _looked_at(first, queries.shape[2]):
-            self.focus[layer].append(_concentration(queries[0, :, place - first], keys[:, : place + 1], scale))
+            self.focus[layer].append(_concentration(queries[0, :, place - first], keys[:, : place + 1], scale).item())
 
-    def _keys(self, cache: DynamicCache, layer: int) -> Tensor:
-        holder: Any = cache.layers[layer]
-        keys: Tensor = holder.keys
-        return keys[0]
+    def _keys(self, cache: WorkingSet, layer: int) -> Tensor:
+        return cache.layers[layer].stored[0]
 
-    def _cut(self, layer: Any) -> None:
-        if layer.keys.shape[2] > self.resident:
-            layer.keys, layer.values = (self._kept(store) for store in (layer.keys, layer.values))
+    def _cut(self, layer: WorkingSetLayer) -> None:
+        if layer.length > self.resident:
+            sinks = torch.arange(SINKS, device=layer.device)
+            latest = torch.arange(layer.length - self.resident + SINKS, layer.length, device=layer.device)
+            layer.keep(torch.cat((sinks, latest)).expand(layer.shape.kv_heads, -1))
 
-    def _kept(self, store: Tensor) -> Tensor:
-        return torch.cat([store[:, :, :SINKS], store[:, :, SINKS - self.resident :]], dim=2)
+
+def _room(model: nn.Module, geometry: Geometry, entries: int) -> WorkingSet:
+    """An empty working set of `entries` in every layer, allocated once: caches that grow leave holes in the heap."""
+    weight: Any = model.get_input_embeddings().weight  # type: ignore[operator]
+    ropes = layer_ropes(model, [SLIDING if layer.window else FULL for layer in geometry.layers])
+    plan = Plan(0, 0, 0, 0, 0, capacity=entries, block=BLOCK, patch=0)
+    return WorkingSet(geometry, plan, ropes, weight.dtype, weight.device, Ledger(0))
 
 
 def _looked_at(first: int, count: int) -> range:

@@ -27,6 +27,12 @@ def test_a_flag_once_given_holds_while_the_model_stays_loaded(engines: Engines) 
     assert engines.spec(Engine(budget="1GiB"), first) == first.model_copy(update={"budget": "1GiB"})
 
 
+def test_layer_budgets_are_a_setting(places: Places) -> None:
+    settings = load_settings(places=places, model="fake", layers="sensitivity", alpha=0.5)
+    spec = Engines(places, settings).spec(Engine())
+    assert (spec.layers, spec.alpha) == ("sensitivity", 0.5)
+
+
 def test_another_model_starts_from_the_settings(engines: Engines) -> None:
     other = engines.spec(Engine(budget="900MiB")).model_copy(update={"id": "another"})
     assert engines.spec(Engine(), other).budget == "2GiB"

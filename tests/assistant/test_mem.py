@@ -6,8 +6,10 @@ import os
 import signal
 from collections.abc import Callable
 
-from assistant.commands.mem import as_record
-from assistant.protocol import KvStatus, MemoryReport, MemorySplit, TierUse
+import pytest
+
+from assistant.commands.mem import as_record, show
+from assistant.protocol import KvStatus, MemoryReport, MemorySplit, ResidentSet, TierUse
 from tests.assistant.command import run, run_json
 from tests.assistant.talk import with_client
 from tests.conftest import RunningDaemon, wait_until
@@ -70,6 +72,14 @@ def test_a_plan_that_is_not_used_up_is_a_negative_gap() -> None:
     device = TierUse(parts={"weights": 100 * MIB, "free KV": 50 * MIB}, total=120 * MIB)
     record = as_record(MemoryReport(model="m", memory=MemorySplit(), kv=KvStatus(device=device)))
     assert record["kv"]["device"]["gap"] == -30 * MIB  # type: ignore[index]
+
+
+def test_layers_with_budgets_of_their_own_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    one = ResidentSet(conversation="trip", tokens=2100, entries=1400, least=700, bytes=MIB, state="active")
+    show(MemoryReport(model="m", memory=MemorySplit(), kv=KvStatus(sets=[one], layers=[1400, 700, 900])))
+    shown = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["trip", "active", "2,100", "700-1,400", "1", "MiB"] in shown
+    assert shown[-1][-3:] == ["1400", "700", "900"]
 
 
 def end_the_worker() -> None:

@@ -125,7 +125,7 @@ def test_sizes_of_the_tiers_are_checked_and_may_be_plain_numbers(project: Path) 
         load_settings()
 
 
-@pytest.mark.parametrize(("name", "value"), [("mode", "sometimes"), ("kv_codec", "zip")])
+@pytest.mark.parametrize(("name", "value"), [("mode", "sometimes"), ("kv_codec", "zip"), ("layers", "most")])
 def test_mode_and_codec_are_words_of_a_list(
     project: Path, monkeypatch: pytest.MonkeyPatch, name: str, value: str
 ) -> None:

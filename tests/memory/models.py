@@ -60,11 +60,11 @@ def model_pair(kind: str) -> tuple[Any, Any]:
     return ours, theirs
 
 
-def make_plan(kind: str, capacity: int, block: int, patch: int = 16) -> Plan:
-    """A plan with exactly this many entries per head, whatever a budget would allow."""
+def make_plan(kind: str, capacity: int, block: int, patch: int = 16, capacities: tuple[int, ...] = ()) -> Plan:
+    """A plan with exactly this many entries per head, whatever a budget would allow; `capacities`: of each layer."""
     geometry = Geometry.from_config(CONFIGS[kind].to_dict())
     kv = geometry.kv_bytes_per_token(4) * capacity + MIB
-    return Plan(64 * MIB, 0, kv, MIB, 8 * MIB, capacity, block, patch, waiting=2)
+    return Plan(64 * MIB, 0, kv, MIB, 8 * MIB, capacity, block, patch, waiting=2, capacities=capacities)
 
 
 def roomy_plan(kind: str, block: int) -> Plan:

@@ -211,10 +211,12 @@ def test_every_byte_is_counted_once(path: Path) -> None:
     (path / "stray").write_bytes(b"12345")
     EpisodeStore(path / "episodes.db").close()
     ScoreStore(path / "scores.db").close()
+    (path / "layers-ab.json").write_text("{}")
     usage = tier.folder.usage()
     sizes = {file: file.stat().st_size for file in everything(path)}
     assert usage.total == sum(sizes.values()) == sum(usage.kinds.values())
-    assert set(usage.kinds) == {"chunks", "tails", "quarantine", "index", "scores", "episodes", "other"}
+    kinds = {"chunks", "tails", "quarantine", "index", "scores", "episodes", "profiles", "other"}
+    assert set(usage.kinds) == kinds
     assert all(usage.kinds.values())
     assert usage.conversations == {
         name: sum(size for file, size in sizes.items() if path / name in file.parents) for name in ("one", "two")

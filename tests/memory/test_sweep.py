@@ -171,8 +171,12 @@ def test_left_overs_go_and_what_is_used_stays(tier: DiskTier) -> None:
     for name in ("x.kv.1234.tmp", "0123456789abcdef.tail"):
         (folder / name).write_bytes(b"left over")
     (tier.folder.path / "empty").mkdir()
+    profile = tier.folder.path / "layers-ab.json"
+    for path in (profile, profile.with_name("layers-ab.json.1234.tmp")):
+        path.write_text("{}")
     report = sweep(tier.folder, 10.0, keep=KEEP)
-    assert report.removed == 2
+    assert report.removed == 3
+    assert list(tier.folder.path.glob("layers-*")) == [profile]
     assert sorted(path.suffix for path in folder.iterdir()) == [".kv", ".tail"]
     assert not (tier.folder.path / "empty").exists()
     assert served(tier, "one", ids) == len(ids)

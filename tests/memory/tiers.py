@@ -48,13 +48,20 @@ def make_spill(
 
 @contextmanager
 def stored_memory(
-    kind: str, folder: Path, capacity: int = 400, block: int = 32, mode: Any = "auto", **spill: Any
+    kind: str,
+    folder: Path,
+    capacity: int = 400,
+    block: int = 32,
+    mode: Any = "auto",
+    policy: str = "sinks_recent",
+    capacities: tuple[int, ...] = (),
+    **spill: Any,
 ) -> Iterator[Memory]:
     """A memory with tiers, opened on the conversation "chat"; closed (everything written) at the end."""
     tiers = make_spill(kind, folder, **spill)
-    plan = make_plan(kind, capacity, block)
+    plan = make_plan(kind, capacity, block, capacities=capacities)
     try:
-        memory = Memory(model_pair(kind)[0], plan, make_policy("sinks_recent"), tokens(12, 99), spill=tiers, mode=mode)
+        memory = Memory(model_pair(kind)[0], plan, make_policy(policy), tokens(12, 99), spill=tiers, mode=mode)
         memory.open("chat")
         yield memory
     finally:

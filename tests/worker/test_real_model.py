@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from assistant.protocol import KvSpec, Status
 from tests.models import DEFAULT, real_model_store
 from tests.worker.process import WorkerProcess
 
@@ -66,3 +67,27 @@ def test_a_conversation_past_the_window_stays_within_the_budget_at_every_step(fo
 
 def _name(day: int) -> str:
     return ["Bob", "Cleo", "Dina", "Emil", "Fay"][day % 5]
+
+
+def test_layers_with_budgets_of_their_own_hold_what_the_plan_says(folder: Path, tmp_path: Path) -> None:
+    """Measured once, by sensitivity: the sum is exact, the process stays within the budget, a restart reads nothing."""
+    lines = [f"Ann: on day {day} I walked {day * 7 % 23} miles and met {_name(day)}." for day in range(90)]
+    spec = {"budget": "640MiB", "quant": "none", "layers": "sensitivity", "mode": "bounded", "block": 64}
+    kv = KvSpec(folder=str(tmp_path / "kv"), disk=2**30, reserve=0)
+    with WorkerProcess(folder, kv=kv, **spec) as worker:
+        worker.read(lines)
+        worker.ask("Whom did Ann meet?", max_tokens=4)
+        first = worker.ask("When was that?", max_tokens=4)
+        status, turns = worker.aside(Status(id="1")), worker.turns
+    with WorkerProcess(folder, kv=kv, **spec) as worker:
+        worker.turns = turns
+        second = worker.ask("And then?", max_tokens=4)
+        assert worker.aside(Status(id="1")).kv.layers == status.kv.layers
+    assert len(status.kv.layers) == 30
+    assert sum(status.kv.layers) == 30 * first.memory.capacity_tokens
+    assert max(status.kv.layers) > 2 * min(status.kv.layers)
+    assert status.kv.sets[0].least <= min(status.kv.layers) < status.kv.sets[0].entries
+    assert second.usage.cached_tokens == first.usage.stored_tokens
+    for done in (first, second):
+        assert done.usage.resident_tokens <= done.memory.capacity_tokens < done.usage.stored_tokens
+        assert done.usage.peak_bytes <= done.usage.budget_bytes

@@ -5,13 +5,17 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
-from assistant.protocol import Check, Failed, Forget, KvSpec, ModelSpec, Piece, Status, Usage, WorkerDone
+from assistant.protocol import Check, Failed, Forget, KvSpec, Layers, ModelSpec, Piece, Status, Usage, WorkerDone
+from memory.layers import ALLOCATORS
 from tests.worker.process import WorkerProcess
 from tests.worker.tiny import WINDOW, make_model_folder
+
+FEW_ENTRIES = "38MiB"
+"""A budget in which the tiny model's layers hold less than its window."""
 
 
 @pytest.fixture(scope="module")
@@ -282,3 +286,34 @@ def test_the_worker_ends_with_its_input_even_while_it_writes(folder: Path) -> No
         assert worker.process.stdin is not None
         worker.process.stdin.close()
         assert worker.process.wait(timeout=20) == 0
+
+
+@pytest.mark.parametrize("name", ALLOCATORS)
+def test_layers_get_what_the_allocation_says_and_a_model_is_measured_once(
+    name: str, folder: Path, tmp_path: Path
+) -> None:
+    kv = KvSpec(folder=str(tmp_path / "kv"), disk=2**30, reserve=0)
+    kept = list[dict[Path, int]]()
+    for _ in range(2):
+        with WorkerProcess(folder, kv=kv, layers=name, alpha=1.0, budget=FEW_ENTRIES, block=32) as worker:
+            done = worker.ask("Hello")
+            held = worker.aside(Status(id="1")).kv.layers
+        assert (len(set(held)) > 1) == (name in ("pyramid", "sensitivity")), "a quarter of two layers is none"
+        assert sum(held) in (0, 2 * done.memory.capacity_tokens)
+        assert done.usage.peak_bytes <= done.usage.budget_bytes
+        kept.append({path: path.stat().st_mtime_ns for path in (tmp_path / "kv").glob("layers-*")})
+    assert len(kept[0]) == ALLOCATORS[name].profiled
+    assert kept[0] == kept[1]
+
+
+def test_a_budget_without_room_for_measuring_is_refused_with_the_sum(folder: Path) -> None:
+    with WorkerProcess(folder, layers="sensitivity", budget="18MiB") as worker:
+        failed = worker.ask("Hello")
+    assert isinstance(failed, Failed)
+    assert failed.exit_code == 5
+    assert "Measuring the layers of tiny" in failed.message
+    assert "layers = uniform" in failed.message
+
+
+def test_the_words_of_the_setting_are_the_allocators() -> None:
+    assert get_args(Layers) == tuple(ALLOCATORS)
