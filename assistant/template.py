@@ -18,6 +18,7 @@ from assistant.protocol import WorkerTurn
 
 _MARK = "\ue100{}\ue101"
 _MARKS = re.compile("\ue100(\\d+)\ue101")
+_ENDS = (".", "!", "?", "…", "。", "！", "？")
 _CONTENT_ONLY = "{{ messages[0]['content'] }}"
 
 
@@ -72,6 +73,12 @@ def encode_text(tokenizer: Any, text: str) -> list[int]:
     message = [{"role": "user", "content": clean}]
     encoded = tokenizer.apply_chat_template(message, chat_template=_CONTENT_ONLY, sanitize_control_tokens=True)
     return list(encoded["input_ids"])
+
+
+def sentence_ends(tokenizer: Any) -> frozenset[int]:
+    """Tokens that end a sentence: those that end with a full stop, a question or exclamation mark, or break a line."""
+    texts = tokenizer.batch_decode([[token] for token in range(len(tokenizer))])
+    return frozenset(token for token, text in enumerate(texts) if "\n" in text or text.rstrip().endswith(_ENDS))
 
 
 def _scaffold(tokenizer: Any, turns: Sequence[WorkerTurn], reply: bool) -> list[str]:

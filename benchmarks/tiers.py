@@ -126,6 +126,7 @@ def memory_on(
     mode: Mode = "auto",
     ram: int = 0,
     policy: Policy | None = None,
+    ends: frozenset[int] = frozenset(),
 ) -> Iterator[Memory]:
     """A memory with tiers in `folder` (None: without), opened on one conversation; by default the latest stay."""
     geometry = Geometry.from_config(model.config.to_dict())
@@ -142,7 +143,7 @@ def memory_on(
             return DiskTier(KvFolder.open(folder), Fingerprint.of(fields), layout, sealed.names, shapes, 64 * GIB, 0)
 
         spill = Spill(sealed, lossless, ram, open_disk)
-    memory = Memory(model, sized_plan(model, capacity), policy or SinksRecent(), spill=spill, mode=mode)
+    memory = Memory(model, sized_plan(model, capacity), policy or SinksRecent(), spill=spill, mode=mode, ends=ends)
     memory.open("bench")
     try:
         yield memory

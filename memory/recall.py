@@ -44,6 +44,9 @@ MOST_ROWS = 512
 DIGESTED = 1024
 """Digests held at most: of a row each, or of twice, four times as many rows, as the conversation grows."""
 
+SENTENCE = 16
+"""Tokens of a sentence where nobody says which tokens end one."""
+
 RESCORE = 16.0
 """A byte of keys takes as long to score, and what follows from it to move, as so many bytes of weights and resident KV
 take to be read. Measured on a CPU (benchmarks.recall); it sets the pace by sizes alone, so that replies do not depend
@@ -189,16 +192,31 @@ class Asked:
     missed: float
 
 
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """What may be recalled: the first `rows` rows of what is stored; the first `first` tokens are always resident."""
+
+    stored: Stored
+    rows: int
+    first: int
+
+
 class Recaller:
     """Chooses for one conversation: its digests, what each layer chose for last, and what there is to tell."""
 
-    def __init__(self, spill: Spill, policy: Policy, layers: Sequence[int], step_bytes: int) -> None:
-        """`layers` attend to everything and are chosen for; a token reads `step_bytes` without recall."""
+    def __init__(
+        self, spill: Spill, policy: Policy, layers: Sequence[int], step_bytes: int, ends: frozenset[int]
+    ) -> None:
+        """`layers` attend to everything and are chosen for; a token reads `step_bytes` without recall; the tokens
+        `ends` end a sentence."""
         self.policy = policy
         self._step_bytes = step_bytes
         self._key_bytes = sum(spill.codec.key_bytes(layer) for layer in layers)
         self.digests = Digests(spill, layers)
         self.homes = torch.zeros(0, dtype=torch.int64)
+        self.sentences = torch.zeros(0, dtype=torch.int64)
+        self.ended = True
+        self._ends = ends
         self.keys = torch.empty(GROUP * CHUNK * max(heads * size for heads, size in spill.codec.shapes))
         self.scratch: Scratch | None = None
         self.kept: Mapping[int, Tensor] = {}
@@ -209,7 +227,7 @@ class Recaller:
     def cut(self, rows: int) -> None:
         """Only the first `rows` stored rows belong to the conversation now."""
         self.digests.cut(rows)
-        self.homes = self.homes[: rows * CHUNK]
+        self.homes, self.sentences = self.homes[: rows * CHUNK], self.sentences[: rows * CHUNK]
 
     def restart(self) -> None:
         """A turn begins: every layer chooses anew, and what was told is forgotten."""
@@ -219,12 +237,15 @@ class Recaller:
         self.missed = self.bound = 0.0
         self._mass = self._entries = torch.zeros(0)
 
-    def begin(self, stored: Stored, rows: int, first: int, layers: Sequence[WorkingSetLayer]) -> Recall:
-        """A pass of the model; whatever lies before row `rows` may be recalled, the first `first` tokens stay."""
-        self.digests.extend(stored, rows)
-        self._extend_homes(stored, rows)
+    def begin(self, reach: Reach, read: Sequence[int], layers: Sequence[WorkingSetLayer]) -> Recall:
+        """A pass of the model after the tokens `read`; what lies in `reach` may be recalled."""
+        self.digests.extend(reach.stored, reach.rows)
+        self._extend_homes(reach.stored, reach.rows)
+        if self.policy.unit == "sentence":
+            self._extend_sentences(read, reach.rows)
+            self.ended = self._ends_sentence(read, len(read) - 1)
         self.steps += 1
-        return Recall(self, self._spill, Reach(stored, rows, first), layers)
+        return Recall(self, self._spill, reach, layers)
 
     def stands(self, rows: int) -> int:
         """Of so many tokens a layer may choose for one; the layers take turns."""
@@ -268,21 +289,21 @@ class Recaller:
         moved = round(sum(self.moved.values()) / len(self.moved))
         return Recalled(spans, self.missed / self.noted, self.bound / self.noted, self.exact_steps, self.steps, moved)
 
+    def _extend_sentences(self, read: Sequence[int], rows: int) -> None:
+        known, last = self.sentences.numel(), int(self.sentences[-1]) if self.sentences.numel() else 0
+        if known < rows * CHUNK:
+            begins = [self._ends_sentence(read, at - 1) for at in range(known, rows * CHUNK)]
+            self.sentences = torch.cat((self.sentences, last + torch.tensor(begins).cumsum(0)))
+
+    def _ends_sentence(self, read: Sequence[int], at: int) -> bool:
+        return read[at] in self._ends if self._ends else not (at + 1) % SENTENCE
+
     def _extend_homes(self, stored: Stored, rows: int) -> None:
         known = self.homes.numel() // CHUNK
         if known < rows:
             assert stored.branch is not None
             more = [place for header in stored.branch.headers[known:rows] for place in header.positions]
             self.homes = torch.cat((self.homes, torch.tensor(more)))
-
-
-@dataclass(frozen=True, slots=True)
-class Reach:
-    """What may be recalled: the first `rows` rows of what is stored; the first `first` tokens are always resident."""
-
-    stored: Stored
-    rows: int
-    first: int
 
 
 class Recall:
@@ -327,8 +348,9 @@ class Recall:
 
     def _may_choose(self, index: int, asked: Asked) -> bool:
         """Whether it is the layer's turn, or its last choice is too old."""
-        steps = self._owner.steps
-        return not (steps + index) % self._stands or steps - asked.step >= self._owner.policy.every
+        owner, policy = self._owner, self._owner.policy
+        turn = owner.ended if policy.unit == "sentence" else not (owner.steps + index) % self._stands
+        return turn or owner.steps - asked.step >= policy.every
 
     def _moved(self, asked: Asked, asking: Tensor) -> bool:
         """Whether the queries have moved since the last choice, or that is too old."""
@@ -346,7 +368,8 @@ class Recall:
         logits = self._logits(index, queries * scale, found, always, slots)
         weights = logits.softmax(-1)[..., : tokens.numel()]
         origins = tokens.expand(weights.shape[0], -1)
-        scores = policy.score(LayerView(layer.stored[0], origins, queries, scale, layer.seen, weights))
+        sentences = self._owner.sentences[tokens] if policy.unit == "sentence" else None
+        scores = policy.score(LayerView(layer.stored[0], origins, queries, scale, layer.seen, weights, sentences))
         scores[:, :always] = -1.0
         kept, room = self._kept(index, scores, tokens, slots)
         best = scores.topk(min(room, scores.shape[1]), sorted=False).indices

@@ -17,7 +17,7 @@ from memory.block import CHUNK
 from memory.cache import WorkingSet, WorkingSetLayer
 from memory.exact import Beside, Costs, StoredAttention, Stream, Way
 from memory.policy import Policy
-from memory.recall import Recall, Recaller
+from memory.recall import Reach, Recall, Recaller
 from memory.restore import pack_state
 from memory.spill import GROUP, RawRow, Scratch, Spill, Stored
 from memory.tailfile import Tail
@@ -62,8 +62,10 @@ class Sealer:
     What lies before the edge, in whole rows, is stored and may be resident or not; the tail after it is resident.
     """
 
-    def __init__(self, working_set: WorkingSet, spill: Spill | None, policy: Policy) -> None:
-        """`spill` None: nothing is stored, what leaves the working set has to be read again."""
+    def __init__(
+        self, working_set: WorkingSet, spill: Spill | None, policy: Policy, ends: frozenset[int] = frozenset()
+    ) -> None:
+        """`spill` None: nothing is stored, what leaves the working set has to be read again; `ends`: of sentences."""
         self.trail = Trail()
         self.first = 0
         self.recent = 0
@@ -73,6 +75,7 @@ class Sealer:
         self._cache = working_set
         self._spill = spill
         self._policy = policy
+        self._ends = ends
         self.served: Served = "exact"
         self._pass: Served = "exact"
         self._began = 0.0
@@ -249,9 +252,11 @@ class Sealer:
         trail = self.trail
         if trail.recaller is None:
             layers = [at for at, layer in enumerate(self._cache.layers) if not layer.is_sliding]
-            trail.recaller = Recaller(self._spill, self._policy, layers, self._cache.plan.weights + self._cache.plan.kv)
+            step_bytes = self._cache.plan.weights + self._cache.plan.kv
+            trail.recaller = Recaller(self._spill, self._policy, layers, step_bytes, self._ends)
         trail.recaller.kept = trail.kept
-        return trail.recaller.begin(trail.stored, self.open_slots(), self.first, self._cache.layers)
+        reach = Reach(trail.stored, self.open_slots(), self.first)
+        return trail.recaller.begin(reach, trail.tokens, self._cache.layers)
 
     def _rows_after_sliding(self) -> int:
         keep = self._cache.working_set_size(reindexed=False)

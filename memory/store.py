@@ -58,6 +58,7 @@ class Memory:
         dtype: torch.dtype | None = None,
         spill: Spill | None = None,
         mode: Mode = "auto",
+        ends: frozenset[int] = frozenset(),
     ) -> None:
         """Allocate the pool and switch `model` to this library's attention.
 
@@ -73,6 +74,7 @@ class Memory:
             mode: "exact" attends to every stored token, "bounded" to the working set, "auto" is exact inside the
                 trained window while its measured cost is bearable. A policy that recalls does so for the reply's
                 tokens, unless the mode is "exact".
+            ends: token ids that end a sentence, for a policy that chooses those (none: every 16 tokens are one).
 
         Raises:
             UnsupportedModel: the model's attention is not standard.
@@ -89,7 +91,7 @@ class Memory:
         first = model.get_input_embeddings().weight  # type: ignore[operator]
         ropes = layer_ropes(model, [SLIDING if layer.window else FULL for layer in self.geometry.layers])
         cache = WorkingSet(self.geometry, plan, ropes, dtype or first.dtype, first.device, self.ledger)
-        self.sealer = Sealer(cache, spill, policy)
+        self.sealer = Sealer(cache, spill, policy, ends)
         self.reader = Reader(model, cache, self.geometry.window, policy, patch, self.ledger, self.sealer)
         fills = spill is not None and policy.base != "latest"
         self._focus = Focus(spill, self.geometry, self.reader, self.sealer) if spill and fills else None

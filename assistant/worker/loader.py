@@ -18,7 +18,7 @@ from transformers.utils import logging as transformers_logging
 from assistant.errors import BudgetError, ModelError, UsageError
 from assistant.fit import weight_bytes
 from assistant.protocol import ModelSpec
-from assistant.template import encode_text, prepare_tokenizer
+from assistant.template import encode_text, prepare_tokenizer, sentence_ends
 from assistant.worker.device import Gauge, compute_dtype, pick_device, standard_budget
 from assistant.worker.episodes import encoder_room, open_episodes
 from assistant.worker.layers import layer_shares
@@ -91,7 +91,10 @@ def load(spec: ModelSpec, progress: LoadProgress) -> Loaded:
     spill = None
     if spec.kv is not None and codecs is not None and fingerprint is not None:
         spill = open_spill(spec, spec.kv, fingerprint, codecs, device)
-    memory = Memory(model, division, policy, patch, geometry=geometry, dtype=dtype, spill=spill, mode=spec.mode)
+    ends = sentence_ends(tokenizer) if policy.unit == "sentence" else frozenset[int]()
+    memory = Memory(
+        model, division, policy, patch, geometry=geometry, dtype=dtype, spill=spill, mode=spec.mode, ends=ends
+    )
     episodes = open_episodes(spec, room, device)
     return Loaded(spec, model, tokenizer, _stops(model, tokenizer), quant, memory, gauge, budget, episodes)
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from assistant.settings import load_settings
+from assistant.template import sentence_ends
 from benchmarks.quality.history import History
 from benchmarks.tiers import memory_on
 from memory import sealing
@@ -43,11 +44,14 @@ def charged(history: History, policy: Policy, budget: float) -> int:
 
 
 @contextmanager
-def program(model: Any, history: History, folder: Path, policy: Policy, entries: int) -> Iterator[Program]:
+def program(
+    model: Any, tokenizer: Any, history: History, folder: Path, policy: Policy, entries: int
+) -> Iterator[Program]:
     """The program's memory of a history that is stored in `folder`."""
     sealing.BEARABLE = float("inf")  # how prompts are read does not depend on what else the machine does
     ram = 2 * history.tokens * history.bytes_per_entry * len(history.layers) // 4
-    with memory_on(model, folder, "int8", entries + BLOCK + PATCH_TOKENS, "auto", ram, policy) as memory:
+    ends = sentence_ends(tokenizer) if policy.unit == "sentence" else frozenset[int]()
+    with memory_on(model, folder, "int8", entries + BLOCK + PATCH_TOKENS, "auto", ram, policy, ends) as memory:
         memory.protect(history.talk.prefix)
         yield Program(model, memory, history.talk.ids)
 

@@ -141,7 +141,7 @@ class Run:
         if mode:
             folder = seal(self.causal, self.history.talk, self.folder, "bounded", entries + BLOCK + PATCH_TOKENS)
         stored = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
-        with program(self.causal, self.history, folder, policy, entries) as memory:
+        with program(self.causal, self.tokenizer, self.history, folder, policy, entries) as memory:
             for reference in self._bar(missing, f"{name} {budget}"):
                 started = time.perf_counter()
                 found = [memory.ask(reference.asked, path[:-1]) for path in _paths(reference)]

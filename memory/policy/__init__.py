@@ -9,6 +9,7 @@ from memory.policy.hybrid import Hybrid
 from memory.policy.keydiff import KeyDiff
 from memory.policy.patched_prompt import PatchedPrompt
 from memory.policy.recall import Recall
+from memory.policy.sentence import Sentence
 from memory.policy.sinks_recent import SinksRecent
 from memory.policy.snapkv import SnapKV
 from memory.policy.tova import Tova
@@ -21,6 +22,7 @@ POLICIES: dict[str, type[Policy]] = {
     "keydiff": KeyDiff,
     "patched_prompt": PatchedPrompt,
     "episodic": Episodic,
+    "sentence": Sentence,
     "recall": Recall,
     "hybrid": Hybrid,
 }

@@ -23,6 +23,10 @@ Base = Literal["latest", "patch", "episode"]
 all that is stored which the policy's own patch, or that of the question's episode, pays most attention to."""
 
 
+Unit = Literal["token", "sentence"]
+"""What a policy for current queries chooses: tokens, as the queries move, or sentences, whenever one has ended."""
+
+
 @dataclass(frozen=True, slots=True)
 class LayerView:
     """What a policy may look at in one layer.
@@ -30,7 +34,8 @@ class LayerView:
     `keys` [KV heads, entries, size] in place; `origins` [KV heads, entries] int32, the position in the conversation
     each entry came from; `queries` [query heads, tokens, size], rotated, or None; `scale` what scores are multiplied
     with; `seen` the true length of the conversation; `weights` [KV heads, group x tokens, entries] fp32, the share of
-    its attention that each query pays to each entry, where that is known already: then `keys` are not looked at.
+    its attention that each query pays to each entry, where that is known already: then `keys` are not looked at;
+    `sentences` [entries], for a policy that chooses those: which one each entry is in, ascending.
     """
 
     keys: Tensor
@@ -39,6 +44,7 @@ class LayerView:
     scale: float
     seen: int
     weights: Tensor | None = None
+    sentences: Tensor | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,17 +71,18 @@ class Policy(ABC):
     `queries`: whose queries it scores with; `patch`: the text that asks, for a policy that scores with one's queries;
     `base`: what a turn begins with, and `share` the part of the slots that keeps it while the policy chooses for the
     rest.
-    For current queries: `still`, the cosine of a layer's queries with those it last chose for from which on the choice
-    stands; `every`, the tokens after which it chooses anew whatever that is; `pace`, the share of a token's time that
-    choosing may take: a layer's choice stands for some tokens where it would take more; `shortlist`, how many
-    candidates per resident entry it looks at, named by the chunks' digests; `fallback`, the missed share of attention
-    above which a layer attends to everything instead.
+    For current queries: `unit`, what it chooses; `still`, the cosine of a layer's queries with those it last chose for
+    from which on the choice stands; `every`, the tokens after which it chooses anew whatever that is; `pace`, the share
+    of a token's time that choosing may take: a layer's choice stands for some tokens where it would take more;
+    `shortlist`, how many candidates per resident entry it looks at, named by the chunks' digests; `fallback`, the
+    missed share of attention above which a layer attends to everything instead.
     """
 
     patch: str | None = None
     queries: Queries = "none"
     base: Base = "latest"
     share: float = 1.0
+    unit: Unit = "token"
     still: float = 1.0
     every: int = 64
     pace: float = 1.0

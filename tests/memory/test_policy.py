@@ -22,7 +22,7 @@ def view(entries: int = 40, queries: int | None = 6, dtype: torch.dtype = torch.
     asked = None if queries is None else torch.randn(4, queries, 8, generator=generator).to(dtype)
     origins = torch.arange(entries, dtype=torch.int32).expand(2, -1)
     keys = torch.randn(shape, generator=generator).to(dtype)
-    return LayerView(keys, origins, asked, 8**-0.5, entries)
+    return LayerView(keys, origins, asked, 8**-0.5, entries, sentences=torch.arange(entries) // 7)
 
 
 @given(
@@ -62,6 +62,22 @@ def test_every_policy_scores_every_entry_in_fp32_without_nan(name: str) -> None:
         assert scores.shape == (2, 40)
         assert scores.dtype == torch.float32
         assert torch.isfinite(scores).all()
+
+
+def test_a_sentence_gets_the_attention_of_its_mean_key() -> None:
+    layer = view()
+    assert layer.queries is not None
+    assert layer.sentences is not None
+    scores = make_policy("sentence").score(layer)
+    for head in range(2):
+        for query in layer.queries[2 * head : 2 * head + 2].flatten(0, 1):
+            alone = replace(layer, queries=query.expand(4, 1, 8))
+            found = make_policy("sentence").score(alone)[head]
+            means = torch.stack([layer.keys[head, layer.sentences == at].mean(0) for at in range(6)])
+            expected = (means @ query * layer.scale).exp()[layer.sentences]
+            assert torch.allclose(found / found[0], expected / expected[0], rtol=1e-4)
+    for at in range(6):
+        assert scores[:, layer.sentences == at].unique(dim=1).shape[1] == 1
 
 
 def test_patched_prompt_takes_the_most_attention_any_query_of_the_group_pays() -> None:

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from memory.policy.recall import Recall
+from memory.policy.sentence import Sentence
 from memory.store import Memory
 from tests.memory.models import KINDS, full_logits, make_plan, model_pair, tokens
 from tests.memory.tiers import make_spill, read_all
@@ -157,6 +158,34 @@ def test_where_choosing_takes_long_the_layers_take_turns(tmp_path: Path) -> None
             memory.step(token)
         assert pace > 1  # scoring 450 tokens takes longer than reading such a small model's weights
         assert recaller.choices - before == 2 * layers
+
+
+def test_sentences_are_chosen_whole_and_when_one_has_ended(tmp_path: Path) -> None:
+    """Token 9 ends a sentence: at the next token the layers choose, and what they choose are runs of tokens."""
+    text = [token if at % 12 else 9 for at, token in enumerate(t if t != 9 else 8 for t in TEXT)]
+    tiers = make_spill("llama", tmp_path)
+    try:
+        plan = make_plan("llama", 200, 32)
+        memory = Memory(model_pair("llama")[0], plan, Sentence(), spill=tiers, ends=frozenset({9}))
+        memory.open("chat")
+        read_all(memory, text[:450])
+        memory.step(text[450])
+        recaller, chose = memory.sealer.trail.recaller, list[int]()
+        assert recaller is not None
+        for at in range(451, 481):
+            before = recaller.choices
+            memory.step(text[at])
+            if recaller.choices > before:
+                chose.append(at)
+        assert [at for at in chose if at > 452] == [at for at in range(453, 481) if text[at - 1] == 9]
+        first, edge = memory.sealer.first, memory.sealer.edge * 64
+        for layer in range(3):
+            for held in resident(memory, layer):
+                sentences = {(at - 1) // 12 for at in held if first <= at < edge}
+                missing = [at for one in sentences for at in range(12 * one + 1, 12 * one + 13) if at not in held]
+                assert len({(at - 1) // 12 for at in missing if first <= at < edge}) <= 1  # the last one may be cut
+    finally:
+        tiers.close()
 
 
 @pytest.mark.parametrize("kind", KINDS)
