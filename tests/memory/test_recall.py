@@ -172,12 +172,12 @@ def test_sentences_are_chosen_whole_and_when_one_has_ended(tmp_path: Path) -> No
         memory.step(text[450])
         recaller, chose = memory.sealer.trail.recaller, list[int]()
         assert recaller is not None
-        for at in range(451, 481):
+        for at in range(451, 482):
             before = recaller.choices
             memory.step(text[at])
             if recaller.choices > before:
                 chose.append(at)
-        assert [at for at in chose if at > 452] == [at for at in range(453, 481) if text[at - 1] == 9]
+        assert [at for at in chose if at > 452] == [at for at in range(453, 482) if text[at - 1] == 9]
         first, edge = memory.sealer.first, memory.sealer.edge * 64
         for layer in range(3):
             for held in resident(memory, layer):
