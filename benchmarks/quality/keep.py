@@ -19,10 +19,8 @@ from memory.layers import ALLOCATORS, Profile, allocate
 from memory.policy import POLICIES, LayerView, Policy, Protection, select
 from memory.policy.h2o import H2O
 from memory.policy.patched_prompt import INSTRUCTION, PatchedPrompt
+from memory.selection import cut
 from memory.store import RECENT
-
-EPISODE_PATCH = 512
-"""Tokens of an episode's patch that ask."""
 
 
 def protection(prefix: int, entries: int) -> Protection:
@@ -59,6 +57,14 @@ class Keeper:
             self._kept[*key, allocator, budget] = self._gather(self._scores[key], counts, entries)
         return self._kept[*key, allocator, budget], entries
 
+    def patch(self, question: Question) -> list[int]:
+        """What asks for the episode that a question goes to."""
+        return self._asking(self._key("episodic", question)[1])
+
+    def _asking(self, episode: int | None) -> list[int]:
+        text = self.episodes.patch(self.history.talk.id, episode) if episode is not None else ""
+        return cut([encode_text(self.tokenizer, part) for part in (text or INSTRUCTION).split("\n\n") if part.strip()])
+
     def _key(self, policy: str, question: Question) -> tuple[Any, ...]:
         """What the choice depends on: for `episodic` the episode that the question goes to."""
         if policy != "episodic":
@@ -68,8 +74,7 @@ class Keeper:
 
     def _score_by(self, name: str, key: tuple[Any, ...]) -> list[Tensor]:
         if name == "episodic":
-            text = self.episodes.patch(self.history.talk.id, key[1]) if key[1] is not None else INSTRUCTION
-            return self._score(PatchedPrompt(), encode_text(self.tokenizer, text)[:EPISODE_PATCH])
+            return self._score(PatchedPrompt(), self._asking(key[1]))
         policy = POLICIES[name]()
         if policy.queries == "recent":
             return self._score(policy, self.history.talk.ids[-PATCH_TOKENS:])

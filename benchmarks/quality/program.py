@@ -64,11 +64,15 @@ class Program:
     memory: Memory
     ids: list[int]
 
-    def ask(self, asked: Sequence[int], continuation: Sequence[int]) -> Tensor:
-        """The logits before each token of `continuation` and after the last, [1 + tokens, vocabulary]."""
+    def ask(self, asked: Sequence[int], continuation: Sequence[int], patch: Sequence[int] | None) -> Tensor:
+        """The logits before each token of `continuation` and after the last, [1 + tokens, vocabulary]; the turn begins
+        with what `patch` asks for, where the policy has one."""
         self.model.set_attn_implementation("kv_memory")
         whole = [*self.ids, *asked]
-        found = [self.memory.read(whole[self.memory.resume(whole).reused :])]
+        reused = self.memory.resume(whole).reused
+        if patch is not None:
+            self.memory.focus(patch)
+        found = [self.memory.read(whole[reused:])]
         found += [self.memory.step(token) for token in continuation]
         return torch.stack(found)
 
@@ -80,9 +84,11 @@ class Program:
         exact = found.exact_steps / max(1, found.steps)
         return {"served": self.memory.served, "moved": found.moved, "missed": found.missed, "exact_steps": exact}
 
-    def go_on(self, asked: Sequence[int], said: list[int], ends: frozenset[int], most: int) -> list[int]:
+    def go_on(
+        self, asked: Sequence[int], said: list[int], patch: Sequence[int] | None, ends: frozenset[int], most: int
+    ) -> list[int]:
         """The greedy reply that begins with `said`."""
-        logits = self.ask(asked, said)[-1]
+        logits = self.ask(asked, said, patch)[-1]
         while len(said) < most and (not said or said[-1] not in ends):
             said = [*said, int(logits.argmax())]
             if len(said) < most:

@@ -143,14 +143,15 @@ class Run:
         stored = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
         with program(self.causal, self.tokenizer, self.history, folder, policy, entries) as memory:
             for reference in self._bar(missing, f"{name} {budget}"):
+                patch = self.keeper.patch(reference.question) if policy.base == "episode" else None
                 started = time.perf_counter()
-                found = [memory.ask(reference.asked, path[:-1]) for path in _paths(reference)]
+                found = [memory.ask(reference.asked, path[:-1], patch) for path in _paths(reference)]
                 costs = {"entries": entries, "stored_bytes": stored, "seconds": time.perf_counter() - started}
                 told = memory.told()
                 same = first_difference(found[0], reference.reply)
                 text = reference.reply[:same]
                 if same < len(reference.reply):
-                    text = memory.go_on(reference.asked, text, self.ends, LENGTH)
+                    text = memory.go_on(reference.asked, text, patch, self.ends, LENGTH)
                 record = _record(name, budget, self.history.talk.id, reference, found) | costs | told
                 self.book.add(record | self._said(text, reference))
 
