@@ -14,7 +14,7 @@ from memory.layers import ALLOCATORS
 from tests.worker.process import WorkerProcess
 from tests.worker.tiny import WINDOW, make_model_folder
 
-FEW_ENTRIES = "38MiB"
+FEW_ENTRIES = "41MiB"
 """A budget in which the tiny model's layers hold less than its window."""
 
 
