@@ -52,6 +52,9 @@ RESCORE = 16.0
 take to be read. Measured on a CPU (benchmarks.recall); it sets the pace by sizes alone, so that replies do not depend
 on what else the machine does."""
 
+FIRST_RATE, RATE_STEP = 0.5, 0.01
+"""Share of the turns in which a layer's queries have moved, as a reply begins, and how fast that is learnt."""
+
 _ROUNDING = 2.0**-9
 """More than fp16 takes off a number, of what it is."""
 
@@ -234,6 +237,7 @@ class Recaller:
         self.asked: dict[int, Asked] = {}
         self.steps = self.exact_steps = 0
         self.choices, self.noted, self.moved = 0, 0, dict[int, float]()
+        self._rate = FIRST_RATE
         self.missed = self.bound = 0.0
         self._mass = self._entries = torch.zeros(0)
 
@@ -248,9 +252,14 @@ class Recaller:
         return Recall(self, self._spill, reach, layers)
 
     def stands(self, rows: int) -> int:
-        """Of so many tokens a layer may choose for one; the layers take turns."""
-        share = RESCORE * self._key_bytes * rows / max(1, self._step_bytes)
+        """Of so many tokens a layer may choose for one; the layers take turns. It counts on as many choices of those
+        that may as there were lately."""
+        share = self._rate * RESCORE * self._key_bytes * rows / max(1, self._step_bytes)
         return max(1, min(SLOWEST, round(share / self.policy.pace)))
+
+    def had_a_turn(self, *, chose: bool) -> None:
+        """A layer might choose for a single token, and did or did not."""
+        self._rate += (chose - self._rate) * RATE_STEP
 
     def looks_closely(self) -> bool:
         """Whether what a layer chose shall be noted: always when the step may fall back, else now and then."""
@@ -354,10 +363,13 @@ class Recall:
 
     def _moved(self, asked: Asked, asking: Tensor) -> bool:
         """Whether the queries have moved since the last choice, or that is too old."""
-        policy = self._owner.policy
-        if asking.shape[1] > 1 or self._owner.steps - asked.step >= policy.every:
+        if asking.shape[1] > 1:
             return True
-        return float(cosine_similarity(asking[:, 0], asked.queries, dim=-1).mean()) < policy.still
+        policy = self._owner.policy
+        similar = float(cosine_similarity(asking[:, 0], asked.queries, dim=-1).mean())
+        moved = similar < policy.still or self._owner.steps - asked.step >= policy.every
+        self._owner.had_a_turn(chose=moved)
+        return moved
 
     def _choose(self, index: int, queries: Tensor, scale: float, slots: int) -> float:
         """Make the best stored tokens for `queries` [KV heads, n, size] resident; the share of attention missed."""
