@@ -19,6 +19,7 @@ from memory.attention import Partial, merge
 from memory.block import CHUNK
 from memory.cache import WorkingSetLayer
 from memory.codec import split
+from memory.digest import DIGESTED, Digests
 from memory.exact import Stream, groups_of
 from memory.exchange import Candidates, Slots, exchange
 from memory.geometry import Geometry
@@ -41,9 +42,6 @@ SLOWEST = 8
 MOST_ROWS = 512
 """Rows of which every token is scored, at most; digests choose among more."""
 
-DIGESTED = 1024
-"""Digests held at most: of a row each, or of twice, four times as many rows, as the conversation grows."""
-
 SENTENCE = 16
 """Tokens of a sentence where nobody says which tokens end one."""
 
@@ -54,13 +52,6 @@ on what else the machine does."""
 
 FIRST_RATE, RATE_STEP = 0.5, 0.01
 """Share of the turns in which a layer's queries have moved, as a reply begins, and how fast that is learnt."""
-
-_ROUNDING = 2.0**-9
-"""More than fp16 takes off a number, of what it is."""
-
-_REACH = 1 / 8
-"""How far, of the range of a chunk's keys, a digest stands off the mean towards the query. Measured: the shortlist
-misses a third less attention than by the mean alone, where the whole range (Quest) misses more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,91 +90,6 @@ def recall_bytes(geometry: Geometry) -> int:
     digests = DIGESTED * 2 * 2 * sum(sizes)
     keys = 4 * GROUP * CHUNK * max(sizes, default=0)
     return digests + keys + 3 * 4 * geometry.query_heads * QUERIES * MOST_ROWS * CHUNK
-
-
-class Digests:
-    """What stands for the keys of stored rows: their mean and their range, fp16 [digests, 2, KV heads, size] a layer.
-
-    A digest stands for `per` rows: one, and twice as many whenever there would be more than `DIGESTED`.
-    """
-
-    def __init__(self, spill: Spill, layers: Sequence[int]) -> None:
-        """Room for the digests of `layers`."""
-        self._spill = spill
-        shapes = {layer: (DIGESTED, 2, *spill.codec.shapes[layer]) for layer in layers}
-        self._parts = {layer: torch.empty(shape, dtype=torch.float16) for layer, shape in shapes.items()}
-        self.rows = 0
-        self.per = 1
-
-    def extend(self, stored: Stored, rows: int) -> None:
-        """Know the first `rows` rows; those that are new are read from the tiers.
-
-        Raises:
-            RowDamaged: a row is not what was written.
-        """
-        spill = self._spill
-        while rows > DIGESTED * self.per:
-            self._coarsen()
-        for first in range(self.rows, rows, spill.rows_per_half):
-            count = min(spill.rows_per_half, rows - first)
-            self._take(first, spill.call(spill.load_to_keep, stored, first, count))
-            self.rows = first + count
-
-    def cut(self, rows: int) -> None:
-        """Only the first `rows` rows belong to the conversation now."""
-        self.rows = min(self.rows, rows // self.per * self.per)
-
-    def shortlist(self, layer: int, queries: Tensor, scale: float, rows: int, count: int) -> Tensor:
-        """Of the first `rows` rows about `count` that `queries` [KV heads, n, size] may attend to most, ascending."""
-        if count >= rows:
-            return torch.arange(rows)
-        used = self._parts[layer][: -(-rows // self.per)].to(torch.float32)
-        mean, reach = used.permute(1, 2, 3, 0)
-        logits = (queries @ mean + queries.abs() @ reach).mul_(scale)
-        weights: Tensor = logits.softmax(-1).sum((0, 1))
-        best = weights.topk(max(1, count // self.per), sorted=False).indices.sort().values
-        named = (best[:, None] * self.per + torch.arange(self.per)).flatten()
-        return named[named < rows]
-
-    def ceiling(self, layer: int, queries: Tensor, rows: int) -> Tensor:
-        """What no key of the first `rows` rows exceeds in a product with `queries` [KV heads, n, size]: [KV heads, n,
-        digests] (Quest's bound, from the mean and the range). Digests stand for `per` rows each."""
-        used = self._parts[layer][: -(-rows // self.per)].to(torch.float32)
-        mean, reach = used.permute(1, 2, 3, 0)
-        widest = reach * ((1 + _ROUNDING) / _REACH) + mean.abs() * _ROUNDING
-        ceiling: Tensor = queries @ mean + queries.abs() @ widest
-        return ceiling
-
-    def _take(self, first: int, rows: Tensor) -> None:
-        """Encoded rows [n, stride] from row `first` on."""
-        for layer, part in self._parts.items():
-            start = self._spill.layout.offset(layer)
-            sections = rows[:, start : start + self._spill.codec.sections[layer]]
-            low, high, mean = self._spill.codec.digest(layer, sections)
-            fresh = torch.stack((mean, (high - low) * _REACH), dim=1)
-            for number in range(first, first + rows.shape[0]):
-                _merge(part[number // self.per], fresh[number - first], number % self.per)
-
-    def _coarsen(self) -> None:
-        """Two neighbours become one, which reaches as far as both do."""
-        for part in self._parts.values():
-            pairs = part.view(DIGESTED // 2, 2, *part.shape[1:]).to(torch.float32)
-            mean = pairs[:, :, 0].mean(1)
-            reach = pairs[:, :, 1] + (pairs[:, :, 0] - mean[:, None]).abs() * _REACH
-            part[: DIGESTED // 2] = torch.stack((mean, reach.amax(1)), dim=1)
-        self.per *= 2
-        self.rows = self.rows // self.per * self.per
-
-
-def _merge(digest: Tensor, fresh: Tensor, before: int) -> None:
-    """Take one row more into a digest of `before` rows: the mean of means, and a range that covers all."""
-    if not before:
-        digest.copy_(fresh)
-        return
-    old, new = digest.to(torch.float32), fresh.to(torch.float32)
-    mean = old[0] + (new[0] - old[0]) / (before + 1)
-    digest[0] = mean
-    digest[1] = torch.maximum(*(one[1] + (one[0] - mean).abs() * _REACH for one in (old, new)))
 
 
 @dataclass(slots=True)

@@ -17,8 +17,8 @@ from benchmarks.quality.history import History
 from benchmarks.tiers import memory_on
 from memory import sealing
 from memory.budget import PATCH_TOKENS
+from memory.digest import DIGESTED
 from memory.policy import POLICIES, Policy
-from memory.recall import DIGESTED
 from memory.store import Memory
 
 BLOCK = 256

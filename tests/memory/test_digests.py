@@ -18,7 +18,7 @@ TEXT = tokens(1100, 5)
 @pytest.mark.parametrize("digests", [4, 1024])
 @pytest.mark.parametrize("kind", ["llama", "qwen2", "gemma3"])
 def test_no_key_exceeds_its_ceiling(kind: str, digests: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("memory.recall.DIGESTED", digests)
+    monkeypatch.setattr("memory.digest.DIGESTED", digests)
     with recalling(kind, tmp_path / "a") as memory, recalling(kind, tmp_path / "b", capacity=1400) as whole:
         read_all(memory, TEXT[:900])
         memory.step(TEXT[900])

@@ -263,7 +263,7 @@ def test_budgets_hold_whatever_is_recalled(tmp_path: Path) -> None:
 
 def test_digests_grow_coarser_and_never_larger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With room for four digests, sixteen rows are told apart by fours, and recall still finds the numbers."""
-    monkeypatch.setattr("memory.recall.DIGESTED", 4)
+    monkeypatch.setattr("memory.digest.DIGESTED", 4)
     policy = Recall(still=2.0, pace=torch.inf, shortlist=1.0)
     with recalling("llama", tmp_path, policy=policy) as memory:
         read_all(memory, TEXT[:1100])
