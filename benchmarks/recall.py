@@ -28,7 +28,9 @@ from memory.sealing import Wanted
 from memory.store import Memory
 
 BLOCK = 256
-ROUNDS, STEPS = 7, 8
+ROUNDS, STEPS, SETTLE = 7, 8, 24
+"""Rounds, tokens that count in each, and tokens before them in which recall finds its pace again."""
+
 Row = dict[str, Any]
 
 
@@ -80,12 +82,13 @@ def measure(model: Any, ids: list[int], length: int, share: float, tier: str) ->
 
 
 def _take(memory: Memory, name: str, policy: Recall, more: Any, seconds: list[float]) -> list[float]:
-    """One step to settle and `STEPS` that count; the share of the layers that chose, of recall."""
+    """A few steps to settle and `STEPS` that count; the share of the layers that chose, of recall."""
     memory.sealer.wanted = Wanted(blocks=True, steps=name == "exact")
     recaller = memory.sealer.trail.recaller
     if recaller is not None:
         recaller.policy = policy
-    memory.step(next(more))
+    for _ in range(SETTLE if name == "recall" else 1):
+        memory.step(next(more))
     before = (recaller.choices, recaller.steps) if recaller is not None else (0, 0)
     started = time.perf_counter()
     for _ in range(2 if name == "exact" else STEPS):

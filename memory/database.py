@@ -5,8 +5,10 @@ A migration that was released is never edited: a change is a new function at the
 
 from __future__ import annotations
 
+import errno
 import os
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -29,6 +31,9 @@ _PRAGMAS = (
     "secure_delete = ON",
     "trusted_schema = OFF",
 )
+
+
+_NUMBERS = {"SQLITE_FULL": errno.ENOSPC, "SQLITE_READONLY": errno.EROFS}
 
 
 class OldSqlite(MemoryFailure):
@@ -65,6 +70,50 @@ def open_database(path: Path, migrations: Migrations, synchronous: Literal["FULL
     except BaseException:
         connection.close()
         raise
+
+
+def open_disposable(path: Path, migrations: Migrations, what: str) -> Database:
+    """`open_database` for what can be made again: a damaged or foreign file is replaced by an empty one.
+
+    Raises:
+        OSError: not even an empty one can be made; `what` names it.
+    """
+    with as_os_error(what):
+        try:
+            return open_database(path, migrations, "NORMAL")
+        except DatabaseError:
+            for name in (path.name, f"{path.name}-wal", f"{path.name}-shm"):
+                path.with_name(name).unlink(missing_ok=True)
+            return open_database(path, migrations, "NORMAL")
+
+
+@contextmanager
+def as_os_error(what: str) -> Iterator[None]:
+    """To a conversation, a failing database in the KV folder is a failing disk; `what` names it."""
+    try:
+        yield
+    except DatabaseError as error:
+        name = str(getattr(error, "sqlite_errorname", ""))
+        number = next((number for begin, number in _NUMBERS.items() if name.startswith(begin)), errno.EIO)
+        raise OSError(number, f"{what} of the KV folder cannot be used: {error}") from error
+
+
+@contextmanager
+def committed(db: Database, what: str) -> Iterator[None]:
+    """One transaction that has the write lock from its beginning, undone when anything goes wrong.
+
+    Raises:
+        OSError: SQLite failed; `what` names the database.
+    """
+    with as_os_error(what):
+        db.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            db.commit()
+        except BaseException:
+            with suppress(DatabaseError):
+                db.rollback()
+            raise
 
 
 def quick_check(path: Path) -> str:

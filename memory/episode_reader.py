@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import errno
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from sqlite_utils import Database
 
-from memory.database import DatabaseError, open_read_only
+from memory.database import as_os_error, open_read_only
 from memory.episode_view import EpisodeView, Route, SegmentView, TurnView
 from memory.segment import TURNS
 
+WHAT = "the episodes"
 _ROUTE = "turn, episode, similarity, runner_up, runner_up_similarity, switched, new, number, asked, recalled"
 
 
@@ -30,12 +29,12 @@ class EpisodeReader:
         Raises:
             OSError: it cannot be read.
         """
-        with as_os_error():
+        with as_os_error(WHAT):
             return EpisodeReader(open_read_only(path))
 
     def close(self) -> None:
         """Close the file; the WAL is folded into it."""
-        with as_os_error():
+        with as_os_error(WHAT):
             self._db.close()
 
     def segments(self, conversation: str) -> list[SegmentView]:
@@ -79,24 +78,10 @@ class EpisodeReader:
         return [_route(row) for row in rows]
 
     def _read(self, sql: str, values: Sequence[Any] = ()) -> list[Any]:
-        with as_os_error():
+        with as_os_error(WHAT):
             return self._db.execute(sql, values).fetchall()
 
 
 def _route(row: Any) -> Route:
     values = dict(zip(_ROUTE.split(", "), row, strict=True))
     return Route(**values | {"switched": bool(values["switched"]), "new": bool(values["new"])})
-
-
-_NUMBERS = {"SQLITE_FULL": errno.ENOSPC, "SQLITE_READONLY": errno.EROFS}
-
-
-@contextmanager
-def as_os_error(what: str = "the episodes") -> Iterator[None]:
-    """To the conversation, a failing database is a failing disk."""
-    try:
-        yield
-    except DatabaseError as error:
-        name = str(getattr(error, "sqlite_errorname", ""))
-        number = next((number for begin, number in _NUMBERS.items() if name.startswith(begin)), errno.EIO)
-        raise OSError(number, f"{what} of the KV folder fail: {error}") from error

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from sqlite_utils import Database, Migrations
 
-from memory.database import DatabaseError, open_database
-from memory.episode_reader import as_os_error
+from memory.database import open_disposable
+from memory.episode_reader import WHAT
 
 EPISODES_FILE = "episodes.db"
 EPISODES_DB = Migrations("episodes")
@@ -113,14 +113,4 @@ def open_episodes(path: Path | None) -> Database:
         db = Database(memory=True)
         EPISODES_DB.apply(db)
         return db
-    try:
-        return open_database(path, EPISODES_DB, "NORMAL")
-    except DatabaseError:
-        return _replaced(path)
-
-
-def _replaced(path: Path) -> Database:
-    for name in (path.name, f"{path.name}-wal", f"{path.name}-shm"):
-        path.with_name(name).unlink(missing_ok=True)
-    with as_os_error():
-        return open_database(path, EPISODES_DB, "NORMAL")
+    return open_disposable(path, EPISODES_DB, WHAT)

@@ -6,13 +6,12 @@ lost. Whatever SQLite complains of is an OSError here.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from memory.database import DatabaseError
-from memory.episode_reader import EpisodeReader, as_os_error
+from memory.database import committed
+from memory.episode_reader import WHAT, EpisodeReader
 from memory.episode_schema import EPISODES_FILE, open_episodes
 from memory.episode_view import EpisodeRow, Route
 from memory.segment import TURNS, EpisodeTurn
@@ -40,7 +39,7 @@ class EpisodeStore(EpisodeReader):
 
     def cut(self, conversation: str, position: int) -> None:
         """Keep only the turns before `position`, and the segments that are whole without the rest."""
-        with self._commit():
+        with committed(self._db, WHAT):
             self._delete("turns", conversation, "position", position)
             for table in ("segments", "embeddings", "memberships"):
                 self._delete(table, conversation, "segment", position // TURNS)
@@ -51,7 +50,7 @@ class EpisodeStore(EpisodeReader):
             (conversation, position + at, turn.id, turn.speaker, turn.date, text, turn.digest, turn.first, turn.last)
             for at, (turn, text) in enumerate(zip(turns, texts, strict=True))
         ]
-        with self._commit():
+        with committed(self._db, WHAT):
             self._many("INSERT INTO turns VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
             self._db.execute(
                 """INSERT INTO segments
@@ -74,7 +73,7 @@ class EpisodeStore(EpisodeReader):
     def move(self, conversation: str, position: int, spans: Sequence[tuple[int, int]]) -> None:
         """Other token spans for turns from `position` on: the same text read by another model."""
         rows = [(first, last, conversation, position + at) for at, (first, last) in enumerate(spans)]
-        with self._commit():
+        with committed(self._db, WHAT):
             self._many("UPDATE turns SET first_token = ?, last_token = ? WHERE conversation = ? AND position = ?", rows)
             self._db.execute(
                 """UPDATE segments SET (first_token, last_token) =
@@ -115,7 +114,7 @@ class EpisodeStore(EpisodeReader):
     def put_vectors(self, conversation: str, encoder: str, vectors: Mapping[int, bytes]) -> None:
         """Record float32 vectors by segment."""
         rows = [(conversation, segment, encoder, len(vector) // 4, vector) for segment, vector in vectors.items()]
-        with self._commit():
+        with committed(self._db, WHAT):
             self._many("INSERT OR REPLACE INTO embeddings VALUES (?, ?, ?, ?, ?)", rows)
 
     def vectors(self, conversation: str, encoder: str) -> list[tuple[int, bytes]]:
@@ -131,7 +130,7 @@ class EpisodeStore(EpisodeReader):
         clusterings: Iterable[tuple[int, int, float, str]],
     ) -> None:
         """Replace what is known of a conversation's episodes; those that are no more are kept as retired."""
-        with self._commit():
+        with committed(self._db, WHAT):
             self._db.execute(
                 "UPDATE episodes SET state = 'retired', segments = 0, medoid = NULL, cohesion = NULL, centroid = NULL "
                 "WHERE conversation = ?",
@@ -188,7 +187,7 @@ class EpisodeStore(EpisodeReader):
 
     def log(self, conversation: str, route: Route) -> None:
         """Record where a question went, as the newest; a question asked again is recorded again."""
-        with self._commit():
+        with committed(self._db, WHAT):
             self._db.execute(
                 """INSERT INTO routes (conversation, number, turn, asked, episode, similarity, runner_up,
                                        runner_up_similarity, switched, new, recalled)
@@ -200,7 +199,7 @@ class EpisodeStore(EpisodeReader):
 
     def set_recalled(self, conversation: str, turn: int, recalled: str) -> None:
         """What the reply to a question fetched, as JSON."""
-        with self._commit():
+        with committed(self._db, WHAT):
             self._db.execute(
                 "UPDATE routes SET recalled = ? WHERE conversation = ? AND number = "
                 "(SELECT max(number) FROM routes WHERE conversation = ? AND turn = ?)",
@@ -211,7 +210,7 @@ class EpisodeStore(EpisodeReader):
 
     def forget(self, conversation: str) -> bool:
         """Remove everything of a conversation and the bytes it lay in; whether there was anything."""
-        with self._commit():
+        with committed(self._db, WHAT):
             sql = "DELETE FROM {} WHERE conversation = ?"
             gone = sum(self._db.execute(sql.format(table), [conversation]).rowcount for table in _TABLES)
         if gone:  # pages that were rebalanced keep copies of rows outside of their cells (see memory.index)
@@ -226,18 +225,6 @@ class EpisodeStore(EpisodeReader):
 
     def _delete(self, table: str, conversation: str, column: str, first: int) -> None:
         self._db.execute(f"DELETE FROM {table} WHERE conversation = ? AND {column} >= ?", [conversation, first])
-
-    @contextmanager
-    def _commit(self) -> Iterator[None]:
-        with as_os_error():
-            self._db.execute("BEGIN IMMEDIATE")
-            try:
-                yield
-                self._db.commit()
-            except BaseException:
-                with suppress(DatabaseError):
-                    self._db.rollback()
-                raise
 
 
 def forget_episodes(folder: Path, conversation: str) -> None:

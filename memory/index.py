@@ -6,19 +6,18 @@ complain of is an OSError here: to the conversation, a failing index is a failin
 
 from __future__ import annotations
 
-import errno
 import json
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sqlite_utils import Database, Migrations
 
-from memory.database import DatabaseError, open_database
+from memory.database import as_os_error, committed, open_disposable
 
 INDEX = Migrations("kv-index")
+_WHAT = "the index"
 _COLUMNS = "branch, conversation, fingerprint, parent, parent_rows, first_row, rows, bytes, used"
 
 
@@ -49,22 +48,19 @@ class Index:
             OSError: not even an empty one can be made.
         """
         self.path = path
-        try:
-            self._db = open_database(path, INDEX, "NORMAL")
-        except DatabaseError:
-            self._db = _replaced(path)
+        self._db = open_disposable(path, INDEX, _WHAT)
         self.fresh = not self._read("SELECT 1 FROM branches LIMIT 1")
 
     def close(self) -> None:
         """Close the file; the WAL is folded into it."""
-        with _as_os_error():
+        with as_os_error(_WHAT):
             self._db.close()
 
     # --- writing -----------------------------------------------------------------------------------------------------
 
     def put(self, row: BranchRow, fields: dict[str, str], chains: Sequence[bytes]) -> None:
         """Record a branch and the chained ids of its own rows, in place of what was recorded of it."""
-        with self._commit():
+        with committed(self._db, _WHAT):
             self._remove(row.branch)
             values = [row.branch, row.conversation, row.fingerprint, row.parent, row.parent_rows, row.first_row]
             self._db.execute(
@@ -76,7 +72,7 @@ class Index:
 
     def add_row(self, branch: str, number: int, chain: bytes, size: int) -> None:
         """Record row `number` as the last one of `branch`, whose file is `size` bytes long now."""
-        with self._commit():
+        with committed(self._db, _WHAT):
             self._db.execute("DELETE FROM chunks WHERE branch = ? AND number >= ?", [branch, number])
             self._add_chunks(branch, number, [chain])
             self._db.execute(
@@ -86,18 +82,18 @@ class Index:
 
     def touch(self, branch: str) -> None:
         """This branch was used just now."""
-        with self._commit():
+        with committed(self._db, _WHAT):
             self._db.execute("UPDATE branches SET used = ? WHERE branch = ?", [self._next(), branch])
 
     def cut(self, branch: str, rows: int, size: int) -> None:
         """Only the first `rows` rows are left, in a file of `size` bytes."""
-        with self._commit():
+        with committed(self._db, _WHAT):
             self._db.execute("DELETE FROM chunks WHERE branch = ? AND number >= ?", [branch, rows])
             self._db.execute("UPDATE branches SET rows = ?, bytes = ? WHERE branch = ?", [rows, size, branch])
 
     def remove(self, branch: str) -> None:
         """Record nothing of this branch any more."""
-        with self._commit():
+        with committed(self._db, _WHAT):
             self._remove(branch)
 
     def forget(self, conversation: str) -> None:
@@ -106,7 +102,7 @@ class Index:
         Deleting with secure_delete is not enough: pages that were rebalanced keep copies of keys outside of their
         cells, so the file is written anew.
         """
-        with self._commit():
+        with committed(self._db, _WHAT):
             self._db.execute(
                 "DELETE FROM chunks WHERE branch IN (SELECT branch FROM branches WHERE conversation = ?)",
                 [conversation],
@@ -179,19 +175,8 @@ class Index:
     # --- parts -------------------------------------------------------------------------------------------------------
 
     def _read(self, sql: str, values: Sequence[Any] | dict[str, Any] = ()) -> list[Any]:
-        with _as_os_error():
+        with as_os_error(_WHAT):
             return self._db.execute(sql, values).fetchall()
-
-    @contextmanager
-    def _commit(self) -> Iterator[None]:
-        with _as_os_error():
-            self._db.execute("BEGIN IMMEDIATE")
-            try:
-                yield
-                self._db.commit()
-            except BaseException:
-                self._db.rollback()
-                raise
 
     def _next(self) -> int:
         """The next sequence number."""
@@ -204,26 +189,6 @@ class Index:
     def _add_chunks(self, branch: str, first: int, chains: Sequence[bytes]) -> None:
         rows = [(branch, first + index, chain.hex()) for index, chain in enumerate(chains)]
         self._db.conn.executemany("INSERT INTO chunks (branch, number, chain) VALUES (?, ?, ?)", rows)
-
-
-def _replaced(path: Path) -> Database:
-    for name in (path.name, f"{path.name}-wal", f"{path.name}-shm"):
-        path.with_name(name).unlink(missing_ok=True)
-    with _as_os_error():
-        return open_database(path, INDEX, "NORMAL")
-
-
-_NUMBERS = {"SQLITE_FULL": errno.ENOSPC, "SQLITE_READONLY": errno.EROFS}
-
-
-@contextmanager
-def _as_os_error() -> Iterator[None]:
-    try:
-        yield
-    except DatabaseError as error:
-        name = str(getattr(error, "sqlite_errorname", ""))
-        number = next((number for begin, number in _NUMBERS.items() if name.startswith(begin)), errno.EIO)
-        raise OSError(number, f"the index of the KV folder fails: {error}") from error
 
 
 @INDEX()

@@ -6,17 +6,17 @@ Disposable: what is missing is scored again. Whatever SQLite complains of is an 
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from sqlite_utils import Database, Migrations
 
-from memory.database import DatabaseError, open_database
-from memory.episode_reader import as_os_error
+from memory.database import DatabaseError, as_os_error, committed, open_disposable
 
 SCORES_FILE = "scores.db"
 SCORES_DB = Migrations("scores")
+_WHAT = "the scores"
 
 KEPT = 8
 """Patches of a conversation that are kept, those used last."""
@@ -32,13 +32,7 @@ class ScoreStore:
             OSError: not even an empty one can be made.
         """
         self.path = path
-        with as_os_error("the scores"):
-            try:
-                self._db = open_database(path, SCORES_DB, "NORMAL")
-            except DatabaseError:
-                for name in (path.name, f"{path.name}-wal", f"{path.name}-shm"):
-                    path.with_name(name).unlink(missing_ok=True)
-                self._db = open_database(path, SCORES_DB, "NORMAL")
+        self._db = open_disposable(path, SCORES_DB, _WHAT)
 
     def close(self) -> None:
         """Close the file; the WAL is folded into it."""
@@ -49,13 +43,13 @@ class ScoreStore:
 
     def patch(self, patch: str) -> tuple[bytes, bytes] | None:
         """(queries, norms) of a patch, None when it was never read."""
-        with as_os_error("the scores"):
+        with as_os_error(_WHAT):
             found = self._db.execute("SELECT queries, norms FROM patches WHERE patch = ?", [patch]).fetchone()
         return None if found is None else (bytes(found[0]), bytes(found[1]))
 
     def put_patch(self, patch: str, conversation: str, tokens: int, queries: bytes, norms: bytes) -> None:
         """Record what a patch of `tokens` tokens asks, without scores; the conversation's oldest patches leave."""
-        with self._commit():
+        with committed(self._db, _WHAT):
             self._remove([patch])
             self._db.execute(
                 "INSERT INTO patches (patch, conversation, tokens, queries, norms, used) "
@@ -70,7 +64,7 @@ class ScoreStore:
 
     def touch(self, patch: str) -> None:
         """This patch was used just now."""
-        with self._commit():
+        with committed(self._db, _WHAT):
             sql = "UPDATE patches SET used = (SELECT max(used) + 1 FROM patches) WHERE patch = ?"
             self._db.execute(sql, [patch])
 
@@ -82,20 +76,20 @@ class ScoreStore:
             "SELECT s.scores FROM json_each(?) wanted LEFT JOIN scores s ON s.patch = ? AND s.chain = wanted.value "
             "ORDER BY wanted.key"
         )
-        with as_os_error("the scores"):
+        with as_os_error(_WHAT):
             return [row[0] for row in self._db.execute(sql, [json.dumps(chains), patch])]
 
     def add(self, patch: str, scores: Iterable[tuple[str, bytes]]) -> None:
         """Record the scores of chunks by chained id; those of a patch that is gone are not kept."""
         sql = "INSERT OR REPLACE INTO scores (patch, chain, scores) SELECT patch, ?, ? FROM patches WHERE patch = ?"
-        with self._commit():
+        with committed(self._db, _WHAT):
             self._db.conn.executemany(sql, [(chain, data, patch) for chain, data in scores])
 
     # --- keeping it small --------------------------------------------------------------------------------------------
 
     def forget(self, conversation: str) -> None:
         """Remove a conversation, and the bytes it lay in."""
-        with self._commit():
+        with committed(self._db, _WHAT):
             gone = self._db.execute("SELECT patch FROM patches WHERE conversation = ?", [conversation]).fetchall()
             self._remove([row[0] for row in gone])
         if gone:
@@ -103,11 +97,11 @@ class ScoreStore:
 
     def keep(self, chains: Mapping[str, Collection[str]]) -> int:
         """Remove what belongs to no stored row: `chains` are all chained ids by conversation. Patches removed."""
-        with as_os_error("the scores"):
+        with as_os_error(_WHAT):
             patches = self._db.execute("SELECT patch, conversation FROM patches").fetchall()
         gone = [patch for patch, conversation in patches if conversation not in chains]
         lost = 0
-        with self._commit():
+        with committed(self._db, _WHAT):
             self._remove(gone)
             for patch, conversation in patches:
                 if conversation in chains:
@@ -125,21 +119,9 @@ class ScoreStore:
 
     def _shrink(self) -> None:
         """Write the file anew: pages that were rebalanced keep copies of rows outside of their cells."""
-        with as_os_error("the scores"):
+        with as_os_error(_WHAT):
             for statement in ("PRAGMA temp_store = MEMORY", "VACUUM", "PRAGMA wal_checkpoint(TRUNCATE)"):
                 self._db.execute(statement).fetchall()
-
-    @contextmanager
-    def _commit(self) -> Iterator[None]:
-        with as_os_error("the scores"):
-            self._db.execute("BEGIN IMMEDIATE")
-            try:
-                yield
-                self._db.commit()
-            except BaseException:
-                with suppress(DatabaseError):
-                    self._db.rollback()
-                raise
 
 
 @SCORES_DB()
