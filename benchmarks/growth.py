@@ -21,7 +21,7 @@ import psutil
 
 from assistant.protocol import WorkerTurn
 from assistant.template import build_prompt
-from benchmarks.quality.__main__ import load_model
+from benchmarks.models import load_model
 from benchmarks.quality.data import read
 from benchmarks.quality.program import BLOCK, policy_of
 from benchmarks.quality.score import share_of

@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.quality.__main__ import load_model
+from benchmarks.models import load_model
 from benchmarks.quality.data import read
 from benchmarks.quality.score import share_of
 from benchmarks.report import publish, show

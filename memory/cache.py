@@ -57,6 +57,10 @@ class Footprint:
     bytes: int
 
 
+DISPLACED = 8
+"""A re-indexed layer is re-indexed again when this part of its entries is not the same any more."""
+
+
 class WorkingSetLayer(CacheLayerMixin):
     """KV of one layer, batch size 1. Entries are in the order they were read, per KV head.
 
@@ -123,7 +127,7 @@ class WorkingSetLayer(CacheLayerMixin):
         self.exchanged = False
         self._kept_origins = torch.empty((self.shape.kv_heads, 0), dtype=torch.int32, device=self.device)
         self._kept_homes: Tensor | None = None
-        self._anchors, self._anchored_at = self._kept_origins.to(torch.int64), 0
+        self._anchors, self._anchored_at, self._displaced = self._kept_origins.to(torch.int64), 0, 0
         self._lay_out(copies=2)
 
     # --- our side --------------------------------------------------------------------------------------------------
@@ -187,8 +191,8 @@ class WorkingSetLayer(CacheLayerMixin):
 
         `places` [2, n]: head and entry. `origins`, `homes` [n]: the tokens that come, and where their keys were first
         rotated; `keys` as they were first computed, `values` [n, size]. In a re-indexed layer a key goes to the
-        position of the entry before it, as the entries stood when they were re-indexed: the order is kept and nothing
-        else has to move.
+        position of the entry before it, as the entries stood when they were re-indexed: the order is kept. When many
+        came since, the layer is re-indexed.
         """
         heads, entries = places.unbind()
         self.exchanged = True
@@ -198,7 +202,11 @@ class WorkingSetLayer(CacheLayerMixin):
             assert self._kept_homes is not None
             self._kept_homes[heads, entries] = homes.to(torch.int32)
             self._homes[0, heads, entries] = keys.to(self._homes.dtype)
-            keys = self.rope.rotate(keys, self._position_of(heads, origins) - homes)
+            self._displaced += origins.numel()
+            if self._displaced * DISPLACED > self._kept_origins.numel():
+                self.reindex(self._home_end + self._tail)
+                return
+            keys = self.rope.rotate(keys, self.position_of(heads, origins) - homes)
         self._keys[0, heads, entries] = keys.to(self._keys.dtype)
 
     def shorten_run(self, tokens: int) -> None:
@@ -219,8 +227,8 @@ class WorkingSetLayer(CacheLayerMixin):
         self.run = _trailing(self.origins(), self.seen)
         return True
 
-    def _position_of(self, heads: Tensor, origins: Tensor) -> Tensor:
-        """Where tokens belong among the entries as they were re-indexed, [n]."""
+    def position_of(self, heads: Tensor, origins: Tensor) -> Tensor:
+        """Where tokens of the conversation belong among the entries as they were re-indexed, [n]."""
         count = self._anchors.shape[1]
         stride = self.seen + 1
         lines = (self._anchors + stride * torch.arange(self._anchors.shape[0], device=self.device)[:, None]).flatten()
@@ -261,13 +269,13 @@ class WorkingSetLayer(CacheLayerMixin):
             self._begin_reindexing()
         assert self._homes is not None
         homes = self.homes()
-        target = torch.arange(next_position - self.length, next_position, device=self.device)
+        self._kept_origins, self._kept_homes = self.origins(), homes
+        self._anchors, order = self._kept_origins.to(torch.int64).sort(dim=1, stable=True)
+        self._home_end, self._anchored_at, self._displaced = next_position, next_position - self.length, 0
+        target = self._anchored_at + order.argsort(dim=1)
         for head in range(self.shape.kv_heads):
             source = self._homes[0, head, : self.length]
-            self._keys[0, head, : self.length] = self.rope.rotate(source, target - homes[head])
-        self._kept_origins, self._kept_homes = self.origins(), homes
-        self._home_end = next_position
-        self._anchors, self._anchored_at = self._kept_origins.to(torch.int64), next_position - self.length
+            self._keys[0, head, : self.length] = self.rope.rotate(source, target[head] - homes[head])
 
     def reindexed_capacity(self) -> int:
         """Entries the arena holds once the keys are kept twice."""

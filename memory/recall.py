@@ -24,6 +24,7 @@ from memory.exact import Stream, groups_of
 from memory.exchange import Candidates, Slots, exchange
 from memory.geometry import Geometry
 from memory.policy import LayerView, Policy
+from memory.scoring import Scoring
 from memory.spill import GROUP as EXACT_GROUP
 from memory.spill import Scratch, Spill, Stored
 
@@ -280,10 +281,11 @@ class Recall:
     def _choose(self, index: int, queries: Tensor, scale: float, slots: int) -> float:
         """Make the best stored tokens for `queries` [KV heads, n, size] resident; the share of attention missed."""
         policy, layer, first = self._owner.policy, self._layers[index], self._reach.first
-        found = self._candidates(index, queries, scale, slots - first)
+        scoring = Scoring(self._spill.codec, layer, index, self._owner.homes, self._owner.keys)
+        found = self._candidates(scoring, queries, scale, slots - first)
         tokens = found.tokens
         always = int(torch.searchsorted(tokens, first))  # these are resident whatever is chosen, and in the rest
-        logits = self._logits(index, queries * scale, found, always, slots)
+        logits = self._logits(scoring, queries * scale, found, always, slots)
         weights = logits.softmax(-1)[..., : tokens.numel()]
         origins = tokens.expand(weights.shape[0], -1)
         sentences = self._owner.sentences[tokens] if policy.unit == "sentence" else None
@@ -297,7 +299,7 @@ class Recall:
         self._owner.moved[index] = self._owner.moved.get(index, 0.0) + came
         if not self._owner.looks_closely():
             return 0.0
-        unseen = self._unseen(index, queries * scale, found, logits.logsumexp(-1))
+        unseen = self._unseen(scoring, queries * scale, found, logits.logsumexp(-1))
         return self._owner.note(weights, best, chosen, unseen)
 
     def _kept(self, index: int, scores: Tensor, tokens: Tensor, slots: int) -> tuple[Tensor, int]:
@@ -315,37 +317,38 @@ class Recall:
         scores.masked_fill_(stays, torch.inf)
         return kept, slots - first - count + int(stays.sum(1).min())
 
-    def _candidates(self, index: int, queries: Tensor, scale: float, count: int) -> Candidates:
-        reach, spill = self._reach, self._spill
+    def _candidates(self, scoring: Scoring, queries: Tensor, scale: float, count: int) -> Candidates:
+        reach, spill, index = self._reach, self._spill, scoring.index
         listed = min(
             reach.rows,
             MOST_ROWS,
             -(-int(self._owner.policy.shortlist * count) // CHUNK),
             spill.most_rows(reach.stored, index, reach.rows),
         )
-        rows = self._owner.digests.shortlist(index, queries, scale, reach.rows, listed)
+        asking = scoring.turned(queries, self._owner.digests.middles(reach.rows))
+        rows = self._owner.digests.shortlist(index, asking, scale, reach.rows, listed)
         return Candidates(rows, *spill.sections(reach.stored, index, rows.tolist()))
 
-    def _logits(self, index: int, queries: Tensor, found: Candidates, always: int, slots: int) -> Tensor:
+    def _logits(self, scoring: Scoring, queries: Tensor, found: Candidates, always: int, slots: int) -> Tensor:
         """`queries` [KV heads, n, size], scaled, times the keys of the candidates and then of what is resident whatever
         is chosen, [KV heads, n, tokens + those]; the `always` first candidates are among the latter and count there."""
-        codec, used = self._spill.codec, self._spill.codec.key_bytes(index)
+        tokens, used = found.tokens, self._spill.codec.key_bytes(scoring.index)
         parts = [
-            codec.dots(index, found.part(first, GROUP, used), queries, self._owner.keys).flatten(2)
+            scoring.dots(queries, found.part(first, GROUP, used), tokens[first * CHUNK : (first + GROUP) * CHUNK])
             for first in range(0, found.rows.numel(), GROUP)
         ]
         parts[0][..., :always] = -torch.inf
-        keys = self._layers[index].stored[0]
+        keys = scoring.layer.stored[0]
         rest = [part.to("cpu", torch.float32) for part in (keys[:, : self._reach.first], keys[:, slots:])]
         return torch.cat([*parts, *(queries @ part.transpose(1, 2) for part in rest)], dim=2)
 
-    def _unseen(self, index: int, queries: Tensor, found: Candidates, total: Tensor) -> float:
+    def _unseen(self, scoring: Scoring, queries: Tensor, found: Candidates, total: Tensor) -> float:
         """The most attention that can fall on rows that nobody looked at, as a share of all; `total` [KV heads, n] is
         the log-sum-exp of what was."""
         digests, rows = self._owner.digests, self._reach.rows
         if found.rows.numel() == rows:
             return 0.0
-        ceiling = digests.ceiling(index, queries, rows)
+        ceiling = digests.ceiling(scoring.index, scoring.turned(queries, digests.middles(rows)), rows)
         listed = torch.zeros(ceiling.shape[-1] * digests.per, dtype=torch.bool).index_fill_(0, found.rows, True)
         listed[rows:] = True
         unlisted = split(listed.logical_not(), 0, (-1, digests.per)).sum(1) * CHUNK

@@ -24,7 +24,7 @@ class Rope:
         the start and the model's constant attention factor does not matter. Dimensions past the rotated ones stay.
         """
         half = self.inverse_frequencies.numel()
-        angle = distance.to(torch.float32)[:, None] * self.inverse_frequencies
+        angle = distance.to(torch.float32)[:, None] * self.inverse_frequencies.to(keys.device)
         cos, sin = angle.cos(), angle.sin()
         moved = keys.to(torch.float32, copy=True)
         first, second = keys[:, :half].to(torch.float32), keys[:, half : 2 * half].to(torch.float32)

@@ -96,7 +96,7 @@ def load(spec: ModelSpec, progress: LoadProgress) -> Loaded:
         model, division, policy, patch, geometry=geometry, dtype=dtype, spill=spill, mode=spec.mode, ends=ends
     )
     episodes = open_episodes(spec, room, device)
-    return Loaded(spec, model, tokenizer, _stops(model, tokenizer), quant, memory, gauge, budget, episodes)
+    return Loaded(spec, model, tokenizer, stop_tokens(model, tokenizer), quant, memory, gauge, budget, episodes)
 
 
 def choose(
@@ -267,7 +267,7 @@ def _plan(
         raise ModelError(f"{error} Set layers = uniform.") from error
 
 
-def _stops(model: Any, tokenizer: Any) -> frozenset[int]:
+def stop_tokens(model: Any, tokenizer: Any) -> frozenset[int]:
     """Ids that end a reply: those of the generation configuration and the tokenizer's own."""
     configured = getattr(model.generation_config, "eos_token_id", None)
     ids = configured if isinstance(configured, list) else [configured]

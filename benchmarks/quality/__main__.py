@@ -15,17 +15,12 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any
 
-import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
-
-from assistant.catalog import load_catalog
-from assistant.places import find_places
-from assistant.template import encode_text, prepare_tokenizer
+from assistant.template import encode_text
+from assistant.worker.loader import stop_tokens
+from benchmarks.models import load_model
 from benchmarks.quality import data, history
 from benchmarks.quality.keep import Keeper
 from benchmarks.quality.report import publish, tell
@@ -45,7 +40,7 @@ def main() -> None:
     book = Book(folder / "records.jsonl")
     causal, tokenizer = load_model(options.model)
     episodes = Episodes(None, Encoder.load())
-    ends = frozenset({tokenizer.eos_token_id, *_listed(causal.generation_config.eos_token_id)})
+    ends = stop_tokens(causal, tokenizer)
 
     def profile() -> Profile:
         ids = encode_text(tokenizer, calibration_text())
@@ -64,20 +59,6 @@ def main() -> None:
         options.json.write_text(json.dumps({"rows": rows}, indent=1) + "\n", encoding="utf-8")
     if options.publish:
         publish(options.publish, book.records)
-
-
-def load_model(name: str) -> tuple[Any, Any]:
-    """A model of the catalogue in fp32, and its tokenizer."""
-    places = find_places()
-    catalog = load_catalog(places)
-    path = catalog.require(catalog.find(name), places)
-    tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True)
-    prepare_tokenizer(tokenizer)
-    return AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32, local_files_only=True).eval(), tokenizer
-
-
-def _listed(ids: Any) -> Sequence[int]:
-    return ids if isinstance(ids, list) else [] if ids is None else [ids]
 
 
 def _options() -> argparse.Namespace:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -27,13 +27,19 @@ def always_bearable(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @contextmanager
 def recalling(
-    kind: str, folder: Path, capacity: int = 200, mode: Any = "auto", policy: Recall | None = None, **spill: Any
+    kind: str,
+    folder: Path,
+    capacity: int = 200,
+    mode: Any = "auto",
+    policy: Recall | None = None,
+    block: int = 32,
+    **spill: Any,
 ) -> Iterator[Memory]:
     """A memory that recalls for every token, over all stored keys, unless `policy` says otherwise."""
     tiers = make_spill(kind, folder, **spill)
     chosen = policy or Recall(still=2.0, pace=torch.inf, shortlist=1000.0, reach=0)
     try:
-        memory = Memory(model_pair(kind)[0], make_plan(kind, capacity, 32), chosen, spill=tiers, mode=mode)
+        memory = Memory(model_pair(kind)[0], make_plan(kind, capacity, block), chosen, spill=tiers, mode=mode)
         memory.open("chat")
         yield memory
     finally:
@@ -54,11 +60,29 @@ def assert_same_numbers(memory: Memory, whole: Memory, read: int) -> None:
             assert torch.allclose(held[origins < read], expected[origins < read], atol=1e-3)
 
 
+def watch(memory: Memory, see: Callable[[int, torch.Tensor], None]) -> None:
+    """Call `see` with the layer and its queries whenever recall is about to look at them."""
+
+    class Spy:
+        def __init__(self, inner: Any) -> None:
+            self.inner = inner
+
+        def look(self, layer: int, query: torch.Tensor, scale: float) -> int | None:
+            see(layer, query)
+            return self.inner.look(layer, query, scale)  # type: ignore[no-any-return]
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self.inner, name)
+
+    begin = memory.sealer.begin
+    memory.sealer.begin = lambda count: Spy(begin(count))  # type: ignore[method-assign, assignment, return-value]
+
+
 @pytest.mark.parametrize("ram_rows", [0, 3, 40])
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_entry_holds_the_numbers_of_its_token(kind: str, ram_rows: int, tmp_path: Path) -> None:
     with (
-        recalling(kind, tmp_path, ram_rows=ram_rows) as memory,
+        recalling(kind, tmp_path / "own", ram_rows=ram_rows) as memory,
         recalling(kind, tmp_path / "whole", capacity=512) as whole,
     ):
         for one in (memory, whole):
@@ -73,22 +97,10 @@ def test_every_entry_holds_the_numbers_of_its_token(kind: str, ram_rows: int, tm
 def test_the_tokens_with_the_most_attention_are_resident(tmp_path: Path) -> None:
     """Against the attention of the same queries over all keys, computed here."""
     asked = dict[int, torch.Tensor]()
-    with recalling("llama", tmp_path) as memory:
+    with recalling("llama", tmp_path / "own") as memory:
         read_all(memory, TEXT[:450])
 
-        class Spy:
-            def __init__(self, inner: Any) -> None:
-                self.inner = inner
-
-            def look(self, layer: int, query: torch.Tensor, scale: float) -> int | None:
-                asked[layer] = query.clone()
-                return self.inner.look(layer, query, scale)  # type: ignore[no-any-return]
-
-            def __getattr__(self, name: str) -> Any:
-                return getattr(self.inner, name)
-
-        begin = memory.sealer.begin
-        memory.sealer.begin = lambda count: Spy(begin(count))  # type: ignore[method-assign, assignment, return-value]
+        watch(memory, lambda layer, query: asked.update({layer: query.clone()}))
         memory.step(TEXT[450])
         with recalling("llama", tmp_path / "whole", capacity=512) as whole:
             read_all(whole, TEXT[:450])
@@ -202,7 +214,44 @@ def test_past_the_window_keys_stand_in_the_order_of_the_conversation(kind: str, 
                 places = torch.stack([_place(layer, head, entry) for entry in range(layer.length)])
                 ordered = places[origins.argsort()]
                 assert (ordered.diff() >= -1e-3).all()
+                assert len(set(places.tolist())) > 0.8 * layer.length
                 assert memory.working_set.next_position <= memory.geometry.window + 1
+
+
+def test_past_the_window_tokens_are_chosen_by_what_they_get_where_they_will_stand(tmp_path: Path) -> None:
+    """Against the attention of the same queries over all keys, each rotated to its place among the entries."""
+    weights = dict[int, torch.Tensor]()
+    with recalling("llama", tmp_path, capacity=400, block=64) as memory:
+        read_all(memory, TEXT[:1100])
+        spill, stored = memory.sealer._spill, memory.sealer.trail.stored
+        assert spill is not None
+
+        def see(index: int, query: torch.Tensor) -> None:
+            layer, rows = memory.working_set.layers[index], memory.sealer.edge
+            sections, at = spill.sections(stored, index, range(rows))
+            keys = torch.empty(2, rows, 64, 8)
+            spill.codec.keys(index, sections[at], keys)
+            assert stored.branch is not None
+            homes = torch.tensor([place for header in stored.branch.headers[:rows] for place in header.positions])
+            origins = torch.arange(64 * rows)
+            placed = [
+                layer.rope.rotate(
+                    keys[head].flatten(0, 1), layer.position_of(torch.full_like(origins, head), origins) - homes
+                )
+                for head in range(2)
+            ]
+            logits = query[0].reshape(2, 2, 8) @ torch.stack(placed).transpose(1, 2) * 8**-0.5
+            weights[index] = logits.softmax(-1).sum(1)
+
+        watch(memory, see)
+        memory.step(TEXT[1100])
+        assert memory.working_set.reindexed
+        first, edge = memory.sealer.first, memory.sealer.edge * 64
+        for index, found in weights.items():
+            for head, held in enumerate(resident(memory, index)):
+                chosen = [token for token in held if first <= token < edge]
+                best = found[head, first:edge].topk(len(chosen)).values.sum()
+                print(index, head, len(chosen), float(found[head][chosen].sum() / best))
 
 
 def _place(layer: Any, head: int, entry: int) -> torch.Tensor:
@@ -215,7 +264,7 @@ def _place(layer: Any, head: int, entry: int) -> torch.Tensor:
 
 def test_taking_back_tokens_takes_back_what_recall_knows_of_them(tmp_path: Path) -> None:
     other = [*TEXT[:400], *TEXT[900:1000]]
-    with recalling("llama", tmp_path) as memory, recalling("llama", tmp_path / "whole", capacity=600) as whole:
+    with recalling("llama", tmp_path / "own") as memory, recalling("llama", tmp_path / "whole", capacity=600) as whole:
         read_all(memory, TEXT[:450])
         memory.step(1)
         reused, _ = read_all(memory, other)
