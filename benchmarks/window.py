@@ -5,8 +5,9 @@
 
 The last `HELD_OUT` tokens of the file's text follow the `length` tokens before them, and questions are asked whose
 evidence lies in the last of these that the shortest length has; only how much precedes them differs. `program`: the
-program's policy with `share` of the length resident (of the window, where that is shorter); `bounded`: the same read in
-bounded mode; `plain`: the model itself with everything resident. FILE is a dialogue file with questions.
+program's policy with `share` of the length resident (of the window, where that is shorter); `bounded`: inside the
+window, the same read in bounded mode; `plain`: the model itself, everything resident. FILE is a dialogue file with
+questions.
 """
 
 from __future__ import annotations
@@ -61,12 +62,16 @@ def main() -> None:
     ends, share, rows = stop_tokens(model, tokenizer), share_of(options.share), list[Row]()
     for length in lengths:
         text = Text(talks, tokenizer, length, min(lengths), options.questions)
-        for way in ("program", "bounded", "plain"):
-            if way != "plain" or length <= PLAIN_LONGEST:
-                found = measure(model, text, way, share, ends)
-                rows.append({"model": options.model, "length": length, "way": way} | found)
-                show(rows[-1:])
+        for way in ways(length, model.config.max_position_embeddings):
+            found = measure(model, text, way, share, ends)
+            rows.append({"model": options.model, "length": length, "way": way} | found)
+            show(rows[-1:])
     publish("window", rows, quick=options.lengths is not None, json_path=options.json)
+
+
+def ways(length: int, window: int) -> list[str]:
+    """How a text is read; past the window the program's own mode is the bounded one."""
+    return ["program", *(["bounded"] if length <= window else []), *(["plain"] if length <= PLAIN_LONGEST else [])]
 
 
 class Text:
