@@ -103,6 +103,14 @@ class KvFolder:
             self._scores = ScoreStore(self.path / SCORES_FILE)
         return self._scores
 
+    def drop_scores(self) -> None:
+        """Remove every score, which can be made again, and the file."""
+        if self._scores is not None:
+            self._scores.close()
+        self._scores = None
+        for path in self.path.glob(f"{SCORES_FILE}*"):
+            path.unlink(missing_ok=True)
+
     def conversation(self, name: str) -> Path:
         """The folder of a conversation (made when something is written)."""
         plain = _PLAIN.fullmatch(name) and name not in (LOCK, QUARANTINE)

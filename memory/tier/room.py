@@ -32,12 +32,13 @@ class Room:
         self.measure()
 
     def measure(self) -> None:
-        """Count anew: chunk files, tails and quarantine of every conversation and fingerprint."""
+        """Count anew: chunk files, tails, quarantine and scores of every conversation and fingerprint."""
         kinds = self._folder.usage().kinds
-        self.used = kinds["chunks"] + kinds["tails"] + kinds["quarantine"]
+        self._scores = kinds["scores"]
+        self.used = kinds["chunks"] + kinds["tails"] + kinds["quarantine"] + kinds["scores"]
 
     def make(self, size: int, quota: int, kept: Collection[str]) -> None:
-        """Let old rows leave until `size` bytes fit, but none of the conversations in `kept`.
+        """Let old rows leave until `size` bytes fit, but none of the conversations in `kept`; scores leave last.
 
         Raises:
             QuotaReached: nothing more may leave.
@@ -45,14 +46,18 @@ class Room:
         """
         short = max(self.used + size - quota, size - self._free())
         while short > 0:
+            before = self.used
             victim = next((row for row in self._folder.index.leaves() if row.conversation not in kept), None)
-            if victim is None:
+            if victim is not None:
+                self._evict(victim, short)
+            elif self._scores:
+                self._folder.drop_scores()
+                self.measure()
+            else:
                 raise QuotaReached(
                     f"{format_size(self.used)} of {format_size(quota)} are used for stored KV, or the disk is nearly "
                     "full, and nothing older can leave"
                 )
-            before = self.used
-            self._evict(victim, short)
             short -= before - self.used
 
     def _free(self) -> int:

@@ -266,7 +266,7 @@ def room_for(tier: DiskTier, rows: int) -> None:
 def stored_bytes(tier: DiskTier) -> int:
     """What the quota is about."""
     kinds = tier.folder.usage().kinds
-    return kinds["chunks"] + kinds["tails"] + kinds["quarantine"]
+    return sum(kinds[kind] for kind in ("chunks", "tails", "quarantine", "scores"))
 
 
 def test_the_conversation_used_longest_ago_gives_way_from_its_end(path: Path) -> None:
@@ -318,6 +318,21 @@ def test_what_is_in_use_and_the_writer_itself_never_give_way(path: Path) -> None
     assert served(tier, "new", ids) == 2 * CHUNK
     tier.in_use = set()
     add_rows(tier, branch, ids)
+    assert served(tier, "new", ids) == len(ids)
+    tier.close()
+
+
+def test_scores_count_and_leave_before_writing_fails(path: Path) -> None:
+    tier, ids = open_tier(path), text(2, 4)
+    branch = add_rows(tier, tier.fork("new", None, 0), ids[: 2 * CHUNK])
+    tier.folder.scores.put_patch("patch", "new", 1, bytes(64 * STRIDE), b"")
+    tier = reopened(tier)
+    branch = tier.find("new", ids).branch
+    assert branch is not None
+    room_for(tier, 0)
+    add_rows(tier, branch, ids)
+    assert tier.folder.usage().kinds["scores"] == 0
+    assert tier.folder.scores.patch("patch") is None
     assert served(tier, "new", ids) == len(ids)
     tier.close()
 
