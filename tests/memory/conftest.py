@@ -1,5 +1,12 @@
-"""One thread per test process: the models are tiny and two processes share two cores."""
+"""What tests of the memory share."""
 
+import pytest
 import torch
 
-torch.set_num_threads(1)
+torch.set_num_threads(1)  # the models are tiny and two test processes share two cores
+
+
+@pytest.fixture
+def always_bearable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Prompts are read exactly whatever the clock says: measured times must not decide what a test sees."""
+    monkeypatch.setattr("memory.sealing.BEARABLE", float("inf"))

@@ -39,10 +39,7 @@ def uneven(kind: str) -> tuple[int, ...]:
     return UNEVEN if full_layers(kind) == 3 else ()
 
 
-@pytest.fixture(autouse=True)
-def always_bearable(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Prompts are read exactly whatever the clock says."""
-    monkeypatch.setattr("memory.sealing.BEARABLE", float("inf"))
+pytestmark = pytest.mark.usefixtures("always_bearable")
 
 
 # --- the plan --------------------------------------------------------------------------------------------------------

@@ -19,10 +19,7 @@ from tests.memory.tiers import make_spill, read_all
 TEXT = tokens(1400, 5)
 
 
-@pytest.fixture(autouse=True)
-def always_bearable(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Prompts are read exactly whatever the clock says: measured times must not decide what a test sees."""
-    monkeypatch.setattr("memory.sealing.BEARABLE", float("inf"))
+pytestmark = pytest.mark.usefixtures("always_bearable")
 
 
 @contextmanager
