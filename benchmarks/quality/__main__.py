@@ -1,7 +1,7 @@
 """How close a reply under a memory budget comes to the full KV's.
 
     python -m benchmarks.quality --model ID --data FILE --policies a,b,c --budgets 1/16,1/8,1/4
-        [--questions N] [--adversarial N] [--rag N] [--work FOLDER] [--json OUT] [--publish]
+        [--talks N] [--questions N] [--adversarial N] [--rag N] [--work FOLDER] [--json OUT] [--publish]
 
 A policy is a name of `memory.policy.POLICIES`, "default" (what the program uses by itself), "best" (for every token the
 best choice there is) or "episodic"; with "@sensitivity" and the like layers get different shares, with ":knob=value" a
@@ -47,7 +47,7 @@ def main() -> None:
         return load_or_measure(folder, "profile", lambda: measure(causal, ids))
 
     policies = [*CONTROLS, *(name for name in options.policies if name not in CONTROLS)]
-    for talk in data.read(options.data, tokenizer, options.questions, options.adversarial):
+    for talk in data.read(options.data, tokenizer, options.questions, options.adversarial)[: options.talks]:
         own = folder / talk.id.replace("/", "-")
         own.mkdir(exist_ok=True)
         known, model = history.read(causal, talk, own), Model(causal)
@@ -67,6 +67,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--data", required=True, type=Path, help="dialogue file with questions")
     parser.add_argument("--policies", type=lambda text: text.split(","), default=["default"])
     parser.add_argument("--budgets", type=lambda text: text.split(","), default=["1/8"])
+    parser.add_argument("--talks", type=int, default=10**6, help="conversations (default: all)")
     parser.add_argument("--questions", type=int, default=10**6, help="of a conversation, with an answer (default: all)")
     parser.add_argument("--adversarial", type=int, default=10, help="of a conversation, without an answer")
     parser.add_argument("--rag", type=int, default=10**6, help="questions of a conversation that RAG reads anew for")
