@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -42,4 +43,4 @@ def _segment(one: SegmentView) -> Segment:
 
 def _route(one: Routed) -> Route:
     recalled = None if one.recalled is None else Recalled.model_validate_json(one.recalled)
-    return Route(**asdict(one) | {"recalled": recalled})
+    return Route(**asdict(one) | {"recalled": recalled, "nearest": json.loads(one.nearest or "[]")})

@@ -194,10 +194,18 @@ class Recalled(Wire):
     moved: int = 0
 
 
+class NearSegment(Wire):
+    """A segment by number, and its cosine to a question."""
+
+    segment: int
+    similarity: float
+
+
 class Route(Wire):
     """Where a question went: the nearest episode, and the one after it. Similarities are cosines.
 
-    `switched`: the question before went elsewhere; `new`: no episode is near. `number` counts the questions.
+    `switched`: the question before went elsewhere; `new`: no episode is near. `number` counts the questions. `nearest`
+    are the segments most similar to the question, whatever their episode.
     """
 
     turn: int
@@ -209,6 +217,7 @@ class Route(Wire):
     runner_up_similarity: float | None
     switched: bool
     new: bool
+    nearest: list[NearSegment] = Field(default_factory=list)
     recalled: Recalled | None
 
 

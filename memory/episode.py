@@ -6,6 +6,7 @@ question that is being asked, so that it waits for nothing. What goes wrong with
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
@@ -82,7 +83,7 @@ class Episodes:
     def route(self, conversation: str, turn: int, text: str) -> Route | None:
         """The episode that a question is nearest to, logged; None when there is none."""
         centroids = self._routable(conversation)
-        route = Route(turn, None, asked=datetime.now(UTC).isoformat(timespec="seconds"))
+        route, vector = Route(turn, None, asked=datetime.now(UTC).isoformat(timespec="seconds")), None
         if self.encoder is not None and text.strip() and centroids is not None:
             try:
                 vector = self._asking.submit(self.encoder.embed, [[text]]).result()[0]
@@ -90,7 +91,7 @@ class Episodes:
             except RuntimeError as error:  # out of memory: the question is answered all the same
                 self._failed(error)
             self._last[conversation] = route.episode
-        self._step(Future(), self._store.log, conversation, route)
+        self._step(Future(), self._log, conversation, route, vector)
         return route if route.episode is not None else None
 
     def note_recalled(self, conversation: str, turn: int, recalled: str) -> None:
@@ -169,6 +170,12 @@ class Episodes:
     def _failed(self, error: Exception) -> None:
         reason = error.strerror if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
         self.failure = f"Episodes are not being kept ({reason}). The chat goes on without new ones."
+
+    def _log(self, conversation: str, route: Route, vector: Tensor | None) -> None:
+        """Record a route with the segments nearest to its question."""
+        near = [] if vector is None else self._load(conversation).nearest_to(vector)
+        told = json.dumps([{"segment": segment, "similarity": similarity} for segment, similarity in near])
+        self._store.log(conversation, replace(route, nearest=told))
 
     def _note(self, conversation: str, turns: list[EpisodeTurn]) -> Following | None:
         known = self._store.known(conversation)

@@ -13,7 +13,7 @@ from memory.episode_view import EpisodeView, Route, SegmentView, TurnView
 from memory.segment import TURNS
 
 WHAT = "the episodes"
-_ROUTE = "turn, episode, similarity, runner_up, runner_up_similarity, switched, new, number, asked, recalled"
+_ROUTE = "turn, episode, similarity, runner_up, runner_up_similarity, switched, new, number, asked, nearest, recalled"
 
 
 class EpisodeReader:

@@ -103,6 +103,12 @@ def e001_episodes(db: Database) -> None:
             db.execute(statement)
 
 
+@EPISODES_DB()
+def e002_nearest_segments(db: Database) -> None:
+    """The segments that a question is nearest to, whatever their episode."""
+    db.execute("ALTER TABLE routes ADD COLUMN nearest TEXT CHECK (json_valid(nearest))")
+
+
 def open_episodes(path: Path | None) -> Database:
     """Open `path` (None: in memory only); a damaged or foreign file is replaced by an empty one.
 

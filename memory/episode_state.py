@@ -21,6 +21,9 @@ TITLE_WORDS, STEM = 3, 4
 RETITLE = 1.5
 """An episode gets a new title when it has grown by this factor, and whenever everything was grouped anew."""
 
+NEAREST = 4
+"""Segments that are named as nearest to a question."""
+
 
 @dataclass(slots=True)
 class Known:
@@ -39,6 +42,13 @@ class Known:
             self.segments.append(segment)
             self.grouping.add(vector)
             self.saved = False
+
+    def nearest_to(self, vector: Tensor, count: int = NEAREST) -> list[tuple[int, float]]:
+        """The `count` segments most similar to a unit vector, the most similar first, with their cosines."""
+        if not self.segments:
+            return []
+        similar = torch.stack(self.grouping.rows) @ vector
+        return [(self.segments[place], float(similar[place])) for place in nearest(similar, count)]
 
 
 def read(store: EpisodeStore, conversation: str, encoder: str) -> Known:

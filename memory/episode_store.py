@@ -190,9 +190,9 @@ class EpisodeStore(EpisodeReader):
         with committed(self._db, WHAT):
             self._db.execute(
                 """INSERT INTO routes (conversation, number, turn, asked, episode, similarity, runner_up,
-                                       runner_up_similarity, switched, new, recalled)
+                                       runner_up_similarity, switched, new, nearest, recalled)
                    SELECT :c, coalesce(max(number) + 1, 1), :turn, :asked, :episode, :similarity, :runner_up,
-                          :runner_up_similarity, :switched, :new, :recalled
+                          :runner_up_similarity, :switched, :new, :nearest, :recalled
                    FROM routes WHERE conversation = :c""",
                 {"c": conversation} | {name: getattr(route, name) for name in Route.__slots__ if name != "number"},
             )

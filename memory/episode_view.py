@@ -10,8 +10,9 @@ class Route:
     """Where a question went. `episode` is None when there was none to go to; similarities are cosines.
 
     `switched`: the question before went elsewhere. `new`: no episode is near, so this may begin a new one.
-    `number` counts the questions of a conversation; `asked` is the wall time, for people. `recalled` is what the
-    reply fetched, as `memory.recall.Recalled` writes it.
+    `number` counts the questions of a conversation; `asked` is the wall time, for people. `nearest` are the segments
+    most similar to the question, whatever their episode, as a JSON list of `segment` and `similarity`; `recalled` is
+    what the reply fetched, as `memory.recall.Recalled` writes it.
     """
 
     turn: int
@@ -23,6 +24,7 @@ class Route:
     new: bool = False
     number: int = 0
     asked: str = ""
+    nearest: str | None = None
     recalled: str | None = None
 
 

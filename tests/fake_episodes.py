@@ -57,5 +57,6 @@ def _route(run: Run, words: list[str], before: list[Route]) -> Route:
         runner_up_similarity=0.25 if other else None,
         switched=bool(before) and before[-1].episode not in (None, number),
         asked="2026-11-21T10:00:00+00:00",
+        nearest=json.dumps([{"segment": 0, "similarity": 0.75}] if number else []),
         recalled=json.dumps(RECALLED) if number else None,
     )

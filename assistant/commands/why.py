@@ -14,7 +14,7 @@ from assistant.commands.map import In, latest
 from assistant.commands.options import AsJson
 from assistant.commands.terminal import without_controls
 from assistant.errors import UsageError
-from assistant.protocol import Episodes, Recalled, RecalledSpan, Route, SegmentTurn, Turn
+from assistant.protocol import Episodes, NearSegment, Recalled, RecalledSpan, Route, SegmentTurn, Turn
 
 app = typer.Typer()
 
@@ -49,6 +49,8 @@ def as_record(name: str, question: Turn, found: Episodes) -> dict[str, Any]:
     if route is not None:
         record["route"] = route.model_dump(exclude={"recalled"})
         record["route"]["title"] = found.titles.get(route.episode or 0)
+        for near, shown in zip(route.nearest, record["route"]["nearest"], strict=True):
+            shown["turns"] = [turn.model_dump() for turn in _turns_of(near, found)]
         if route.recalled is not None:
             record["recalled"] = route.recalled.model_dump()
             for span, shown in zip(route.recalled.spans, record["recalled"]["spans"], strict=True):
@@ -66,6 +68,9 @@ def told(question: Turn, found: Episodes) -> Iterator[str]:
     yield _episode(route, found)
     if found.notice and route.episode is None:
         yield found.notice
+    for near in route.nearest:
+        yield from _near(near, found)
+    yield ""
     if route.recalled is None or not route.recalled.spans:
         yield "Nothing was recalled: whatever the reply attended to was on the device, or was read exactly."
     if route.recalled is not None:
@@ -98,6 +103,19 @@ def _named(episode: int, found: Episodes) -> str:
     return f"{episode} ({title})" if title else str(episode)
 
 
+def _turns_of(near: NearSegment, found: Episodes) -> list[SegmentTurn]:
+    """The turns of a segment; none when it is no more."""
+    return next((one.turns for one in found.segments if one.segment == near.segment), [])
+
+
+def _near(near: NearSegment, found: Episodes) -> Iterator[str]:
+    if turns := _turns_of(near, found):
+        yield ""
+        yield f"Like the question: turns {turns[0].turn}-{turns[-1].turn}, similarity {near.similarity:.2f}"
+        for turn in turns:
+            yield f"  {_said_by(turn)}: {_short(_said(turn))}"
+
+
 def _recalled(recalled: Recalled, turns: Sequence[SegmentTurn]) -> Iterator[str]:
     if recalled.missed is not None:
         most = f" (at most {recalled.bound:.1%})" if recalled.bound is not None else ""
@@ -108,18 +126,25 @@ def _recalled(recalled: Recalled, turns: Sequence[SegmentTurn]) -> Iterator[str]
         yield ""
         yield f"Recalled: {span.tokens} entries of tokens {span.first}-{span.last - 1}, {span.mass:.1%} of attention"
         for turn in sources(span, turns):
-            date = f", {turn.date}" if turn.date else ""
-            yield f"  turn {turn.turn}, {turn.speaker}{date}: {_part(turn, span)}"
+            yield f"  {_said_by(turn)}: {_part(turn, span)}"
 
 
 def _part(turn: SegmentTurn, span: RecalledSpan) -> str:
     """The turn's text; of a long one, about the part where the span lies."""
-    said = turn.text.partition(f"{turn.speaker}: ")[2] or turn.text
+    said = _said(turn)
     if len(said) <= EXCERPT:
         return _short(said)
     share = (max(span.first, turn.first_token) - turn.first_token) / max(1, turn.last_token - turn.first_token)
     start = min(int(share * len(said)), len(said) - EXCERPT)
     return ("…" * (start > 0)) + _short(said[start:])
+
+
+def _said_by(turn: SegmentTurn) -> str:
+    return f"turn {turn.turn}, {turn.speaker}" + (f", {turn.date}" if turn.date else "")
+
+
+def _said(turn: SegmentTurn) -> str:
+    return turn.text.partition(f"{turn.speaker}: ")[2] or turn.text
 
 
 def _short(text: str) -> str:

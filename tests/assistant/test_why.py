@@ -20,6 +20,9 @@ def test_a_question_its_episode_and_its_sources(daemon: RunningDaemon, home: Pat
     route = record["route"]
     assert (route["episode"], route["title"], route["similarity"]) == (2, "money", 0.5)
     assert (route["runner_up"], route["runner_up_similarity"], route["switched"]) == (1, 0.25, True)
+    near = route["nearest"]
+    assert [(one["segment"], one["similarity"]) for one in near] == [(0, 0.75)]
+    assert near[0]["turns"][3]["text"] == "user: dogs are what we talk about 3"
     assert record["recalled"]["missed"] == 0.01
     spans = record["recalled"]["spans"]
     assert [(span["first"], span["last"]) for span in spans] == [(0, 64), (128, 192)]
@@ -34,10 +37,12 @@ def test_a_question_its_episode_and_its_sources(daemon: RunningDaemon, home: Pat
     shown = run("why", "last", "-c", "trip").stdout.splitlines()
     assert shown[0].endswith(": and what of money")
     assert shown[1] == "Episode 2 (money), similarity 0.50; next is 1 (dogs) with 0.25. Switched from 1 (dogs)."
-    assert shown[2] == "Of all attention, an estimated 1.0% (at most 2.0%) was on stored tokens that stayed away."
-    assert shown[3] == "1 of 9 steps attended to every stored token."
-    assert "Recalled: 5 entries of tokens 0-63, 12.5% of attention" in shown
     turn = run_json("map")["stretches"][0]["first_turn"]
+    assert shown[3] == f"Like the question: turns {turn}-{turn + 3}, similarity 0.75"
+    assert shown[7] == f"  turn {turn + 3}, user, 8 May: dogs are what we talk about 3"
+    assert shown[9] == "Of all attention, an estimated 1.0% (at most 2.0%) was on stored tokens that stayed away."
+    assert shown[10] == "1 of 9 steps attended to every stored token."
+    assert "Recalled: 5 entries of tokens 0-63, 12.5% of attention" in shown
     assert f"  turn {turn}, user, 8 May: dogs are what we talk about 0" in shown
 
 
@@ -56,6 +61,7 @@ def test_nothing_recalled_and_nothing_noted(daemon: RunningDaemon, home: Path) -
     shown = run("why", "last").stdout.splitlines()
     assert shown[1:] == [
         "It went to no episode: there was none yet.",
+        "",
         "Nothing was recalled: whatever the reply attended to was on the device, or was read exactly.",
     ]
     bring(home, TOPICS, "other")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
@@ -83,6 +84,9 @@ def test_topics_become_episodes_and_questions_find_theirs(start: Open) -> None:
         assert route.runner_up_similarity is not None
         assert 1 >= route.similarity > route.runner_up_similarity
         assert not route.new
+        near = json.loads(episodes.routes("c")[-1].nearest or "")
+        assert MIXED[near[0]["segment"]] == topic
+        assert [one["similarity"] for one in near] == sorted((one["similarity"] for one in near), reverse=True)
     same = episodes.route("c", 2000, "Does the bread need yeast?")
     assert same is not None
     assert (same.switched, same.new) == (False, False)
