@@ -108,22 +108,22 @@ class RowCodec:
         _scale(keys, parts["ends"].of(sections)[..., None, :], BITS[name])
 
     def dots(self, layer: int, sections: Tensor, queries: Tensor, room: Tensor) -> Tensor:
-        """`queries` [KV heads, n, size] fp32 times the keys of sections [rows, bytes]: [KV heads, n, rows, 64].
+        """`queries` fp32 times the keys of sections [rows, bytes]: [KV heads, n, rows, 64].
 
-        `room` fp32 [rows x KV heads x 64 x size] is written over. The keys' low ends are taken out of the sum, so that
-        codes need one multiplication and no addition each.
+        `queries` are [KV heads, n, size], or [KV heads, rows, n, size] where each row is asked by its own. `room` fp32
+        [rows x KV heads x 64 x size] is written over. The keys' low ends are taken out of the sum, so that codes need
+        one multiplication and no addition each.
         """
         parts, name = self._parts[layer], self.names[layer]
         kv_heads, size = self.shapes[layer]
         keys = room[: kv_heads * sections.shape[0] * CHUNK * size].view(kv_heads, -1, CHUNK, size)
         found = parts["keys"].of(sections).transpose(0, 1)
         if name in LOSSLESS:
-            return split(queries @ keys.copy_(found).flatten(1, 2).transpose(1, 2), -1, (-1, CHUNK))
+            return _products(queries, keys.copy_(found))
         _unpack(found, BITS[name], keys)
         low, step = _steps(parts["ends"].of(sections).permute(1, 2, 0, 3), BITS[name])
         keys.mul_(step[:, :, None])
-        dots = split(queries @ keys.flatten(1, 2).transpose(1, 2), -1, (-1, CHUNK))
-        return dots.add_((queries @ low.transpose(1, 2))[..., None])
+        return _products(queries, keys).add_(_products(queries, low[:, :, None]))
 
     def key_bytes(self, layer: int) -> int:
         """Bytes from a section's start to the end of its keys: what scoring has to read."""
@@ -201,6 +201,14 @@ def protected_layers(model: nn.Module) -> frozenset[int]:
 def split(tensor: Tensor, dim: int, shape: Sequence[int]) -> Tensor:
     """`tensor` with dimension `dim` divided into `shape`, as a view."""
     return tensor.unflatten(dim, tuple(shape))  # type: ignore[no-untyped-call, no-any-return]
+
+
+def _products(queries: Tensor, keys: Tensor) -> Tensor:
+    """`queries` [KV heads, n, size], or [KV heads, rows, n, size], times `keys` [KV heads, rows, m, size]: [KV heads,
+    n, rows, m]."""
+    if queries.dim() == keys.dim():
+        return (queries @ keys.transpose(2, 3)).transpose(1, 2).contiguous()
+    return split(queries @ keys.flatten(1, 2).transpose(1, 2), -1, keys.shape[1:3])
 
 
 def _parts(kv_heads: int, size: int, name: str) -> dict[str, _Part]:

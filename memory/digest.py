@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from memory.block import CHUNK
+from memory.scoring import Scoring
 from memory.spill import Spill, Stored
 
 DIGESTED = 1024
@@ -53,34 +54,27 @@ class Digests:
         """Only the first `rows` rows belong to the conversation now."""
         self.rows = min(self.rows, rows // self.per * self.per)
 
-    def shortlist(self, layer: int, queries: Tensor, scale: float, rows: int, count: int) -> Tensor:
-        """Of the first `rows` rows about `count` that `queries` may attend to most, ascending.
-
-        `queries` are [KV heads, n, size], or [KV heads, digests, n, size] where each digest is asked by its own.
-        """
+    def shortlist(self, scoring: Scoring, queries: Tensor, scale: float, rows: int, count: int) -> Tensor:
+        """Of the first `rows` rows about `count` that `queries` [KV heads, n, size] may attend to most, ascending."""
         if count >= rows:
             return torch.arange(rows)
-        mean, reach = self._used(layer, rows)
-        logits = (_products(queries, mean) + _products(queries.abs(), reach)).mul_(scale)
+        used = self._parts[scoring.index][: -(-rows // self.per)].to(torch.float32)
+        mean, reach = used.permute(1, 2, 0, 3)
+        mean = scoring.means(mean, torch.arange(CHUNK // 2, rows * CHUNK, self.per * CHUNK))
+        logits = (queries @ mean.transpose(1, 2) + queries.abs() @ reach.transpose(1, 2)).mul_(scale)
         weights: Tensor = logits.softmax(-1).sum((0, 1))
         best = weights.topk(max(1, count // self.per), sorted=False).indices.sort().values
         named = (best[:, None] * self.per + torch.arange(self.per)).flatten()
         return named[named < rows]
 
-    def middles(self, rows: int) -> Tensor:
-        """A token in the middle of a row of each digest of the first `rows` rows."""
-        return torch.arange(CHUNK // 2, rows * CHUNK, self.per * CHUNK)
-
     def ceiling(self, layer: int, queries: Tensor, rows: int) -> Tensor:
-        """What no key of the first `rows` rows exceeds in a product with `queries` (as for `shortlist`): [KV heads, n,
+        """What no key of the first `rows` rows exceeds in a product with `queries` [KV heads, n, size]: [KV heads, n,
         digests] (Quest's bound, from the mean and the range). Digests stand for `per` rows each."""
-        mean, reach = self._used(layer, rows)
+        used = self._parts[layer][: -(-rows // self.per)].to(torch.float32)
+        mean, reach = used.permute(1, 2, 3, 0)
         widest = reach * ((1 + _ROUNDING) / _REACH) + mean.abs() * _ROUNDING
-        return _products(queries, mean) + _products(queries.abs(), widest)
-
-    def _used(self, layer: int, rows: int) -> Tensor:
-        """Mean and reach [2, KV heads, digests, size] of the first `rows` rows, fp32."""
-        return self._parts[layer][: -(-rows // self.per)].to(torch.float32).permute(1, 2, 0, 3)
+        ceiling: Tensor = queries @ mean + queries.abs() @ widest
+        return ceiling
 
     def _take(self, first: int, rows: Tensor) -> None:
         """Encoded rows [n, stride] from row `first` on."""
@@ -101,14 +95,6 @@ class Digests:
             part[: DIGESTED // 2] = torch.stack((mean, reach.amax(1)), dim=1)
         self.per *= 2
         self.rows = self.rows // self.per * self.per
-
-
-def _products(queries: Tensor, keys: Tensor) -> Tensor:
-    """`queries` [KV heads, n, size], or [KV heads, digests, n, size] a digest's own, times `keys` [KV heads, digests,
-    size]: [KV heads, n, digests]."""
-    if queries.dim() == keys.dim():
-        return queries @ keys.transpose(1, 2)
-    return (queries @ keys[..., None])[..., 0].transpose(1, 2)
 
 
 def _merge(digest: Tensor, fresh: Tensor, before: int) -> None:

@@ -325,16 +325,15 @@ class Recall:
             -(-int(self._owner.policy.shortlist * count) // CHUNK),
             spill.most_rows(reach.stored, index, reach.rows),
         )
-        asking = scoring.turned(queries, self._owner.digests.middles(reach.rows))
-        rows = self._owner.digests.shortlist(index, asking, scale, reach.rows, listed)
+        rows = self._owner.digests.shortlist(scoring, queries, scale, reach.rows, listed)
         return Candidates(rows, *spill.sections(reach.stored, index, rows.tolist()))
 
     def _logits(self, scoring: Scoring, queries: Tensor, found: Candidates, always: int, slots: int) -> Tensor:
         """`queries` [KV heads, n, size], scaled, times the keys of the candidates and then of what is resident whatever
         is chosen, [KV heads, n, tokens + those]; the `always` first candidates are among the latter and count there."""
-        tokens, used = found.tokens, self._spill.codec.key_bytes(scoring.index)
+        used = self._spill.codec.key_bytes(scoring.index)
         parts = [
-            scoring.dots(queries, found.part(first, GROUP, used), tokens[first * CHUNK : (first + GROUP) * CHUNK])
+            scoring.dots(queries, found.part(first, GROUP, used), found.rows[first : first + GROUP]).flatten(2)
             for first in range(0, found.rows.numel(), GROUP)
         ]
         parts[0][..., :always] = -torch.inf
@@ -348,7 +347,9 @@ class Recall:
         digests, rows = self._owner.digests, self._reach.rows
         if found.rows.numel() == rows:
             return 0.0
-        ceiling = digests.ceiling(scoring.index, scoring.turned(queries, digests.middles(rows)), rows)
+        if scoring.layer.reindexed:  # digests bound keys as they were rotated
+            return 1.0
+        ceiling = digests.ceiling(scoring.index, queries, rows)
         listed = torch.zeros(ceiling.shape[-1] * digests.per, dtype=torch.bool).index_fill_(0, found.rows, True)
         listed[rows:] = True
         unlisted = split(listed.logical_not(), 0, (-1, digests.per)).sum(1) * CHUNK
