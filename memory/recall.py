@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import reduce
+from functools import cached_property, reduce
 
 import torch
 from torch import Tensor
@@ -17,6 +17,7 @@ from torch.nn.functional import cosine_similarity
 
 from memory.attention import Partial, merge
 from memory.block import CHUNK
+from memory.budget import MIB
 from memory.cache import WorkingSetLayer
 from memory.codec import split
 from memory.digest import DIGESTED, Digests
@@ -43,13 +44,16 @@ SLOWEST = 8
 MOST_ROWS = 512
 """Rows of which every token is scored, at most; digests choose among more."""
 
+NEARLY_ALL = 0.7
+"""Where digests would name more of the rows than this, all are scored: it costs less than to ask the digests."""
+
 SENTENCE = 16
 """Tokens of a sentence where nobody says which tokens end one."""
 
-RESCORE = 16.0
-"""A byte of keys takes as long to score, and what follows from it to move, as so many bytes of weights and resident KV
-take to be read. Measured on a CPU (benchmarks.recall); it sets the pace by sizes alone, so that replies do not depend
-on what else the machine does."""
+CHOICE, RESCORE = 28 * MIB, 5.0
+"""A layer's choice takes as long as so many bytes of weights and resident KV take to be read, and for every byte of
+keys that it scores as so many bytes more. Measured on a CPU (benchmarks.recall); it sets the pace by sizes alone, so
+that replies do not depend on what else the machine does."""
 
 FIRST_RATE, RATE_STEP = 0.5, 0.01
 """Share of the turns in which a layer's queries have moved, as a reply begins, and how fast that is learnt."""
@@ -121,6 +125,7 @@ class Recaller:
         `ends` end a sentence."""
         self.policy = policy
         self._step_bytes = step_bytes
+        self._layers = len(layers)
         self._key_bytes = sum(spill.codec.key_bytes(layer) for layer in layers)
         self.digests = Digests(spill, layers)
         self.homes = torch.zeros(0, dtype=torch.int64)
@@ -161,7 +166,8 @@ class Recaller:
     def stands(self, rows: int) -> int:
         """Of so many tokens a layer may choose for one; the layers take turns. It counts on as many choices of those
         that may as there were lately."""
-        share = self._rate * RESCORE * self._key_bytes * rows / max(1, self._step_bytes)
+        choosing = self._layers * CHOICE + RESCORE * self._key_bytes * rows
+        share = self._rate * choosing / max(1, self._step_bytes)
         return max(1, min(SLOWEST, round(share / self.policy.pace)))
 
     def had_a_turn(self, *, chose: bool) -> None:
@@ -260,6 +266,11 @@ class Recall:
         """Count the pass."""
         self._owner.exact_steps += self._fell_back
 
+    @cached_property
+    def _everywhere(self) -> Tensor | None:
+        """Where all rows lie in RAM: the same for every layer."""
+        return self._spill.slots(self._reach.stored, range(self._reach.rows))
+
     # --- one choice --------------------------------------------------------------------------------------------------
 
     def _may_choose(self, index: int, asked: Asked) -> bool:
@@ -319,14 +330,13 @@ class Recall:
 
     def _candidates(self, scoring: Scoring, queries: Tensor, scale: float, count: int) -> Candidates:
         reach, spill, index = self._reach, self._spill, scoring.index
-        listed = min(
-            reach.rows,
-            MOST_ROWS,
-            -(-int(self._owner.policy.shortlist * count) // CHUNK),
-            spill.most_rows(reach.stored, index, reach.rows),
-        )
+        wanted = -(-int(self._owner.policy.shortlist * count) // CHUNK)
+        if wanted >= NEARLY_ALL * reach.rows:
+            wanted = reach.rows
+        listed = min(wanted, MOST_ROWS, spill.most_rows(reach.stored, index, reach.rows))
         rows = self._owner.digests.shortlist(scoring, queries, scale, reach.rows, listed)
-        return Candidates(rows, *spill.sections(reach.stored, index, rows.tolist()))
+        slots = self._everywhere if rows.numel() == reach.rows else None
+        return Candidates(rows, *spill.sections(reach.stored, index, rows.tolist(), slots))
 
     def _logits(self, scoring: Scoring, queries: Tensor, found: Candidates, always: int, slots: int) -> Tensor:
         """`queries` [KV heads, n, size], scaled, times the keys of the candidates and then of what is resident whatever

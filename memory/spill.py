@@ -299,19 +299,27 @@ class Spill:
                     self.ram.put(stored.conversation, number, chain, partial(_copy, row))
         return loaded
 
-    def sections(self, stored: Stored, layer: int, rows: Sequence[int]) -> tuple[Tensor, Tensor]:
+    def slots(self, stored: Stored, rows: Sequence[int]) -> Tensor | None:
+        """Where the `rows` lie in RAM, [rows]; None unless all do. They stay while the conversation is active."""
+        assert stored.branch is not None
+        if not self.ram.capacity:
+            return None
+        chains = [stored.branch.headers[number].chain for number in rows]
+        slots = self.ram.where(stored.conversation, rows, chains)
+        return None if slots is None else torch.tensor(slots)
+
+    def sections(
+        self, stored: Stored, layer: int, rows: Sequence[int], slots: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """One layer's sections [n, bytes] where they lie, and which of them the `rows` (ascending) are [rows].
 
-        In RAM nothing is copied; from disk they come into the staging area, verified, and stay there until the next
-        call. Raises:
+        In RAM, in `slots` where the caller knows them, nothing is copied; from disk they come into the staging area,
+        verified, and stay there until the next call. Raises:
             RowDamaged: a row on disk is not what was written.
         """
-        assert stored.branch is not None
-        start, size = self.layout.offset(layer), self.codec.sections[layer]
-        chains = [stored.branch.headers[number].chain for number in rows]
-        slots = self.ram.where(stored.conversation, rows, chains) if self.ram.capacity else None
+        slots = self.slots(stored, rows) if slots is None else slots
         if slots is not None:
-            return self.ram.part(start, size), torch.tensor(slots)
+            return self.ram.part(self.layout.offset(layer), self.codec.sections[layer]), slots
         return self.call(self._scattered, stored, layer, rows), torch.arange(len(rows))
 
     def _scattered(self, stored: Stored, layer: int, rows: Sequence[int]) -> Tensor:
