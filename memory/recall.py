@@ -38,7 +38,7 @@ GROUP = 64
 NOTED = 5
 """Of so many choices one is noted, to be told."""
 
-SLOWEST = 8
+SLOWEST = 12
 """Tokens after which a layer may choose anew, however much longer that takes than `pace` allows."""
 
 MOST_ROWS = 512
@@ -50,7 +50,7 @@ NEARLY_ALL = 0.7
 SENTENCE = 16
 """Tokens of a sentence where nobody says which tokens end one."""
 
-CHOICE, RESCORE = 28 * MIB, 5.0
+CHOICE, RESCORE = 46 * MIB, 5.0
 """A layer's choice takes as long as so many bytes of weights and resident KV take to be read, and for every byte of
 keys that it scores as so many bytes more. Measured on a CPU (benchmarks.recall); it sets the pace by sizes alone, so
 that replies do not depend on what else the machine does."""

@@ -21,7 +21,7 @@ class Recall(Policy):
     queries: Queries = "current"
     still: float = 0.9
     every: int = 64
-    pace: float = 0.2
+    pace: float = 0.25
     shortlist: float = 8.0
     fallback: float = 1.0
     reach: int = 3
