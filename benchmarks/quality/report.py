@@ -47,11 +47,12 @@ def _plots(path: Path, records: Sequence[Record]) -> None:
     from matplotlib import pyplot
 
     for suffix, draw in (("memory", _against_memory), ("turns", _against_turns)):
-        figure, axes = pyplot.subplots(figsize=(7, 4.2))
+        figure, axes = pyplot.subplots(figsize=(9, 4.2))
+        axes.set_prop_cycle(color=mpl.colormaps["tab20"].colors)
         draw(axes, records)
         axes.set(ylabel="kl32 to the full KV (nats a token)", yscale="log")
         axes.grid(alpha=0.3, which="both")
-        axes.legend(fontsize=8, ncols=2)
+        axes.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
         figure.tight_layout()
         figure.savefig(path.with_name(f"{path.name}_{suffix}.png"), dpi=120)
         pyplot.close(figure)
