@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.quality.score import Record, by_category, share_of, summary
+from benchmarks.quality.score import Record, by_category, paired, share_of, summary
 from benchmarks.report import RESULTS, device_name, show
 
 
@@ -21,11 +21,13 @@ def tell(records: Sequence[Record], policies: Sequence[str], budgets: Sequence[s
 
 
 def publish(name: str, records: Sequence[Record]) -> None:
-    """Everything that was recorded: NAME.csv, NAME_categories.csv and two plots."""
+    """Everything that was recorded: NAME.csv, NAME_categories.csv, NAME_paired.csv and two plots."""
     folder = RESULTS / device_name()
     folder.mkdir(parents=True, exist_ok=True)
     _csv(folder / f"{name}.csv", summary(records))
     _csv(folder / f"{name}_categories.csv", by_category(records))
+    if pairs := paired(records):
+        _csv(folder / f"{name}_paired.csv", pairs)
     _plots(folder / name, records)
 
 

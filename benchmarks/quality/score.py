@@ -8,6 +8,7 @@ import statistics
 import string
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
+from itertools import permutations
 from typing import Any
 
 import torch
@@ -61,6 +62,33 @@ def by_category(records: Sequence[Record]) -> list[Record]:
         {"policy": policy, "budget": budget, "category": category, "questions": len(some), **_means(some)}
         for (policy, budget, category), some in sorted(grouped.items())
     ]
+
+
+def paired(records: Sequence[Record]) -> list[Record]:
+    """`kl32` of every two policies at one budget on the questions both have: the mean difference, its standard error,
+    and the quotient of the means."""
+    groups = _grouped([one for one in records if one["category"] != "adversarial"], lambda one: one["budget"])
+    return [_pair(budget, *two) for budget, some in groups.items() for two in permutations(_by_policy(some).items(), 2)]
+
+
+def _by_policy(records: Sequence[Record]) -> dict[str, dict[str, float]]:
+    grouped = _grouped(records, lambda one: one["policy"])
+    return {policy: {one["qid"]: one["kl32"] for one in some} for policy, some in grouped.items()}
+
+
+def _pair(budget: str, one: tuple[str, dict[str, float]], other: tuple[str, dict[str, float]]) -> Record:
+    shared = [(value, other[1][qid]) for qid, value in one[1].items() if qid in other[1]]
+    differences = [left - right for left, right in shared]
+    below = sum(right for _, right in shared)
+    return {
+        "budget": budget,
+        "policy": one[0],
+        "against": other[0],
+        "questions": len(shared),
+        "difference": _rounded(statistics.fmean(differences)) if shared else None,
+        "difference_se": _error(differences),
+        "ratio": _rounded(sum(left for left, _ in shared) / below) if below else None,
+    }
 
 
 def _row(key: tuple[str, str], records: Sequence[Record]) -> Record:
