@@ -73,8 +73,10 @@ class EpisodeReader:
         return {int(row[0]): str(row[1]) for row in rows}
 
     def routes(self, conversation: str) -> list[Route]:
-        """Every route, the newest last."""
-        rows = self._read(f"SELECT {_ROUTE} FROM routes WHERE conversation = ? ORDER BY number", [conversation])
+        """Every route, the newest last; what a file of an earlier version has no column for is None."""
+        there = {row[1] for row in self._read("PRAGMA table_info(routes)")}
+        columns = ", ".join(name if name in there else "NULL" for name in _ROUTE.split(", "))
+        rows = self._read(f"SELECT {columns} FROM routes WHERE conversation = ? ORDER BY number", [conversation])
         return [_route(row) for row in rows]
 
     def _read(self, sql: str, values: Sequence[Any] = ()) -> list[Any]:

@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from assistant.template import prepare_tokenizer
 from benchmarks.quality import __main__ as quality
-from benchmarks.quality.score import f1
+from benchmarks.quality.score import f1, paired
 from tests.worker.tiny import make_model_folder
 
 WORDS = [
@@ -101,3 +101,14 @@ def test_f1_counts_shared_words() -> None:
     assert f1("The cat, of course.", ["a cat"]) == pytest.approx(0.5)
     assert f1("no idea", ["the cat", "an idea"]) == pytest.approx(2 / 3)
     assert f1("", ["cat"]) == 0
+
+
+def test_pairs_are_made_over_the_questions_that_both_policies_have() -> None:
+    def record(policy: str, qid: str, kl32: float, category: str = "one") -> dict[str, Any]:
+        return {"policy": policy, "budget": "1/8", "qid": qid, "kl32": kl32, "category": category}
+
+    records = [record("a", "q1", 0.1), record("a", "q2", 0.3), record("a", "q3", 9.0)]
+    records += [record("b", "q1", 0.4), record("b", "q2", 0.4), record("b", "q4", 7.0, "adversarial")]
+    row = next(row for row in paired(records) if (row["policy"], row["against"]) == ("a", "b"))
+    assert (row["questions"], row["difference"], row["ratio"]) == (2, -0.2, 0.5)
+    assert row["difference_se"] == 0.1

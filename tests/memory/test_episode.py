@@ -13,6 +13,7 @@ import pytest
 
 from memory.encoder import Encoder
 from memory.episode import BATCH, Episodes
+from memory.episode_reader import EpisodeReader
 from memory.episode_store import EpisodeStore
 from memory.folder import KvFolder
 from memory.policy.patched_prompt import INSTRUCTION
@@ -348,3 +349,16 @@ def test_unknown_languages_and_odd_characters(start: Open) -> None:
     episodes.observe("c", talk).result()
     assert None not in [one[1] for one in seen(episodes)]
     assert episodes.route("c", 99, "\ud800 漢字") is not None
+
+
+def test_routes_of_a_file_of_an_earlier_version_can_be_read(start: Open, file: Path) -> None:
+    episodes = start()
+    episodes.observe("c", turns(MIXED)).result()
+    episodes.route("c", 1000, next(iter(QUESTIONS.values())))
+    episodes.close()
+    db = sqlite3.connect(file)
+    db.execute("ALTER TABLE routes DROP COLUMN nearest")
+    db.close()
+    reader = EpisodeReader.look(file)
+    assert [(route.turn, route.nearest) for route in reader.routes("c")] == [(1000, None)]
+    reader.close()
