@@ -17,8 +17,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, Llama
 from benchmarks.decode import default_model
 from benchmarks.report import RESULTS, device_name, publish, show
 from benchmarks.tensor_peak import TensorPeak
-from memory.budget import GIB, MIB, Plan, plan
+from memory.budget import GIB, MIB, Plan, divide_capacity, plan
 from memory.chunkfile import Layout
 from memory.codec import RowCodec, layer_codecs
 from memory.fingerprint import Fingerprint
@@ -108,13 +109,15 @@ def transcript(dialogue: dict[str, Any]) -> list[int]:
     return ids
 
 
-def sized_plan(model: Any, capacity: int) -> Plan:
-    """A plan with this many entries."""
+def sized_plan(model: Any, capacity: int, shares: Sequence[float] = ()) -> Plan:
+    """A plan with this many entries, a layer's mean where they get different `shares`."""
     geometry = Geometry.from_config(model.config.to_dict())
     roomy = plan(geometry, 64 * GIB, 0, 4, 256)
     kv = geometry.kv_bytes_per_token(4) * capacity + capacity * 8 * len(geometry.layers) * geometry.layers[0].kv_heads
     weights = sum(one.nbytes for one in {one.data_ptr(): one for one in model.parameters()}.values())
-    return Plan(64 * GIB, weights, kv, roomy.staging, roomy.activations, capacity, roomy.block, roomy.patch)
+    made = Plan(64 * GIB, weights, kv, roomy.staging, roomy.activations, capacity, roomy.block, roomy.patch)
+    headroom = made.block + made.patch
+    return replace(made, capacities=divide_capacity(shares, capacity, headroom, geometry.window)) if shares else made
 
 
 @contextmanager
@@ -127,6 +130,7 @@ def memory_on(
     ram: int = 0,
     policy: Policy | None = None,
     ends: frozenset[int] = frozenset(),
+    shares: Sequence[float] = (),
 ) -> Iterator[Memory]:
     """A memory with tiers in `folder` (None: without), opened on one conversation; by default the latest stay."""
     geometry = Geometry.from_config(model.config.to_dict())
@@ -143,7 +147,8 @@ def memory_on(
             return DiskTier(KvFolder.open(folder), Fingerprint.of(fields), layout, sealed.names, shapes, 64 * GIB, 0)
 
         spill = Spill(sealed, lossless, ram, open_disk)
-    memory = Memory(model, sized_plan(model, capacity), policy or SinksRecent(), spill=spill, mode=mode, ends=ends)
+    made = sized_plan(model, capacity, shares)
+    memory = Memory(model, made, policy or SinksRecent(), spill=spill, mode=mode, ends=ends)
     memory.open("bench")
     try:
         yield memory

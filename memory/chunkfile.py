@@ -11,6 +11,7 @@ import errno
 import json
 import os
 import struct
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -267,6 +268,12 @@ class ChunkFile:
             if got < size or xxhash.xxh3_128_digest(piece) != sums[at]:
                 raise RowDamaged(self.header.first_row + index + at, f"the checksum of layer {layer} is wrong")
 
+    def expect_sections(self, layer: int, index: int, count: int) -> None:
+        """The same sections will be read soon: where the system takes such hints it begins to fetch them."""
+        start = self._start + self.layout.offset(layer)
+        for at in range(index, index + count):
+            _expect(self._descriptor, start + at * self.layout.stride, self.layout.sections[layer])
+
     def truncate(self, rows: int) -> None:
         """Cut everything after the first `rows` rows."""
         os.ftruncate(self._descriptor, self._start + rows * self.layout.stride)
@@ -330,6 +337,11 @@ def _read_into(descriptor: int, into: memoryview, offset: int) -> int:
     while done < len(into) and (got := os.preadv(descriptor, [into[done:]], offset + done)):
         done += got
     return done
+
+
+def _expect(descriptor: int, offset: int, size: int) -> None:
+    if sys.platform == "linux":
+        os.posix_fadvise(descriptor, offset, size, os.POSIX_FADV_WILLNEED)
 
 
 def _up(size: int, multiple: int) -> int:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, reduce
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -132,6 +133,9 @@ class Recaller:
         self.sentences = torch.zeros(0, dtype=torch.int64)
         self.ended = True
         self._ends = ends
+        self.looked_at: dict[int, list[int]] = {}
+        """Rows whose tokens a layer scored last."""
+        self.following = dict(pairwise(layers))
         self.keys = torch.empty(GROUP * CHUNK * max(heads * size for heads, size in spill.codec.shapes))
         self.scratch: Scratch | None = None
         self.kept: Mapping[int, Tensor] = {}
@@ -245,6 +249,8 @@ class Recall:
         slots = layer.length - (layer.seen - self._reach.rows * CHUNK)
         if slots <= self._reach.first or layer.complete:
             return None
+        if (following := self._owner.following.get(index)) is not None:
+            self._expect(following, alone=query.shape[2] == 1)
         if asked is None or query.shape[2] > 1 or self._may_choose(index, asked):
             asking = query[0, :, -QUERIES:].to("cpu", torch.float32)
             if asked is None or self._moved(asked, asking):
@@ -270,6 +276,12 @@ class Recall:
     def _everywhere(self) -> Tensor | None:
         """Where all rows lie in RAM: the same for every layer."""
         return self._spill.slots(self._reach.stored, range(self._reach.rows))
+
+    def _expect(self, index: int, *, alone: bool) -> None:
+        """While another layer is busy, what layer `index` may look at comes from disk: what it looked at last."""
+        rows, asked = self._owner.looked_at.get(index), self._owner.asked.get(index)
+        if rows and (asked is None or not alone or self._may_choose(index, asked)):
+            self._spill.expect(self._reach.stored, index, rows)
 
     # --- one choice --------------------------------------------------------------------------------------------------
 
@@ -336,7 +348,8 @@ class Recall:
         listed = min(wanted, MOST_ROWS, spill.most_rows(reach.stored, index, reach.rows))
         rows = self._owner.digests.shortlist(scoring, queries, scale, reach.rows, listed)
         slots = self._everywhere if rows.numel() == reach.rows else None
-        return Candidates(rows, *spill.sections(reach.stored, index, rows.tolist(), slots))
+        numbers = self._owner.looked_at[index] = rows.tolist()
+        return Candidates(rows, *spill.sections(reach.stored, index, numbers, slots))
 
     def _logits(self, scoring: Scoring, queries: Tensor, found: Candidates, always: int, slots: int) -> Tensor:
         """`queries` [KV heads, n, size], scaled, times the keys of the candidates and then of what is resident whatever

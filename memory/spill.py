@@ -285,8 +285,22 @@ class Spill:
 
     def most_rows(self, stored: Stored, layer: int, rows: int) -> int:
         """Of the first `rows` rows, how many `sections` can show at once: all in RAM, else what staging holds."""
-        in_ram = self.ram.tokens.get(stored.conversation, 0) // CHUNK if self.ram.capacity else 0
-        return rows if in_ram >= rows else min(rows, self.staging.whole.numel() // self.codec.sections[layer])
+        room = self.staging.whole.numel() // self.codec.sections[layer]
+        return rows if self._rows_in_ram(stored) >= rows else min(rows, room)
+
+    def expect(self, stored: Stored, layer: int, rows: Sequence[int]) -> None:
+        """`sections` of the same rows (ascending) will be asked for soon: the system fetches what is on disk alone."""
+        if self._rows_in_ram(stored) < stored.rows:
+            self.submit(self._expect, stored, layer, rows)
+
+    def _expect(self, stored: Stored, layer: int, rows: Sequence[int]) -> None:
+        assert stored.branch is not None
+        rows = [row for row in rows if row < stored.rows and self.slots(stored, [row]) is None]
+        for run in runs_of(rows):
+            self.disk.expect_sections(stored.branch, layer, rows[run.start], len(run))
+
+    def _rows_in_ram(self, stored: Stored) -> int:
+        return self.ram.tokens.get(stored.conversation, 0) // CHUNK if self.ram.capacity else 0
 
     def load_to_keep(self, stored: Stored, first: int, count: int) -> Tensor:
         """`load_rows` into the first half; what was not in RAM is kept there while there is room. On the I/O thread."""

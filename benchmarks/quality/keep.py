@@ -104,12 +104,15 @@ class Keeper:
         origins = torch.arange(keys.shape[1], dtype=torch.int32).expand(keys.shape[0], -1)
         return LayerView(keys, origins, queries, scale, keys.shape[1])
 
-    def _counts(self, allocator: str, entries: int) -> list[int]:
-        layers = range(len(self.history.layers))
+    def shares(self, allocator: str) -> list[float]:
+        """How much of the entries each layer gets."""
         chosen = ALLOCATORS[allocator]()
-        shares = chosen.shares(self.profile() if chosen.profiled else None, layers)
+        return chosen.shares(self.profile() if chosen.profiled else None, range(len(self.history.layers)))
+
+    def _counts(self, allocator: str, entries: int) -> list[int]:
+        shares = self.shares(allocator)
         floor = protection(self.history.talk.prefix, entries).entries + PATCH_TOKENS
-        return allocate(shares, entries * len(layers), min(floor, entries), self.history.tokens)
+        return allocate(shares, entries * len(shares), min(floor, entries), self.history.tokens)
 
     def _gather(self, scores: Sequence[Tensor], counts: Sequence[int], entries: int) -> Kept:
         tokens = self.history.tokens

@@ -45,13 +45,14 @@ def charged(history: History, policy: Policy, budget: float) -> int:
 
 @contextmanager
 def program(
-    model: Any, tokenizer: Any, history: History, folder: Path, policy: Policy, entries: int
+    model: Any, tokenizer: Any, history: History, folder: Path, policy: Policy, entries: int, shares: Sequence[float]
 ) -> Iterator[Program]:
-    """The program's memory of a history that is stored in `folder`."""
+    """The program's memory of a history that is stored in `folder`; layers get `shares` of the entries."""
     sealing.BEARABLE = float("inf")  # how prompts are read does not depend on what else the machine does
     ram = 2 * history.tokens * history.bytes_per_entry * len(history.layers) // 4
     ends = sentence_ends(tokenizer) if policy.unit == "sentence" else frozenset[int]()
-    with memory_on(model, folder, "int8", entries + BLOCK + PATCH_TOKENS, "auto", ram, policy, ends) as memory:
+    capacity = entries + BLOCK + PATCH_TOKENS
+    with memory_on(model, folder, "int8", capacity, "auto", ram, policy, ends, shares) as memory:
         memory.protect(history.talk.prefix)
         yield Program(model, memory, history.talk.ids)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -133,15 +134,18 @@ class Run:
     # --- what chooses for the tokens at hand -------------------------------------------------------------------------
 
     def _program(self, name: str, budget: str, missing: Sequence[Reference]) -> None:
-        """The program's own memory with the policy `name`; "name+bounded": over KV that was read in bounded mode."""
+        """The program's own memory with the policy `name`; "name@allocator": layers get different shares;
+        "name+bounded": over KV that was read in bounded mode."""
         given, _, mode = name.partition("+")
+        given, _, allocator = given.partition("@")
         policy, share = policy_of(given), score.share_of(budget)
+        shares = self.keeper.shares(allocator) if allocator else []
         entries = charged(self.history, policy, share)
         folder = self.history.folder
         if mode:
             folder = seal(self.causal, self.history.talk, self.folder, "bounded", entries + BLOCK + PATCH_TOKENS)
         stored = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
-        with program(self.causal, self.tokenizer, self.history, folder, policy, entries) as memory:
+        with program(self.causal, self.tokenizer, self.history, folder, policy, entries, shares) as memory:
             for reference in self._bar(missing, f"{name} {budget}"):
                 patch = self.keeper.patch(reference.question) if policy.base == "episode" else None
                 started = time.perf_counter()
@@ -171,7 +175,7 @@ class Run:
 
 def _is_program(name: str) -> bool:
     """Whether a policy chooses for the tokens at hand."""
-    plain = name.partition("+")[0].partition(":")[0]
+    plain = re.split("[+@:]", name)[0]
     return plain == "default" or (plain in POLICIES and POLICIES[plain].queries == "current")
 
 

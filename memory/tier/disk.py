@@ -356,6 +356,12 @@ class DiskTier:
                 self._files.get(segment.path).read_sections(layer, start - segment.base, stop - start, piece, sums)
         self.counters["sections_read"] += count
 
+    def expect_sections(self, branch: Branch, layer: int, first: int, count: int) -> None:
+        """The same sections will be read soon. What cannot be said now shows when they are read."""
+        with suppress(OSError, DamagedFile, RowDamaged):
+            for segment, start, stop in pieces(branch, first, count):
+                self._files.get(segment.path).expect_sections(layer, start - segment.base, stop - start)
+
     # --- parts -------------------------------------------------------------------------------------------------------
 
     def _record(self, branch: Branch, header: FileHeader, size: int) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -350,3 +352,32 @@ def _read_whole(folder: Path, ids: list[int]) -> Memory:
     with recalling("llama", folder, capacity=700) as memory:
         read_all(memory, ids)
     return memory
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the system takes no such hints")
+@pytest.mark.parametrize("kind", ["llama", "qwen3"])
+def test_what_the_next_layer_looks_at_is_on_its_way_from_disk(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All but the first layer that chooses find their reads announced while the layer before them was busy."""
+    read, announced = list[int](), set[int]()
+    with recalling(kind, tmp_path / "own", ram_rows=0) as memory:
+        read_all(memory, TEXT[:450])
+        memory.step(TEXT[450])
+        preadv, advise = os.preadv, os.posix_fadvise
+
+        def reading(descriptor: int, into: Any, offset: int) -> int:
+            read.append(offset if offset not in announced else -1)
+            return preadv(descriptor, into, offset)
+
+        def announcing(descriptor: int, offset: int, size: int, advice: int) -> None:
+            announced.add(offset)
+            advise(descriptor, offset, size, advice)
+
+        monkeypatch.setattr(os, "preadv", reading)
+        monkeypatch.setattr(os, "posix_fadvise", announcing)
+        memory.step(TEXT[451])
+
+    layers = sum(layer.window is None for layer in memory.geometry.layers)
+    surprised = [offset for offset in read if offset >= 0]
+    assert len(surprised) == len(read) / layers
