@@ -38,6 +38,10 @@ class Beyond(Protocol):
     def attend(self, layer: int, query: Tensor, scale: float) -> Partial:
         """`query` [1, KV heads, rows, size] over every stored row of this pass; fp32."""
 
+    def rest(self, layer: int, query: Tensor, scale: float) -> Partial | None:
+        """What stands in for all else that is stored, for one token: `query` [1, KV heads, group, size]. None: nothing
+        does."""
+
 
 def register() -> None:
     """Make `attn_implementation=NAME` known to transformers (idempotent)."""
@@ -69,13 +73,16 @@ def attention(
         unseen = max(0, key.shape[2] - query.shape[2] - (sliding_window - 1))
         key, value = key[:, :, unseen:], value[:, :, unseen:]
         beyond = None
+    rest: Partial | None = None
     if beyond is not None:
         layer = int(module.layer_idx)  # type: ignore[arg-type]
         front = beyond.look(layer, query, scale)
         if front is not None:
             return _with_beyond(query, key[:, :, front:], value[:, :, front:], scale, beyond, layer), None
+        if query.shape[2] == 1:
+            rest = beyond.rest(layer, _grouped(query, key), scale)
     if query.shape[2] == 1:
-        return _decode(query, key, value, scale), None
+        return _decode(query, key, value, scale, rest), None
     return _block(query, key, value, scale, sliding_window), None
 
 
@@ -120,11 +127,17 @@ def _reference(
     return scores.softmax(-1).to(value.dtype) @ value, scores.logsumexp(-1)
 
 
-def _decode(query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
+def _grouped(query: Tensor, key: Tensor) -> Tensor:
+    """One token's queries as the query groups of the KV heads, [1, KV heads, group, size]."""
+    return query.view(1, key.shape[1], query.shape[1] // key.shape[1], query.shape[3])
+
+
+def _decode(query: Tensor, key: Tensor, value: Tensor, scale: float, rest: Partial | None) -> Tensor:
     """One token: the query group of a KV head becomes the query rows of one unmasked attention."""
-    _, heads, _, size = query.shape
-    groups = query.view(1, key.shape[1], heads // key.shape[1], size)
-    return scaled_dot_product_attention(groups, key, value, scale=scale).view(1, 1, heads, size)
+    groups, shape = _grouped(query, key), (1, 1, query.shape[1], query.shape[3])
+    if rest is None:
+        return scaled_dot_product_attention(groups, key, value, scale=scale).view(shape)
+    return merge(partial_attention(groups, key, value, scale), rest)[0].view(shape)
 
 
 def _with_beyond(query: Tensor, key: Tensor, value: Tensor, scale: float, beyond: Beyond, layer: int) -> Tensor:

@@ -152,6 +152,16 @@ class RowCodec:
         ends = self._parts[layer]["ends"].of(sections)
         return ends[:, 0], ends[:, 1], self._parts[layer]["mean"].of(sections)
 
+    def mean_values(self, layer: int, sections: Tensor) -> Tensor:
+        """The mean over the tokens of each section's values, fp32 [n, KV heads, size]."""
+        parts, name = self._parts[layer], self.names[layer]
+        found = parts["values"].of(sections)
+        if name in LOSSLESS:
+            return found.to(torch.float32).mean(2)
+        values = torch.empty((*found.shape[:3], self.shapes[layer][1]))
+        _restore_values(parts, sections, BITS[name], values)
+        return values.mean(2)
+
     def _refuse_loss(self, layer: int, *numbers: Tensor) -> None:
         kind = LOSSLESS.get(self.names[layer])
         for part in numbers:
@@ -283,6 +293,10 @@ def _restore(parts: Mapping[str, _Part], sections: Tensor, bits: int, keys: Tens
     """
     _unpack(parts["keys"].of(sections), bits, keys)
     _scale(keys, parts["ends"].of(sections)[..., None, :], bits)
+    _restore_values(parts, sections, bits, values)
+
+
+def _restore_values(parts: Mapping[str, _Part], sections: Tensor, bits: int, values: Tensor) -> None:
     _unpack(parts["values"].of(sections), bits, values)
     groups = parts["value_ends"].shape[-1]
     _scale(split(values, -1, (groups, values.shape[-1] // groups)), parts["value_ends"].of(sections)[..., None], bits)

@@ -1,4 +1,4 @@
-"""Digests: a few numbers that stand for the keys of stored rows, to choose which rows are worth looking at."""
+"""Digests: a few numbers that stand for stored rows: to choose those worth looking at, and in place of the others."""
 
 from __future__ import annotations
 
@@ -14,6 +14,9 @@ from memory.spill import Spill, Stored
 DIGESTED = 1024
 """Digests held at most: of a row each, or of twice, four times as many rows, as the conversation grows."""
 
+PARTS = 3
+"""Vectors of a digest: mean key, range, mean value."""
+
 _ROUNDING = 2.0**-9
 """More than fp16 takes off a number, of what it is."""
 
@@ -23,7 +26,8 @@ misses a third less attention than by the mean alone, where the whole range (Que
 
 
 class Digests:
-    """What stands for the keys of stored rows: their mean and their range, fp16 [digests, 2, KV heads, size] a layer.
+    """What stands for stored rows: the mean and the range of their keys and their mean value, fp16 [digests, 3,
+    KV heads, size] a layer.
 
     A digest stands for `per` rows: one, and twice as many whenever there would be more than `DIGESTED`.
     """
@@ -31,7 +35,7 @@ class Digests:
     def __init__(self, spill: Spill, layers: Sequence[int]) -> None:
         """Room for the digests of `layers`."""
         self._spill = spill
-        shapes = {layer: (DIGESTED, 2, *spill.codec.shapes[layer]) for layer in layers}
+        shapes = {layer: (DIGESTED, PARTS, *spill.codec.shapes[layer]) for layer in layers}
         self._parts = {layer: torch.empty(shape, dtype=torch.float16) for layer, shape in shapes.items()}
         self.rows = 0
         self.per = 1
@@ -59,7 +63,7 @@ class Digests:
         if count >= rows:
             return torch.arange(rows)
         used = self._parts[scoring.index][: -(-rows // self.per)].to(torch.float32)
-        mean, reach = used.permute(1, 2, 0, 3)
+        mean, reach = used[:, :2].permute(1, 2, 0, 3)
         mean = scoring.means(mean, torch.arange(CHUNK // 2, rows * CHUNK, self.per * CHUNK))
         logits = (queries @ mean.transpose(1, 2) + queries.abs() @ reach.transpose(1, 2)).mul_(scale)
         weights: Tensor = logits.softmax(-1).sum((0, 1))
@@ -67,11 +71,16 @@ class Digests:
         named = (best[:, None] * self.per + torch.arange(self.per)).flatten()
         return named[named < rows]
 
+    def means(self, scoring: Scoring, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean keys, turned to where they stand, and mean values of `rows` [m]: fp32 [KV heads, m, size] each."""
+        used = self._parts[scoring.index][rows // self.per].to(torch.float32)
+        return scoring.means(used[:, 0].transpose(0, 1), rows * CHUNK + CHUNK // 2), used[:, 2].transpose(0, 1)
+
     def ceiling(self, layer: int, queries: Tensor, rows: int) -> Tensor:
         """What no key of the first `rows` rows exceeds in a product with `queries` [KV heads, n, size]: [KV heads, n,
         digests] (Quest's bound, from the mean and the range). Digests stand for `per` rows each."""
         used = self._parts[layer][: -(-rows // self.per)].to(torch.float32)
-        mean, reach = used.permute(1, 2, 3, 0)
+        mean, reach = used[:, :2].permute(1, 2, 3, 0)
         widest = reach * ((1 + _ROUNDING) / _REACH) + mean.abs() * _ROUNDING
         ceiling: Tensor = queries @ mean + queries.abs() @ widest
         return ceiling
@@ -82,7 +91,8 @@ class Digests:
             start = self._spill.layout.offset(layer)
             sections = rows[:, start : start + self._spill.codec.sections[layer]]
             low, high, mean = self._spill.codec.digest(layer, sections)
-            fresh = torch.stack((mean, (high - low) * _REACH), dim=1)
+            values = self._spill.codec.mean_values(layer, sections).to(torch.float16)
+            fresh = torch.stack((mean, (high - low) * _REACH, values), dim=1)
             for number in range(first, first + rows.shape[0]):
                 _merge(part[number // self.per], fresh[number - first], number % self.per)
 
@@ -90,9 +100,9 @@ class Digests:
         """Two neighbours become one, which reaches as far as both do."""
         for part in self._parts.values():
             pairs = part.view(DIGESTED // 2, 2, *part.shape[1:]).to(torch.float32)
-            mean = pairs[:, :, 0].mean(1)
+            mean, values = pairs[:, :, 0].mean(1), pairs[:, :, 2].mean(1)
             reach = pairs[:, :, 1] + (pairs[:, :, 0] - mean[:, None]).abs() * _REACH
-            part[: DIGESTED // 2] = torch.stack((mean, reach.amax(1)), dim=1)
+            part[: DIGESTED // 2] = torch.stack((mean, reach.amax(1), values), dim=1)
         self.per *= 2
         self.rows = self.rows // self.per * self.per
 
@@ -104,5 +114,5 @@ def _merge(digest: Tensor, fresh: Tensor, before: int) -> None:
         return
     old, new = digest.to(torch.float32), fresh.to(torch.float32)
     mean = old[0] + (new[0] - old[0]) / (before + 1)
-    digest[0] = mean
+    digest[0], digest[2] = mean, old[2] + (new[2] - old[2]) / (before + 1)
     digest[1] = torch.maximum(*(one[1] + (one[0] - mean).abs() * _REACH for one in (old, new)))

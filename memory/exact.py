@@ -163,6 +163,9 @@ class StoredAttention:
         self._seconds += time.perf_counter() - started
         return result
 
+    def rest(self, layer: int, query: Tensor, scale: float) -> None:
+        """Nothing stands in for anything."""
+
     def finish(self) -> None:
         """The pass is over: note what it took."""
         if self._measured:

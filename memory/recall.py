@@ -21,11 +21,12 @@ from memory.block import CHUNK
 from memory.budget import MIB
 from memory.cache import WorkingSetLayer
 from memory.codec import split
-from memory.digest import DIGESTED, Digests
+from memory.digest import DIGESTED, PARTS, Digests
 from memory.exact import Stream, groups_of
 from memory.exchange import Candidates, Slots, exchange
 from memory.geometry import Geometry
 from memory.policy import LayerView, Policy
+from memory.rest import Rest
 from memory.scoring import Scoring
 from memory.spill import GROUP as EXACT_GROUP
 from memory.spill import Scratch, Spill, Stored
@@ -93,18 +94,20 @@ class Recalled:
 def recall_bytes(geometry: Geometry) -> int:
     """Bytes that recall takes at most beside the working set, where the tiers lie: digests, decoded keys and scores."""
     sizes = [layer.kv_heads * layer.head_dim for layer in geometry.layers if layer.window is None]
-    digests = DIGESTED * 2 * 2 * sum(sizes)
+    digests = DIGESTED * PARTS * 2 * sum(sizes)
     keys = 4 * GROUP * CHUNK * max(sizes, default=0)
     return digests + keys + 3 * 4 * geometry.query_heads * QUERIES * MOST_ROWS * CHUNK
 
 
 @dataclass(slots=True)
 class Asked:
-    """The last choice of a layer: for which queries [query heads, size], when, and whether it missed too much."""
+    """The last choice of a layer: for which queries [query heads, size], when, whether it missed too much, and what
+    stands in for the rest."""
 
     queries: Tensor
     step: int
     missed: float
+    rest: Rest
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,6 +241,7 @@ class Recall:
     def __init__(self, owner: Recaller, spill: Spill, reach: Reach, layers: Sequence[WorkingSetLayer]) -> None:
         self._owner, self._spill, self._reach, self._layers = owner, spill, reach, layers
         self._fell_back = False
+        self._rest: Rest | None = None
         self._stands = owner.stands(min(reach.rows, MOST_ROWS))
 
     def look(self, index: int, query: Tensor, scale: float) -> int | None:
@@ -247,6 +251,7 @@ class Recall:
         """
         layer, asked = self._layers[index], self._owner.asked.get(index)
         slots = layer.length - (layer.seen - self._reach.rows * CHUNK)
+        self._rest = None
         if slots <= self._reach.first or layer.complete:
             return None
         if (following := self._owner.following.get(index)) is not None:
@@ -254,8 +259,10 @@ class Recall:
         if asked is None or query.shape[2] > 1 or self._may_choose(index, asked):
             asking = query[0, :, -QUERIES:].to("cpu", torch.float32)
             if asked is None or self._moved(asked, asking):
-                missed = self._choose(index, asking.reshape(layer.shape.kv_heads, -1, asking.shape[-1]), scale, slots)
-                asked = self._owner.asked[index] = Asked(asking[:, -1], self._owner.steps, missed)
+                missed, rest = self._choose(index, asking, scale, slots)
+                rest = rest.to(query)
+                asked = self._owner.asked[index] = Asked(asking[:, -1], self._owner.steps, missed, rest)
+        self._rest = asked.rest
         if asked.missed <= self._owner.policy.fallback or layer.reindexed:
             return None
         self._fell_back = True
@@ -267,6 +274,10 @@ class Recall:
         groups = groups_of(range(self._reach.rows))
         way.begin([layer], groups)
         return reduce(merge, [way.attend(layer, group, query, scale) for group in groups])
+
+    def rest(self, layer: int, query: Tensor, scale: float) -> Partial | None:  # noqa: ARG002 - the layer looked at last
+        """What stands in for the stored tokens that were not chosen (`memory.rest`)."""
+        return None if self._rest is None else self._rest.attend(query, scale)
 
     def finish(self) -> None:
         """Count the pass."""
@@ -301,15 +312,18 @@ class Recall:
         self._owner.had_a_turn(chose=moved)
         return moved
 
-    def _choose(self, index: int, queries: Tensor, scale: float, slots: int) -> float:
-        """Make the best stored tokens for `queries` [KV heads, n, size] resident; the share of attention missed."""
+    def _choose(self, index: int, asking: Tensor, scale: float, slots: int) -> tuple[float, Rest]:
+        """Make the best stored tokens for `asking` [query heads, n, size] resident; the share of attention missed, and
+        what stands in for what it fell on."""
         policy, layer, first = self._owner.policy, self._layers[index], self._reach.first
+        queries = asking.reshape(layer.shape.kv_heads, -1, asking.shape[-1])
         scoring = Scoring(self._spill.codec, layer, index, self._owner.homes, self._owner.keys)
         found = self._candidates(scoring, queries, scale, slots - first)
         tokens = found.tokens
         always = int(torch.searchsorted(tokens, first))  # these are resident whatever is chosen, and in the rest
         logits = self._logits(scoring, queries * scale, found, always, slots)
-        weights = logits.softmax(-1)[..., : tokens.numel()]
+        shares = logits.softmax(-1)
+        weights = shares[..., : tokens.numel()]
         origins = tokens.expand(weights.shape[0], -1)
         sentences = self._owner.sentences[tokens] if policy.unit == "sentence" else None
         scores = policy.score(LayerView(layer.stored[0], origins, queries, scale, layer.seen, weights, sentences))
@@ -317,13 +331,16 @@ class Recall:
         kept, room = self._kept(index, scores, tokens, slots)
         best = scores.topk(min(room, scores.shape[1]), sorted=False).indices
         chosen = tokens[best]
+        last = slice(asking.shape[1] - 1, None, asking.shape[1])
+        means = self._owner.digests.means(scoring, found.rows)
+        rest = Rest.of(queries[:, last] * scale, logits[:, last], shares[:, last], best, *means)
         places = Slots(layer, index, first, slots, self._reach.rows)
         came = exchange(places, torch.cat((chosen, kept), dim=1), found, self._owner.homes, self._spill.codec)
         self._owner.moved[index] = self._owner.moved.get(index, 0.0) + came
         if not self._owner.looks_closely():
-            return 0.0
+            return 0.0, rest
         unseen = self._unseen(scoring, queries * scale, found, logits.logsumexp(-1))
-        return self._owner.note(weights, best, chosen, unseen)
+        return self._owner.note(weights, best, chosen, unseen), rest
 
     def _kept(self, index: int, scores: Tensor, tokens: Tensor, slots: int) -> tuple[Tensor, int]:
         """Tokens [KV heads, n] that are resident and stay, and how many to choose; those of them that have `scores`

@@ -17,7 +17,7 @@ from benchmarks.quality.history import History
 from benchmarks.tiers import memory_on
 from memory import sealing
 from memory.budget import PATCH_TOKENS
-from memory.digest import DIGESTED
+from memory.digest import DIGESTED, PARTS
 from memory.policy import POLICIES, Policy
 from memory.store import Memory
 
@@ -39,7 +39,7 @@ def charged(history: History, policy: Policy, budget: float) -> int:
     if policy.queries != "current":
         return entries
     keys = history.layers[0][0]
-    digests = min(DIGESTED, history.tokens // 64) * 2 * 2 * keys.shape[0] * keys.shape[2]
+    digests = min(DIGESTED, history.tokens // 64) * PARTS * 2 * keys.shape[0] * keys.shape[2]
     return entries - -(-digests // history.bytes_per_entry)
 
 
