@@ -15,7 +15,18 @@ from tui.options import Options
 
 if TYPE_CHECKING:
     from assistant.client import Client
-    from assistant.protocol import AskRequest, Conversation, DaemonStatus, Event, ModelStatus, PullProgress, Turn
+    from assistant.protocol import (
+        AskRequest,
+        Conversation,
+        DaemonStatus,
+        Episodes,
+        Event,
+        MemoryReport,
+        MemorySplit,
+        ModelStatus,
+        PullProgress,
+        Turn,
+    )
 
 DEFAULT_NAME = "chat"
 
@@ -27,6 +38,8 @@ class Session:
         self.options = options
         self.told: set[str] = set()
         """Notices that were shown: each is shown once."""
+        self.earlier: list[str] = []
+        """Budgets that were in force before, for taking a change back."""
         self._client: Client | None = None
         self._lock = asyncio.Lock()
 
@@ -93,6 +106,25 @@ class Session:
 
     async def remove(self, name: str) -> None:
         await self._reached().remove(name)
+
+    async def every_turn(self, name: str) -> list[Turn]:
+        """A whole conversation, oldest turn first; of one that is not stored yet, none."""
+        from assistant.views.history import PAGE, every_turn
+
+        client = self._reached()
+        try:
+            return await every_turn(lambda before: client.turns(name, before=before, limit=PAGE))
+        except UsageError:
+            return []
+
+    async def memory(self) -> MemoryReport:
+        return await self._reached().memory()
+
+    async def episodes(self, name: str) -> Episodes:
+        return await self._reached().episodes(name)
+
+    async def plan(self, budget: str) -> MemorySplit:
+        return await self._reached().plan(budget)
 
     async def pull(self, model_id: str) -> AsyncGenerator[PullProgress, None]:
         """Fetch a model; leaving the iteration early ends the download and keeps what can be resumed."""

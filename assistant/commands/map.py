@@ -20,7 +20,7 @@ from assistant.commands.progress import plain_console
 from assistant.commands.terminal import without_controls
 from assistant.errors import UsageError
 from assistant.protocol import Episodes, Segment, Turn
-from assistant.views.atlas import MEANING, SHAPES, Sitting, atlas, rows, states
+from assistant.views.atlas import MEANING, SHAPES, Sitting, atlas, episode_mark, rows, states
 from assistant.views.history import PAGE, every_turn
 
 app = typer.Typer()
@@ -37,7 +37,6 @@ CHUNK = 64
 """Tokens that one figure of the residency is about."""
 
 _COLOURS = ("cyan", "magenta", "green", "yellow", "blue", "red")
-_MARKS = "123456789abcdefghijklmnopqrstuvwxyz"
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +177,7 @@ def _overall(every: Sequence[Stretch]) -> float | None:
 def _mark(episode: int | None) -> Text:
     if episode is None:
         return Text("·", style="dim")
-    return Text(_MARKS[(episode - 1) % len(_MARKS)], style=_COLOURS[(episode - 1) % len(_COLOURS)])
+    return Text(episode_mark(episode), style=_COLOURS[(episode - 1) % len(_COLOURS)])
 
 
 def _legend(found: Episodes) -> Table:

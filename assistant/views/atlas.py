@@ -20,6 +20,9 @@ MEANING: dict[State, str] = {
     "text only": "in the history, read again when it is needed",
 }
 
+MARKS = "123456789abcdefghijklmnopqrstuvwxyz"
+"""Of episodes."""
+
 CHUNK = 64
 """Tokens that one figure of the residency is about."""
 
@@ -93,6 +96,11 @@ def rows(sittings: Iterable[Sitting], width: int, words: str = "") -> list[Row]:
             lines.append(Row("" if start else sitting.label, first, part))
             first += len(part)
     return lines
+
+
+def episode_mark(episode: int | None) -> str:
+    """One character for an episode; the same one again after 35 of them."""
+    return "·" if episode is None else MARKS[(episode - 1) % len(MARKS)]
 
 
 def states(sittings: Iterable[Sitting]) -> dict[State, int]:

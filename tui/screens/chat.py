@@ -44,6 +44,10 @@ class ChatScreen(Screen[None]):
         Binding("pageup", "page(-1)", "Scroll up", priority=True),
         Binding("pagedown", "page(1)", "Scroll down", priority=True),
         Binding("ctrl+end", "end", "To the end, and follow it", priority=True),
+        Binding("f2", "panel('memory')", "Memory: where every byte lies", priority=True, id="memory"),
+        Binding("f3", "panel('map')", "The episode map of this conversation", priority=True, id="map"),
+        Binding("f4", "panel('why')", "Why: what the last reply was given", priority=True, id="why"),
+        Binding("ctrl+b", "panel('budget')", "Another budget, with a look at its plan", priority=True, id="budget"),
         Binding("f1", "help", "This list", priority=True),
         Binding("ctrl+p", "app.command_palette", "Command palette", priority=True),
     ]
@@ -171,6 +175,12 @@ class ChatScreen(Screen[None]):
 
     def action_end(self) -> None:
         self.query_one(Transcript).follow()
+
+    @work(group="dialog", exclusive=True, exit_on_error=False)
+    async def action_panel(self, name: str) -> None:
+        from tui.panels.open import PANELS
+
+        await PANELS[name](self, "")
 
     def action_help(self) -> None:
         from tui.screens.help import HelpScreen, Section
