@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from tui.screens.chat import ChatScreen
 
 _BUSY = "A reply is being written. Esc stops and keeps it; then you can change the conversation."
-_FAR = 40
-"""Pages of older turns that are loaded to reach one."""
 _STARTING = "The daemon is still starting. Try again in a moment."
 
 
@@ -194,16 +192,6 @@ class Desk:
             self._screen.notice("There are no older turns.")
             return
         await self._transcript.prepend(await self._session.turns(self.name, before=first, limit=PAGE))
-
-    async def show(self, turn: int) -> None:
-        """Bring a turn of the open conversation into sight, with older ones from the history where it takes them."""
-        for _ in range(_FAR):
-            if self._transcript.reach(turn):
-                return
-            if not self._transcript.hidden:
-                break
-            await self.older()
-        self._screen.notice(f"Turn {turn} is not among the turns that can be shown here.")
 
     def _free(self) -> bool:
         if self._working:

@@ -87,8 +87,8 @@ class BudgetScreen(ModalScreen[str | None]):
             return
         self._good = text
         self.query_one(".error").display = False
-        plan = self.query_one("#plan", Static)
-        plan.update(drawn(plan_lines(self._now, planned, self._stored, max(20, plan.size.width))))
+        plan, width = self.query_one("#plan", Static), self.query_one(Input).size.width
+        plan.update(drawn(plan_lines(self._now, planned, self._stored, max(20, width))))
         plan.display = True
 
     @on(Input.Submitted)

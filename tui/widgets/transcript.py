@@ -81,15 +81,6 @@ class Transcript(VerticalScroll, can_focus=False):
             await self.mount_all([widget_of(turn) for turn in turns], after=self.query_one("#welcome"))
         self.follow()
 
-    def reach(self, turn: int) -> bool:
-        """Scroll to a turn; False when it is not on the screen."""
-        found = next((child for child in self._turns() if getattr(child, "turn_id", None) == turn), None)
-        if found is not None:
-            self.release_anchor()
-            self._kept = None
-            self.call_after_refresh(self.scroll_to_widget, found, top=True, animate=False, force=True)
-        return found is not None
-
     def follow(self) -> None:
         """Go to the end and stay there until the user scrolls up."""
         self._kept = None
