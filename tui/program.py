@@ -1,4 +1,4 @@
-"""The Textual app: its theme, its signals, its one chat screen.
+"""The Textual app: its themes, its signals, its one chat screen.
 
 Only what the first paint needs is imported here; the client and the wire types come after it (`tui.session`).
 """
@@ -11,30 +11,15 @@ import time
 
 from textual.app import App
 from textual.screen import Screen
-from textual.theme import Theme
 
 from assistant.errors import Exit
+from tui import themes
 from tui.options import Options
+from tui.preferences import Preferences
 from tui.screens.chat import ChatScreen
 from tui.session import Session
 
 _QUIT_S = 2.0
-
-CALM = Theme(
-    name="calm",
-    primary="#8fb8de",
-    secondary="#a9b9c9",
-    accent="#7cc4a4",
-    foreground="#d7dce2",
-    background="#15181d",
-    surface="#1b1f26",
-    panel="#242a33",
-    success="#7cc4a4",
-    warning="#e0b36a",
-    error="#e08a8a",
-    dark=True,
-    variables={"footer-background": "#15181d", "scrollbar": "#2c333d", "scrollbar-background": "#15181d"},
-)
 
 
 class ChatApp(App[None]):
@@ -44,12 +29,17 @@ class ChatApp(App[None]):
     TITLE = "assistant"
     ENABLE_COMMAND_PALETTE = True
 
-    def __init__(self, options: Options | None = None) -> None:
+    def __init__(self, options: Options | None = None, preferences: Preferences | None = None) -> None:
+        """The command line's options, and what the settings say about looks and keys."""
         super().__init__()
-        self.session = Session(options or Options())
+        said = preferences or Preferences()
+        self.session = Session(options or Options(), said)
         self._quit_until = 0.0
-        self.register_theme(CALM)
-        self._start_with_theme(CALM.name)
+        if said.keys:
+            self.set_keymap(said.keys)
+        for theme in themes.OWN.values():
+            self.register_theme(theme)
+        self._start_with_theme(said.theme or themes.DEFAULT)
 
     def _start_with_theme(self, name: str) -> None:
         """Assigning to `theme` would compute every style twice before the first paint."""

@@ -18,6 +18,7 @@ from textual.screen import Screen
 from textual.worker import Worker, WorkerState
 
 from assistant.errors import AssistantError
+from tui.keys import keys_for, spelled
 from tui.session import Session
 from tui.state import View, enter, with_status
 from tui.widgets.prompt import Prompt
@@ -27,7 +28,6 @@ from tui.widgets.transcript import OlderRow, Transcript, note
 if TYPE_CHECKING:
     from tui.desk import Desk
 
-HINT = "enter sends · ^j new line · f1 keys"
 _POLL_S = 1.0
 
 
@@ -35,17 +35,19 @@ class ChatScreen(Screen[None]):
     """One conversation at a time. What the keys start is carried out by `tui.desk`."""
 
     BINDINGS = [
-        Binding("escape", "stop", "Stop the reply and keep it"),
-        Binding("ctrl+c", "interrupt", "Stop the reply, or copy the selection; twice quits", priority=True),
-        Binding("ctrl+q", "app.quit", "Quit", priority=True),
-        Binding("ctrl+n", "new", "New conversation", priority=True),
-        Binding("ctrl+s", "switch", "Conversations: open, rename, delete", priority=True),
-        Binding("ctrl+o", "older", "Load older turns", priority=True),
-        Binding("pageup", "page(-1)", "Scroll up", priority=True),
-        Binding("pagedown", "page(1)", "Scroll down", priority=True),
-        Binding("ctrl+end", "end", "To the end, and follow it", priority=True),
-        Binding("f1", "help", "This list", priority=True),
-        Binding("ctrl+p", "app.command_palette", "Command palette", priority=True),
+        Binding("escape", "stop", "Stop the reply and keep it", id="stop"),
+        Binding(
+            "ctrl+c", "interrupt", "Stop the reply, or copy the selection; twice quits", priority=True, id="interrupt"
+        ),
+        Binding("ctrl+q", "app.quit", "Quit", priority=True, id="quit"),
+        Binding("ctrl+n", "new", "New conversation", priority=True, id="new"),
+        Binding("ctrl+s", "switch", "Conversations: open, rename, delete", priority=True, id="conversations"),
+        Binding("ctrl+o", "older", "Load older turns", priority=True, id="older"),
+        Binding("pageup", "page(-1)", "Scroll up", priority=True, id="page-up"),
+        Binding("pagedown", "page(1)", "Scroll down", priority=True, id="page-down"),
+        Binding("ctrl+end", "end", "To the end, and follow it", priority=True, id="end"),
+        Binding("f1", "help", "This list", priority=True, id="help"),
+        Binding("ctrl+p", "app.command_palette", "Command palette", priority=True, id="palette"),
     ]
     AUTO_FOCUS = "#prompt"
 
@@ -59,9 +61,20 @@ class ChatScreen(Screen[None]):
     def compose(self) -> ComposeResult:
         yield Title()
         yield Transcript()
-        yield Activity(HINT)
-        yield Prompt()
+        yield Activity(self._hint())
+        yield Prompt(self.session.preferences.keys)
         yield Figures()
+
+    def _hint(self) -> str:
+        """The three keys that a newcomer needs, as they are now."""
+        keymap = self.session.preferences.keys
+        found = [
+            keys_for(Prompt, "send", keymap),
+            keys_for(Prompt, "newline", keymap),
+            keys_for(type(self), "help", keymap),
+        ]
+        send, newline, keys = (spelled(one[0]) for one in found)
+        return f"{send} sends · {newline} new line · {keys} keys"
 
     def on_mount(self) -> None:
         self.view = View(since=time.monotonic())
@@ -173,8 +186,6 @@ class ChatScreen(Screen[None]):
         self.query_one(Transcript).follow()
 
     def action_help(self) -> None:
-        from tui.screens.help import HelpScreen, Section
-        from tui.screens.switcher import ConversationList
+        from tui.screens.help import HelpScreen
 
-        sections: list[Section] = [("Chat", ChatScreen), ("Prompt", Prompt), ("Conversations", ConversationList)]
-        self.app.push_screen(HelpScreen(sections))
+        self.app.push_screen(HelpScreen(self.session.preferences.keys))

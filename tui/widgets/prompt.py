@@ -12,9 +12,9 @@ from textual.message import Message
 from textual.widgets import TextArea
 
 from tui.figures import count
+from tui.keys import Keymap, keys_for
 from tui.text import clean, removed
 
-NEWLINE = ("ctrl+j", "shift+enter", "alt+enter")
 LONG = 16_384
 """From this many characters on a text is shown as a marker."""
 
@@ -23,10 +23,10 @@ class Prompt(TextArea):
     """Where messages are written. Posts `Sent`; `give_back` returns a text that could not be sent."""
 
     BINDINGS = [
-        Binding("enter", "send", "Send"),
-        Binding(",".join(NEWLINE), "newline", "New line", key_display="^j"),
-        Binding("up", "older", "Earlier message (in an empty prompt)", key_display="↑"),
-        Binding("down", "newer", "Later message", key_display="↓", show=False),
+        Binding("enter", "send", "Send", id="send"),
+        Binding("ctrl+j,shift+enter,alt+enter", "newline", "New line", key_display="^j", id="newline"),
+        Binding("up", "older", "Earlier message (in an empty prompt)", id="earlier"),
+        Binding("down", "newer", "Later message", show=False, id="later"),
     ]
 
     class Sent(Message):
@@ -43,10 +43,12 @@ class Prompt(TextArea):
             super().__init__()
             self.characters = characters
 
-    def __init__(self) -> None:
+    def __init__(self, keymap: Keymap) -> None:
         super().__init__(
             id="prompt", compact=True, highlight_cursor_line=False, placeholder="Message", max_checkpoints=20
         )
+        self._send_keys = keys_for(Prompt, "send", keymap)
+        self._newline_keys = keys_for(Prompt, "newline", keymap)
         self._sent: list[str] = []
         self._at: int | None = None
         self._kept: dict[str, str] = {}
@@ -98,15 +100,16 @@ class Prompt(TextArea):
 
         As priority bindings they would overtake letters that wait in this widget's queue, and send half a message.
         """
-        if event.key != "enter" and event.key not in NEWLINE:
+        if event.key in self._send_keys:
+            taken = self.action_send
+        elif event.key in self._newline_keys or event.key == "enter":
+            taken = self.action_newline  # Enter that does not send is what it is in any editor
+        else:
             await super()._on_key(event)
             return
         event.stop()
         event.prevent_default()
-        if event.key == "enter":
-            self.action_send()
-        else:
-            self.action_newline()
+        taken()
 
     async def _on_paste(self, event: events.Paste) -> None:
         event.prevent_default()
