@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from textual.containers import VerticalScroll
 from textual.message import Message
@@ -14,8 +14,14 @@ from tui.figures import plural
 if TYPE_CHECKING:
     from assistant.protocol import Turn
 
+W = TypeVar("W")
+
 PAGE = 50
-"""Turns mounted at once, and loaded at a time."""
+"""Turns mounted at once, and loaded at a time; fewer where they are long."""
+ROOM = 500
+"""Lines of text mounted at once, about: what a key press costs grows with what is mounted."""
+_FEWEST = 4
+_WIDTH = 100
 
 WELCOME = """\
 Hello. What you write here stays on this machine, and so do the replies.
@@ -39,7 +45,7 @@ class OlderRow(Static):
 
 
 class Transcript(VerticalScroll, can_focus=False):
-    """The turns of the open conversation, at most a page of them plus what was loaded on request."""
+    """The turns of the open conversation: its tail, plus what was loaded on request."""
 
     class Following(Message):
         """Whether the end of the transcript is kept in sight has changed."""
@@ -74,11 +80,12 @@ class Transcript(VerticalScroll, can_focus=False):
 
     async def open(self, turns: list[Turn], older: int) -> None:
         """Show a conversation: its newest turns, and how many there are before them. What is not sent yet stays."""
+        shown = tail(turns)
         with self.app.batch_update():
             await self.remove_children([child for child in self._turns() if not child.has_class("-unsent")])
-            self._older(older)
+            self._older(older + len(turns) - len(shown))
             self.query_one("#welcome").display = not turns and not self._turns()
-            await self.mount_all([widget_of(turn) for turn in turns], after=self.query_one("#welcome"))
+            await self.mount_all([widget_of(turn) for turn in shown], after=self.query_one("#welcome"))
         self.follow()
 
     def follow(self) -> None:
@@ -99,15 +106,17 @@ class Transcript(VerticalScroll, can_focus=False):
 
     async def prepend(self, turns: list[Turn]) -> None:
         """Older turns above the others; what the user was reading stays where it is."""
+        shown = tail(turns)
         self.release_anchor()
         self._kept = self.virtual_size.height - self.scroll_y
-        self._older(self.hidden - len(turns) if turns else 0)
-        await self.mount_all([widget_of(turn) for turn in turns], after=self.query_one("#welcome"))
+        self._older(self.hidden - len(shown) if turns else 0)
+        await self.mount_all([widget_of(turn) for turn in shown], after=self.query_one("#welcome"))
         self.call_after_refresh(self._keep_place)
 
     async def trim(self) -> None:
         """Turns beyond a page go back to "older"."""
-        if surplus := self._turns()[:-PAGE]:
+        here = self._turns()
+        if surplus := here[: -len(tail(here))]:
             self._older(self.hidden + sum(child.has_class("turn") for child in surplus))
             await self.remove_children(surplus)
         self.follow()
@@ -125,7 +134,23 @@ class Transcript(VerticalScroll, can_focus=False):
         self.hidden = max(hidden, 0)
         row = self.query_one(OlderRow)
         row.display = self.hidden > 0
-        row.update(f"↑ {plural(self.hidden, 'older turn')} · ^o loads {min(self.hidden, PAGE)}")
+        row.update(f"↑ {plural(self.hidden, 'older turn')} · ^o loads more")
+
+
+def tail(turns: list[W]) -> list[W]:
+    """The newest of the turns: at most a page of them and `ROOM` lines, and at least the last few."""
+    lines, first = 0, len(turns)
+    while first and len(turns) - first < PAGE:
+        lines += _lines(getattr(turns[first - 1], "text", ""))
+        if lines > ROOM and len(turns) - first >= _FEWEST:
+            break
+        first -= 1
+    return turns[first:]
+
+
+def _lines(text: str) -> int:
+    """About as many lines as the text takes on the screen."""
+    return text.count("\n") + len(text) // _WIDTH + 1
 
 
 def widget_of(turn: Turn) -> Widget:

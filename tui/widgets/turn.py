@@ -97,10 +97,11 @@ class ReplyTurn(Vertical):
 
     DEFAULT_CSS = """
     ReplyTurn {
-        height: auto; margin-top: 1; padding: 0 1 0 2;
-        Markdown { height: auto; padding: 0; margin: 0; background: $background; }
-        Markdown > * { margin-bottom: 1; }
-        Markdown > *:last-child { margin-bottom: 0; }
+        /* The space above is that of the first block. A rule for the last one (:last-child of *) would compute the
+           styles of everything on the screen again with every widget that is added anywhere. */
+        height: auto; padding: 0 1 0 2;
+        Markdown { height: auto; min-height: 1; padding: 0; margin: 0; background: $background; }
+        Markdown > * { margin-top: 1; margin-bottom: 0; }
         .foot { height: auto; color: $text-disabled; }
     }
     """
