@@ -6,8 +6,10 @@ Only what the first paint needs is imported here; the client and the wire types 
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import time
+from typing import TYPE_CHECKING
 
 from textual.app import App
 from textual.screen import Screen
@@ -19,7 +21,17 @@ from tui.preferences import Preferences
 from tui.screens.chat import ChatScreen
 from tui.session import Session
 
+if TYPE_CHECKING:
+    from textual.command import Provider
+
 _QUIT_S = 2.0
+
+
+def _commands() -> type[Provider]:
+    """What the command palette offers; imported when it is opened."""
+    from tui.palette import Commands
+
+    return Commands
 
 
 class ChatApp(App[None]):
@@ -27,7 +39,7 @@ class ChatApp(App[None]):
 
     CSS_PATH = "app.tcss"
     TITLE = "assistant"
-    ENABLE_COMMAND_PALETTE = True
+    COMMANDS = {_commands}
 
     def __init__(self, options: Options | None = None, preferences: Preferences | None = None) -> None:
         """The command line's options, and what the settings say about looks and keys."""
@@ -63,6 +75,14 @@ class ChatApp(App[None]):
             self.screen.notice(sentence)
         else:
             self.notify(sentence, timeout=_QUIT_S, markup=False)
+
+    def copy_to_clipboard(self, text: str) -> None:
+        """Onto the clipboard of the terminal, also through tmux and screen."""
+        from tui.clipboard import sequences
+
+        self._clipboard = text
+        if self._driver is not None:
+            self._driver.write(sequences(text, os.environ))
 
     def on_mount(self) -> None:
         loop = asyncio.get_running_loop()

@@ -83,6 +83,15 @@ def names() -> list[str]:
     return [*OWN, *sorted(BUILTIN_THEMES)]
 
 
+def words(name: str) -> str:
+    """What a theme is like."""
+    theme = OWN.get(name) or BUILTIN_THEMES[name]
+    if theme.ansi:
+        return "the terminal's own colours"
+    kind = "dark" if theme.dark else "light"
+    return f"{kind}, high contrast" if theme is CONTRAST else kind
+
+
 def checked(name: str, where: str) -> str:
     """The name itself.
 

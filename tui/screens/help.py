@@ -25,10 +25,11 @@ class HelpScreen(ModalScreen[None]):
 
     def compose(self) -> ComposeResult:
         with Vertical(classes="sheet -wide"):
-            yield Static("Keys", classes="heading", markup=False)
+            yield Static("Keys and commands", classes="heading", markup=False)
             with VerticalScroll(classes="body"):
                 for title, owner in sections():
                     yield Static(_table(title, owner, self._keymap), markup=False)
+                yield Static(_commands(), markup=False)
             yield Static(
                 "esc closes · change keys by their ids, in [keys] of the settings", classes="keys", markup=False
             )
@@ -38,4 +39,13 @@ def _table(title: str, owner: type[DOMNode], keymap: Keymap) -> Content:
     parts: list[str | tuple[str, str]] = [(f"{title}\n", "$primary")]
     for one in bindings_of(owner):
         parts += [f"  {shown(one, keymap):<14} {one.description}", (f"  {one.id}\n" if one.id else "\n", "dim")]
+    return Content.assemble(*parts)
+
+
+def _commands() -> Content:
+    from tui.commands import COMMANDS
+
+    parts: list[str | tuple[str, str]] = [("Commands, in the prompt\n", "$primary")]
+    for one in COMMANDS:
+        parts += [f"  {f'/{one.name} {one.argument}'.rstrip():<26} {one.words}\n"]
     return Content.assemble(*parts)
