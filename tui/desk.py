@@ -22,6 +22,7 @@ from tui.widgets.transcript import Transcript
 from tui.widgets.turn import NoteTurn, UserTurn
 
 if TYPE_CHECKING:
+    from assistant.protocol import Conversation
     from tui.screens.chat import ChatScreen
 
 _BUSY = "A reply is being written. Esc stops and keeps it; then you can change the conversation."
@@ -206,6 +207,12 @@ class Desk:
         if self.name is not None and self._free():
             await self._session.rename(self.name, new)
             self.opened.named(new, (await self.opened.known()).get(new))
+
+    async def conversation(self) -> Conversation:
+        """The open conversation, as it is stored."""
+        if (known := (await self.opened.known()).get(self.name or "")) is None:
+            raise UsageError("This conversation is stored with its first message.")
+        return known
 
     async def stored(self) -> bool:
         """The open conversation has something in it."""

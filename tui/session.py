@@ -16,7 +16,7 @@ from tui.preferences import Preferences
 
 if TYPE_CHECKING:
     from assistant.client import Client
-    from assistant.protocol import AskRequest, Conversation, DaemonStatus, Event, ModelStatus, PullProgress, Turn
+    from assistant.protocol import AskRequest, Conversation, DaemonStatus, Event, Hit, ModelStatus, PullProgress, Turn
 
 DEFAULT_NAME = "chat"
 
@@ -104,8 +104,28 @@ class Session:
     async def rename(self, old: str, new: str) -> None:
         await self._reached().rename(old, new)
 
+    async def change(
+        self, name: str, *, pinned: bool | None = None, archived: bool | None = None, system: str | None = None
+    ) -> None:
+        """Change what is not None."""
+        from assistant.protocol import ConversationChange
+
+        await self._reached().change(name, ConversationChange(pinned=pinned, archived=archived, system=system))
+
     async def remove(self, name: str) -> None:
+        """Put a conversation away; `restore` brings it back."""
         await self._reached().remove(name)
+
+    async def put_away(self) -> list[Conversation]:
+        """What was removed and can be restored."""
+        return await self._reached().conversations(removed=True)
+
+    async def restore(self, name: str) -> None:
+        await self._reached().restore(name)
+
+    async def search(self, words: str, limit: int = 50) -> list[Hit]:
+        """Turns of all conversations that contain all words."""
+        return await self._reached().search(words, limit)
 
     async def pull(self, model_id: str) -> AsyncGenerator[PullProgress, None]:
         """Fetch a model; leaving the iteration early ends the download and keeps what can be resumed."""

@@ -49,7 +49,8 @@ class ChatScreen(Screen[None]):
         ),
         Binding("ctrl+q", "app.quit", "Quit", priority=True, id="quit"),
         Binding("ctrl+n", "do('new')", "New conversation", priority=True, id="new"),
-        Binding("ctrl+s", "do('open')", "Conversations: open, rename, delete", priority=True, id="conversations"),
+        Binding("ctrl+s", "do('open')", "Conversations: open, rename, pin, delete", priority=True, id="conversations"),
+        Binding("ctrl+f", "do('search')", "Search in all conversations", priority=True, id="search"),
         Binding("ctrl+o", "do('older')", "Load older turns", priority=True, id="older"),
         Binding("alt+up,ctrl+up", "do('select')", "Select a turn, to act on it", priority=True, id="select"),
         Binding("f5", "do('regenerate')", "Write the last reply again", priority=True, id="regenerate"),
@@ -77,7 +78,7 @@ class ChatScreen(Screen[None]):
     def compose(self) -> ComposeResult:
         yield Title()
         yield Transcript()
-        yield Activity(self._hint())
+        yield Activity(self._hint(), spelled(keys_for(ChatScreen, "end", self.session.preferences.keys)[0]))
         yield Prompt(self.session.preferences.keys)
         yield Figures()
 
@@ -191,7 +192,7 @@ class ChatScreen(Screen[None]):
 
     @on(Transcript.Following)
     def _following(self, event: Transcript.Following) -> None:
-        self.query_one(Activity).follow(event.following)
+        self.query_one(Activity).follow(event.following, event.below)
 
     async def _poll(self) -> None:
         """Memory while the daemon works for us. A daemon that is gone is reported by the reply that it breaks."""
@@ -272,6 +273,7 @@ class ChatScreen(Screen[None]):
         """Where the memory of a reply came from."""
         self.notice(f"Run: assistant why{'' if turn_id is None else f' --turn {turn_id}'}")
 
+    @on(Activity.Pressed)
     @on(NewerRow.Pressed)
     def _newest(self) -> None:
         self.action_do("end")

@@ -65,12 +65,18 @@ class Transcript(VerticalScroll, can_focus=False):
     class Following(Message):
         """Whether the end of the transcript is kept in sight has changed."""
 
-        def __init__(self, following: bool) -> None:
+        def __init__(self, following: bool, below: int) -> None:
             super().__init__()
             self.following = following
+            self.below = below
+            """Lines that came since the end was last in sight."""
 
     def __init__(self) -> None:
         super().__init__(OlderRow(), Static(WELCOME, id="welcome", markup=False), NewerRow(), id="transcript")
+        self._following = True
+        """The end has been in sight since the user last scrolled up."""
+        self._seen = 0
+        """How many lines there were when it last was."""
         self._kept: float | None = None
         """While older turns are put above: how far from the end the user is reading."""
         self.hidden = 0
@@ -83,7 +89,21 @@ class Transcript(VerticalScroll, can_focus=False):
 
     def watch_scroll_y(self, old_value: float, new_value: float) -> None:
         super().watch_scroll_y(old_value, new_value)
-        self.post_message(self.Following(self.at_end))
+        if self._following and new_value < old_value and not self.at_end:
+            self._following, self._seen = False, self.virtual_size.height
+        self._following = self._following or self.at_end
+        self._tell()
+
+    def watch_virtual_size(self) -> None:
+        """More lines than there were: said only to one who has scrolled up."""
+        if self._kept is not None:
+            self._seen = self.virtual_size.height  # these are older ones
+        elif not self._following:
+            self._tell()
+
+    def _tell(self) -> None:
+        below = 0 if self._following else max(self.virtual_size.height - self._seen, 0)
+        self.post_message(self.Following(self.at_end, below))
 
     @property
     def at_end(self) -> bool:

@@ -115,8 +115,8 @@ class ReplyTurn(Selectable):
     ReplyTurn {
         /* The space above is that of the first block. A rule for the last one (:last-child of *) would compute the
            styles of everything on the screen again with every widget that is added anywhere. */
-        height: auto; padding: 0 1 0 1; border-left: outer $background;
-        &:focus { border-left: outer $accent; }
+        height: auto; padding: 0 1 0 2;
+        &:focus { border-left: outer $accent; padding: 0 1 0 1; }
         &.-covered { display: none; }
         Markdown { height: auto; min-height: 1; padding: 0; margin: 0; background: $background; }
         Markdown > * { margin-top: 1; margin-bottom: 0; }
