@@ -83,13 +83,13 @@ class Activity(Widget):
         if gap < _GAP:
             return words
         return Content.assemble(
-            words, " " * gap, (self._hint, "$background on $accent" if self._pill else "$text-disabled")
+            words, " " * gap, (self._hint, "$background on $accent" if self._pill else "")
         )
 
     def _words(self, now: float) -> Content:
         words = activity(self.view, now)
         part = progress(self.view)
-        style = "$accent" if self.view.busy else "$text-disabled"
+        style = "$accent" if self.view.busy else ""
         if part is None or self.size.width < _BAR_FROM:
             return Content.styled(words, style)
         full, empty = bar(part, _BAR)
