@@ -6,6 +6,7 @@ is said in a sentence.
 
 from __future__ import annotations
 
+import gc
 import time
 from typing import TYPE_CHECKING
 
@@ -133,6 +134,7 @@ class Desk:
         self._screen.change(lambda view: with_status(view, status))
         if self.name is None:
             await self._open(self._session.options.conversation or await self._last_used())
+            gc.freeze()  # modules and styles by now; looking through them again and again takes 0.2 s each time
         if not self._model_there:
             await self._fetch_model()
 

@@ -69,6 +69,7 @@ class ChatScreen(Screen[None]):
 
     def _begin(self) -> None:
         """After the first paint: now there is time for garbage, for imports and for the daemon."""
+        gc.freeze()
         gc.enable()
         self.set_interval(_POLL_S, self._poll)
         self.desk.start()
