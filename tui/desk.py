@@ -6,11 +6,11 @@ is said in a sentence.
 
 from __future__ import annotations
 
-import gc
 import time
 from typing import TYPE_CHECKING
 
 from assistant.errors import AssistantError, DaemonError
+from tui import garbage
 from tui.exchange import Exchange
 from tui.screens.pull import PullScreen
 from tui.screens.switcher import Switcher
@@ -94,6 +94,7 @@ class Desk:
         assert self.name is not None
         said.wait("")
         await self._transcript.trim()
+        garbage.sweep()
         self._exchange = Exchange(
             self._session, self._transcript, self.name, said, self._screen.change, first=self._opened
         )
@@ -134,7 +135,7 @@ class Desk:
         self._screen.change(lambda view: with_status(view, status))
         if self.name is None:
             await self._open(self._session.options.conversation or await self._last_used())
-            gc.freeze()  # modules and styles by now; looking through them again and again takes 0.2 s each time
+            garbage.settle()
         if not self._model_there:
             await self._fetch_model()
 

@@ -14,6 +14,7 @@ from textual.screen import Screen
 from textual.theme import Theme
 
 from assistant.errors import Exit
+from tui import garbage
 from tui.options import Options
 from tui.screens.chat import ChatScreen
 from tui.session import Session
@@ -81,6 +82,7 @@ class ChatApp(App[None]):
 
     async def on_unmount(self) -> None:
         await self.session.close()
+        garbage.end()
 
     def _leave(self, code: int) -> None:
         self.exit(return_code=code)

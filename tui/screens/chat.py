@@ -5,7 +5,6 @@ While a reply is being written one more message can be sent: it is shown as queu
 
 from __future__ import annotations
 
-import gc
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -18,6 +17,7 @@ from textual.screen import Screen
 from textual.worker import Worker, WorkerState
 
 from assistant.errors import AssistantError
+from tui import garbage
 from tui.session import Session
 from tui.state import View, enter, with_status
 from tui.widgets.prompt import Prompt
@@ -69,8 +69,7 @@ class ChatScreen(Screen[None]):
 
     def _begin(self) -> None:
         """After the first paint: now there is time for garbage, for imports and for the daemon."""
-        gc.freeze()
-        gc.enable()
+        garbage.begin()
         self.set_interval(_POLL_S, self._poll)
         self.desk.start()
 
