@@ -7,9 +7,10 @@ is said in a sentence.
 from __future__ import annotations
 
 import time
+from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
-from assistant.errors import AssistantError, DaemonError
+from assistant.errors import AssistantError, DaemonError, UsageError
 from tui import garbage
 from tui.exchange import Exchange
 from tui.screens.pull import PullScreen
@@ -183,10 +184,38 @@ class Desk:
         if chosen is not None and chosen != self.name:
             await self._open(chosen)
 
-    async def new(self) -> None:
+    async def new(self, name: str = "") -> None:
         """Open an empty conversation; it is stored with its first message."""
-        if self._free():
-            await self._open(free_name(set(await self._known())))
+        if not self._free():
+            return
+        known = set(await self._known())
+        if name in known:
+            raise UsageError(f"There is already a conversation {name!r}; choose another name, or: /open {name}")
+        await self._open(name or free_name(known))
+
+    async def go(self, name: str) -> None:
+        """Open a conversation that is there."""
+        if not self._free():
+            return
+        known = await self._known()
+        if name not in known:
+            near = get_close_matches(name, known, n=1, cutoff=0.0)
+            raise UsageError(f"There is no conversation {name!r}" + (f"; the nearest is {near[0]!r}." if near else "."))
+        await self._open(name)
+
+    async def rename(self, new: str) -> None:
+        """Give the open conversation another name."""
+        if self.name is not None and self._free():
+            await self._session.rename(self.name, new)
+            self._named(new, (await self._known()).get(new))
+
+    async def stored(self) -> bool:
+        """The open conversation has something in it."""
+        return self.name in await self._known()
+
+    async def end(self) -> None:
+        """Go to the newest turn and stay there."""
+        self._transcript.follow()
 
     async def older(self) -> None:
         """Put a page of older turns above the others."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from assistant.errors import AssistantError, DaemonError, UsageError
 from tui.options import Options
+from tui.preferences import Preferences
 
 if TYPE_CHECKING:
     from assistant.client import Client
@@ -23,8 +24,9 @@ DEFAULT_NAME = "chat"
 class Session:
     """Calls of one chat program to the daemon. Every method raises `AssistantError` with a sentence."""
 
-    def __init__(self, options: Options) -> None:
+    def __init__(self, options: Options, preferences: Preferences) -> None:
         self.options = options
+        self.preferences = preferences
         self.told: set[str] = set()
         """Notices that were shown: each is shown once."""
         self._client: Client | None = None

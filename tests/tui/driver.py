@@ -13,6 +13,7 @@ from textual.widget import Widget
 
 from tui.lines import activity
 from tui.options import Options
+from tui.preferences import Preferences
 from tui.program import ChatApp
 from tui.screens.chat import ChatScreen
 from tui.widgets.prompt import Prompt
@@ -91,9 +92,11 @@ class Driver:
 
 
 @asynccontextmanager
-async def chatting(options: Options | None = None, size: tuple[int, int] = (80, 24)) -> AsyncIterator[Driver]:
+async def chatting(
+    options: Options | None = None, size: tuple[int, int] = (80, 24), preferences: Preferences | None = None
+) -> AsyncIterator[Driver]:
     """The chat program, opened and ready."""
-    app = ChatApp(options)
+    app = ChatApp(options, preferences)
     async with app.run_test(size=size) as pilot:
         driver = Driver(app, pilot)
         await driver.ready()

@@ -17,7 +17,7 @@ from assistant.protocol import ImportRequest, NewTurn
 from tests.conftest import RunningDaemon
 from tests.tui.driver import Driver, chatting
 from tui.options import Options
-from tui.program import CALM
+from tui.themes import DARK
 from tui.widgets.transcript import PAGE
 from tui.widgets.turn import NoteTurn, ReplyTurn
 
@@ -58,7 +58,7 @@ def test_a_message_and_its_reply(daemon: RunningDaemon) -> None:
         for words in ("trip", "one thing", "That is all.", "reused 0, read 12, wrote", "300 MiB", "100 tok/s", "ready"):
             assert words in text
         assert "stays on this machine" not in text
-        assert driver.chat.styles.background.hex == str(CALM.background).upper()
+        assert driver.chat.styles.background.hex == str(DARK.background).upper()
 
     play(scenario)
 

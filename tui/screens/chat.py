@@ -5,8 +5,10 @@ While a reply is being written one more message can be sent: it is shown as queu
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from textual import on, work
@@ -16,8 +18,10 @@ from textual.reactive import var
 from textual.screen import Screen
 from textual.worker import Worker, WorkerState
 
-from assistant.errors import AssistantError
+from assistant.errors import AssistantError, UsageError
 from tui import garbage
+from tui.figures import plural
+from tui.keys import keys_for, spelled
 from tui.session import Session
 from tui.state import View, enter, with_status
 from tui.widgets.prompt import Prompt
@@ -25,9 +29,10 @@ from tui.widgets.status import Activity, Figures, Title
 from tui.widgets.transcript import OlderRow, Transcript, note
 
 if TYPE_CHECKING:
+    from tui.completer import Completer
     from tui.desk import Desk
+    from tui.widgets.choices import Choices
 
-HINT = "enter sends · ^j new line · f1 keys"
 _POLL_S = 1.0
 
 
@@ -35,17 +40,20 @@ class ChatScreen(Screen[None]):
     """One conversation at a time. What the keys start is carried out by `tui.desk`."""
 
     BINDINGS = [
-        Binding("escape", "stop", "Stop the reply and keep it"),
-        Binding("ctrl+c", "interrupt", "Stop the reply, or copy the selection; twice quits", priority=True),
-        Binding("ctrl+q", "app.quit", "Quit", priority=True),
-        Binding("ctrl+n", "new", "New conversation", priority=True),
-        Binding("ctrl+s", "switch", "Conversations: open, rename, delete", priority=True),
-        Binding("ctrl+o", "older", "Load older turns", priority=True),
-        Binding("pageup", "page(-1)", "Scroll up", priority=True),
-        Binding("pagedown", "page(1)", "Scroll down", priority=True),
-        Binding("ctrl+end", "end", "To the end, and follow it", priority=True),
-        Binding("f1", "help", "This list", priority=True),
-        Binding("ctrl+p", "app.command_palette", "Command palette", priority=True),
+        Binding("escape", "stop", "Stop the reply and keep it", id="stop"),
+        Binding(
+            "ctrl+c", "interrupt", "Stop the reply, or copy the selection; twice quits", priority=True, id="interrupt"
+        ),
+        Binding("ctrl+q", "app.quit", "Quit", priority=True, id="quit"),
+        Binding("ctrl+n", "do('new')", "New conversation", priority=True, id="new"),
+        Binding("ctrl+s", "do('open')", "Conversations: open, rename, delete", priority=True, id="conversations"),
+        Binding("ctrl+o", "do('older')", "Load older turns", priority=True, id="older"),
+        Binding("f6", "do('copy')", "Copy the last reply", priority=True, id="copy"),
+        Binding("pageup", "page(-1)", "Scroll up", priority=True, id="page-up"),
+        Binding("pagedown", "page(1)", "Scroll down", priority=True, id="page-down"),
+        Binding("ctrl+end", "do('end')", "To the end, and follow it", priority=True, id="end"),
+        Binding("f1", "help", "This list", priority=True, id="help"),
+        Binding("ctrl+p", "app.command_palette", "Command palette", priority=True, id="palette"),
     ]
     AUTO_FOCUS = "#prompt"
 
@@ -55,13 +63,25 @@ class ChatScreen(Screen[None]):
         super().__init__()
         self.session = session
         self._desk: Desk | None = None
+        self._completer: Completer | None = None
 
     def compose(self) -> ComposeResult:
         yield Title()
         yield Transcript()
-        yield Activity(HINT)
-        yield Prompt()
+        yield Activity(self._hint())
+        yield Prompt(self.session.preferences.keys)
         yield Figures()
+
+    def _hint(self) -> str:
+        """The three keys that a newcomer needs, as they are now."""
+        keymap = self.session.preferences.keys
+        found = [
+            keys_for(Prompt, "send", keymap),
+            keys_for(Prompt, "newline", keymap),
+            keys_for(type(self), "help", keymap),
+        ]
+        send, newline, keys = (spelled(one[0]) for one in found)
+        return f"{send} sends · {newline} new line · {keys} keys"
 
     def on_mount(self) -> None:
         self.view = View(since=time.monotonic())
@@ -82,6 +102,14 @@ class ChatScreen(Screen[None]):
             self._desk = Desk(self, self.session)
         return self._desk
 
+    @property
+    def prompt(self) -> Prompt:
+        return self.query_one(Prompt)
+
+    @property
+    def transcript(self) -> Transcript:
+        return self.query_one(Transcript)
+
     def change(self, step: Callable[[View], View]) -> None:
         """Apply a step of `tui.state` to what the status lines show."""
         self.view = step(self.view)
@@ -96,10 +124,56 @@ class ChatScreen(Screen[None]):
     # --- messages ---------------------------------------------------------------------------------------------------
 
     @on(Prompt.Sent)
-    def _send(self, event: Prompt.Sent) -> None:
-        if not self.desk.send(event.text):
-            self.query_one(Prompt).give_back(event.text)
-            self.notice("One message is queued already; this one stays in the prompt.")
+    async def _send(self, event: Prompt.Sent) -> None:
+        text = event.text
+        if text.startswith("/") and self._command(text):
+            return
+        try:
+            if "@" in text:
+                text = await asyncio.to_thread(_with_files, text)
+            if self.desk.send(text):
+                return
+            sentence = "One message is queued already; this one stays in the prompt."
+        except UsageError as error:
+            sentence = str(error)
+        self.prompt.give_back(event.text)
+        self.notice(sentence)
+
+    def _command(self, text: str) -> bool:
+        """Run the command that a text is; False when it is none and should be sent."""
+        from tui.commands import find, parse, unknown
+
+        if (said := parse(text)) is None:
+            return False
+        if find(said[0]) is None:
+            self.prompt.give_back(text)
+            self.notice(unknown(said[0]))
+        else:
+            self.action_do(*said)
+        return True
+
+    @on(Prompt.Changed)
+    def _typed(self) -> None:
+        if self.prompt.may_complete or self.prompt.choices is not None:
+            self._look()
+
+    @work(group="complete", exclusive=True, exit_on_error=False)
+    async def _look(self) -> None:
+        if self._completer is None:
+            from tui.completer import Completer
+
+            self._completer = Completer(self)
+        await self._completer.look()
+
+    def on_choices_taken(self, event: Choices.Taken) -> None:
+        self.prompt.complete(event.offer.start, event.choice.text)
+        if event.send:
+            self.prompt.action_send()
+
+    def copy(self, text: str, what: str) -> None:
+        """Put a text on the clipboard, and say what was."""
+        self.app.copy_to_clipboard(text)
+        self.notice(f"Copied {what}: {plural(len(text), 'character')}.")
 
     @on(Prompt.Cleaned)
     def _cleaned(self, event: Prompt.Cleaned) -> None:
@@ -140,27 +214,30 @@ class ChatScreen(Screen[None]):
     def action_interrupt(self) -> None:
         prompt = self.query_one(Prompt)
         if prompt.selected_text:
-            prompt.action_copy()
+            self.copy(prompt.selected_text, "the selection")
         elif self.get_selected_text():
-            self.action_copy_text()
-            self.notice("Copied.")
+            self.copy(self.get_selected_text() or "", "the selection")
+            self.clear_selection()
         else:
             if self.view.busy:
                 self.action_stop()
             self.app.action_help_quit()
 
     @work(group="dialog", exclusive=True, exit_on_error=False)
-    async def action_switch(self) -> None:
-        await self.desk.switch()
+    async def action_do(self, name: str, argument: str = "") -> None:
+        """Run one of the commands of `tui.commands`. What it cannot do is a sentence under the transcript."""
+        from tui.commands import find
 
-    @work(group="dialog", exclusive=True, exit_on_error=False)
-    async def action_new(self) -> None:
-        await self.desk.new()
+        if (command := find(name)) is None:
+            raise LookupError(name)
+        try:
+            await command.run(self, argument)
+        except UsageError as error:
+            self.notice(str(error))
 
     @on(OlderRow.Pressed)
-    @work(group="older", exclusive=True, exit_on_error=False)
-    async def action_older(self) -> None:
-        await self.desk.older()
+    def _older(self) -> None:
+        self.action_do("older")
 
     def action_page(self, pages: int) -> None:
         transcript = self.query_one(Transcript)
@@ -169,12 +246,13 @@ class ChatScreen(Screen[None]):
         else:
             transcript.scroll_page_down(animate=False)
 
-    def action_end(self) -> None:
-        self.query_one(Transcript).follow()
-
     def action_help(self) -> None:
-        from tui.screens.help import HelpScreen, Section
-        from tui.screens.switcher import ConversationList
+        from tui.screens.help import HelpScreen
 
-        sections: list[Section] = [("Chat", ChatScreen), ("Prompt", Prompt), ("Conversations", ConversationList)]
-        self.app.push_screen(HelpScreen(sections))
+        self.app.push_screen(HelpScreen(self.session.preferences.keys))
+
+
+def _with_files(text: str) -> str:
+    from tui.files import attach
+
+    return attach(text, Path.cwd())

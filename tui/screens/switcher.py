@@ -31,9 +31,9 @@ class ConversationList(OptionList):
     """The list; its letters are keys only while it has the focus, so that the filter can be typed."""
 
     BINDINGS = [
-        Binding("r,f2", "screen.rename", "Rename", key_display="r"),
-        Binding("d,delete", "screen.delete", "Delete, after a question", key_display="d"),
-        Binding("slash", "screen.filter", "Filter", key_display="/"),
+        Binding("r,f2", "screen.rename", "Rename", key_display="r", id="list-rename"),
+        Binding("d,delete", "screen.delete", "Delete, after a question", key_display="d", id="list-delete"),
+        Binding("slash", "screen.filter", "Filter", key_display="/", id="list-filter"),
     ]
 
     def action_cursor_up(self) -> None:

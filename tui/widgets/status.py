@@ -71,12 +71,12 @@ class Activity(Widget):
         gap = self.content_size.width - words.cell_length - cell_len(self._hint)
         if gap < _GAP:
             return words
-        return Content.assemble(words, " " * gap, (self._hint, "$foreground 35%"))
+        return Content.assemble(words, " " * gap, (self._hint, "$text-disabled"))
 
     def _words(self, now: float) -> Content:
         words = activity(self.view, now)
         part = progress(self.view)
-        style = "$accent" if self.view.busy else "$foreground 35%"
+        style = "$accent" if self.view.busy else "$text-disabled"
         if part is None or self.size.width < _BAR_FROM:
             return Content.styled(words, style)
         full, empty = bar(part, _BAR)

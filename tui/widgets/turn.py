@@ -19,6 +19,7 @@ from textual.widgets import Markdown, Static
 from textual.widgets.markdown import MarkdownStream
 
 from tui.figures import count, plural, rate, seconds
+from tui.files import fold
 from tui.text import Cleaner, clean, shorten
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ class UserTurn(Vertical):
         self.set_class(turn_id is None, "-unsent")
 
     def compose(self) -> ComposeResult:
-        yield Static(shorten(clean(self.text), SHOWN)[0], classes="said", markup=False)
+        yield Static(shorten(clean(fold(self.text)[0]), SHOWN)[0], classes="said", markup=False)
         yield Static("", classes="foot", markup=False)
 
     def on_mount(self) -> None:
@@ -84,9 +85,10 @@ class UserTurn(Vertical):
         self.remove_class("-unsent")
 
     def _foot(self) -> None:
-        _, left = shorten(clean(self.text), SHOWN)
+        own, files = fold(self.text)
+        _, left = shorten(clean(own), SHOWN)
         more = f"… and {count(left)} more characters, stored in full" if left else ""
-        words = " · ".join(part for part in (more, self._waits) if part)
+        words = " · ".join(part for part in (*(f"+ {clean(file)}" for file in files), more, self._waits) if part)
         foot = self.query_one(".foot", Static)
         foot.update(words)
         foot.display = bool(words)
@@ -134,6 +136,11 @@ class ReplyTurn(Vertical):
 
     def on_mount(self) -> None:
         self._foot()
+
+    @property
+    def said(self) -> str:
+        """The reply without its reasoning."""
+        return self.text
 
     def feed(self, piece: str) -> None:
         """Add a piece; drawing follows at a steady pace, so that a fast model does not drown the screen."""
