@@ -7,6 +7,7 @@ The styles stand here and not in app.tcss because nothing of this file is needed
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import TYPE_CHECKING
 
 from markdown_it import MarkdownIt
@@ -16,7 +17,6 @@ from textual.containers import Vertical
 from textual.content import Content
 from textual.timer import Timer
 from textual.widgets import Markdown, Static
-from textual.widgets.markdown import MarkdownStream
 
 from tui.figures import count, plural, rate, seconds
 from tui.files import fold
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 SHOWN = 20_000
 """Longest text of a user's turn that is drawn; the rest is counted."""
 _FLUSH_S = 1 / 10
+_EASE = 3.0
+"""Drawing may take a quarter of the time, on a slow machine too."""
 
 
 def _parser() -> MarkdownIt:
@@ -124,9 +126,8 @@ class ReplyTurn(Vertical):
         self._remark = ""
         self._cleaner = Cleaner()
         self._pending: list[str] = []
-        self._stream: MarkdownStream | None = None
         self._drawing = asyncio.Lock()
-        """Held while the stream is used: one that is stopped before it has begun raises CancelledError."""
+        """Held while text is added, so that the end does not overtake it."""
         self._timer: Timer | None = None
         self._finished = False
 
@@ -148,7 +149,7 @@ class ReplyTurn(Vertical):
             self.text += safe
             self._pending.append(safe)
         if self._timer is None:
-            self._timer = self.set_interval(_FLUSH_S, self._flush)
+            self._timer = self.set_timer(_FLUSH_S, self._flush)
 
     async def finish(self, text: str | None, state: TurnState, usage: Usage | None = None) -> None:
         """End the stream and draw the whole text once more, so that an open fence cannot vanish.
@@ -159,8 +160,6 @@ class ReplyTurn(Vertical):
             self._timer.stop()
         async with self._drawing:
             self._finished = True
-            if self._stream is not None:
-                await self._stream.stop()
         self.text = self.text if text is None else clean(text)
         self._state, self._usage = state, usage
         await self.query_one(Markdown).update(self.text)
@@ -175,10 +174,15 @@ class ReplyTurn(Vertical):
         async with self._drawing:
             if self._finished:
                 return
-            if self._stream is None:
-                self._stream = Markdown.get_stream(self.query_one(Markdown))
+            started = time.monotonic()
             text, self._pending = "".join(self._pending), []
-            await self._stream.write(text)
+            await self.query_one(Markdown).append(text)
+        self.call_after_refresh(self._pause, started)
+
+    def _pause(self, started: float) -> None:
+        """The next drawing comes when this one's time has passed again and again: keys are heard in between."""
+        pause = max(_FLUSH_S, _EASE * (time.monotonic() - started))
+        self._timer = self.set_timer(pause, self._flush) if self._pending and not self._finished else None
 
     def _foot(self) -> None:
         state = "interrupted" if self._state == "interrupted" else ""
