@@ -48,7 +48,7 @@ def broken_embeddings(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def home(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """An own ASSISTANT_HOME with a short path (sockets), and the model `fake` in its catalogue, as the default."""
     folder = make_home()
-    _enter(folder, monkeypatch)
+    enter_home(folder, monkeypatch)
     yield folder
     shutil.rmtree(folder)
 
@@ -122,11 +122,12 @@ def _shared() -> Iterator[RunningDaemon]:
 @pytest.fixture
 def shared_daemon(_shared: RunningDaemon, monkeypatch: pytest.MonkeyPatch) -> RunningDaemon:
     """A daemon that many tests use, for what leaves nothing behind (refusals) or is judged by its own names."""
-    _enter(_shared.places.runtime.parent, monkeypatch)
+    enter_home(_shared.places.runtime.parent, monkeypatch)
     return _shared
 
 
-def _enter(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def enter_home(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make `folder` the ASSISTANT_HOME of this test, with no other setting from outside."""
     for name in [name for name in os.environ if name.startswith("ASSISTANT_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("ASSISTANT_HOME", str(folder))

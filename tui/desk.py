@@ -11,6 +11,7 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
 from assistant.errors import AssistantError, DaemonError, UsageError
+from tui import garbage
 from tui.exchange import Exchange
 from tui.opened import Opened
 from tui.screens.pull import PullScreen
@@ -115,6 +116,7 @@ class Desk:
         if self._transcript.newer:
             await self.opened.open(self.name)
         await self._transcript.trim()
+        garbage.sweep()
         self._exchange = Exchange(
             self._session, self._transcript, self.name, said, self._screen.change, first=self.opened.fresh
         )
@@ -158,6 +160,7 @@ class Desk:
         self._screen.change(lambda view: with_status(view, status))
         if self.name is None:
             await self.opened.open(self._session.options.conversation or await self.opened.last_used())
+            garbage.settle()
         if not self._model_there:
             await self._fetch_model()
 

@@ -11,11 +11,15 @@ import signal
 import time
 from typing import TYPE_CHECKING
 
+from textual._context import active_message_pump
 from textual.app import App
+from textual.await_complete import AwaitComplete
+from textual.dom import NoScreen
 from textual.screen import Screen
+from textual.widget import Widget
 
 from assistant.errors import Exit
-from tui import themes
+from tui import garbage, themes
 from tui.options import Options
 from tui.preferences import Preferences
 from tui.screens.chat import ChatScreen
@@ -84,6 +88,13 @@ class ChatApp(App[None]):
         if self._driver is not None:
             self._driver.write(sequences(text, os.environ))
 
+    def pop_screen(self) -> AwaitComplete:
+        """Leave the screen on top. One that is left twice at once (two quick Esc) does not take the next one along."""
+        asking = active_message_pump.get(None)
+        if len(self.screen_stack) < 2 or (isinstance(asking, Widget) and _screen_of(asking) is not self.screen):
+            return AwaitComplete()
+        return super().pop_screen()
+
     def on_mount(self) -> None:
         loop = asyncio.get_running_loop()
         for number, code in ((signal.SIGTERM, Exit.SIGTERM), (signal.SIGHUP, 129), (signal.SIGINT, Exit.SIGINT)):
@@ -91,6 +102,14 @@ class ChatApp(App[None]):
 
     async def on_unmount(self) -> None:
         await self.session.close()
+        garbage.end()
 
     def _leave(self, code: int) -> None:
         self.exit(return_code=code)
+
+
+def _screen_of(widget: Widget) -> Screen[object] | None:
+    try:
+        return widget.screen
+    except NoScreen:
+        return None

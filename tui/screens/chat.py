@@ -5,7 +5,6 @@ While a reply is being written one more message can be sent: it is shown as queu
 
 from __future__ import annotations
 
-import gc
 import time
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -19,6 +18,7 @@ from textual.screen import Screen
 from textual.worker import Worker, WorkerState
 
 from assistant.errors import AssistantError, UsageError
+from tui import garbage
 from tui.figures import plural
 from tui.keys import keys_for, spelled
 from tui.session import Session
@@ -99,7 +99,7 @@ class ChatScreen(Screen[None]):
 
     def _begin(self) -> None:
         """After the first paint: now there is time for garbage, for imports and for the daemon."""
-        gc.enable()
+        garbage.begin()
         self.set_interval(_POLL_S, self._poll)
         self.desk.start()
 

@@ -82,9 +82,7 @@ class Activity(Widget):
         gap = self.content_size.width - words.cell_length - cell_len(self._hint)
         if gap < _GAP:
             return words
-        return Content.assemble(
-            words, " " * gap, (self._hint, "$background on $accent" if self._pill else "")
-        )
+        return Content.assemble(words, " " * gap, (self._hint, "$background on $accent" if self._pill else ""))
 
     def _words(self, now: float) -> Content:
         words = activity(self.view, now)

@@ -19,7 +19,7 @@ W = TypeVar("W")
 
 PAGE = 50
 """Turns mounted at once, and loaded at a time; fewer where they are long."""
-ROOM = 500
+ROOM = 300
 """Lines of text mounted at once, about: what a key press costs grows with what is mounted."""
 _FEWEST = 4
 _WIDTH = 100

@@ -7,6 +7,7 @@ The styles stand here and not in app.tcss because nothing of this file is needed
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import TYPE_CHECKING
 
 from markdown_it import MarkdownIt
@@ -15,7 +16,6 @@ from textual.app import ComposeResult
 from textual.content import Content
 from textual.timer import Timer
 from textual.widgets import Markdown, Static
-from textual.widgets.markdown import MarkdownStream
 
 from tui.figures import count
 from tui.files import fold
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 SHOWN = 20_000
 """Longest text of a user's turn that is drawn; the rest is counted."""
 _FLUSH_S = 1 / 10
+_EASE = 3.0
+"""Drawing may take a quarter of the time, on a slow machine too."""
 
 
 def _parser() -> MarkdownIt:
@@ -119,7 +121,7 @@ class ReplyTurn(Selectable):
         &:focus { border-left: outer $accent; padding: 0 1 0 1; }
         &.-covered { display: none; }
         Markdown { height: auto; min-height: 1; padding: 0; margin: 0; background: $background; }
-        Markdown > * { margin-top: 1; margin-bottom: 0; }
+        Markdown > *, Markdown > MarkdownParagraph { margin-top: 1; margin-bottom: 0; }
         .foot { height: auto; color: $text-disabled; }
     }
     """
@@ -145,9 +147,8 @@ class ReplyTurn(Selectable):
         self._remark = ""
         self._cleaner = Cleaner()
         self._pending: list[str] = []
-        self._stream: MarkdownStream | None = None
         self._drawing = asyncio.Lock()
-        """Held while the stream is used: one that is stopped before it has begun raises CancelledError."""
+        """Held while text is added, so that the end does not overtake it."""
         self._timer: Timer | None = None
         self._finished = False
 
@@ -187,7 +188,7 @@ class ReplyTurn(Selectable):
             if said := self._parts.feed(safe):
                 self._pending.append(said)
         if self._timer is None:
-            self._timer = self.set_interval(_FLUSH_S, self._flush)
+            self._timer = self.set_timer(_FLUSH_S, self._flush)
 
     async def finish(self, text: str | None, state: TurnState, usage: Usage | None = None) -> None:
         """End the stream and draw the whole text once more, so that an open fence cannot vanish.
@@ -198,8 +199,6 @@ class ReplyTurn(Selectable):
             self._timer.stop()
         async with self._drawing:
             self._finished = True
-            if self._stream is not None:
-                await self._stream.stop()
         self.text = self.text if text is None else clean(text)
         self._state, self._usage = state, usage
         self._parts = split(self.text)
@@ -216,13 +215,17 @@ class ReplyTurn(Selectable):
         async with self._drawing:
             if self._finished:
                 return
+            started = time.monotonic()
             await self._show_thought()
-            if not self._pending:
-                return
-            if self._stream is None:
-                self._stream = Markdown.get_stream(self.query_one(Markdown))
-            text, self._pending = "".join(self._pending), []
-            await self._stream.write(text)
+            if self._pending:
+                text, self._pending = "".join(self._pending), []
+                await self.query_one(Markdown).append(text)
+        self.call_after_refresh(self._pause, started)
+
+    def _pause(self, started: float) -> None:
+        """The next drawing comes when this one's time has passed again and again: keys are heard in between."""
+        pause = max(_FLUSH_S, _EASE * (time.monotonic() - started))
+        self._timer = self.set_timer(pause, self._flush) if self._pending and not self._finished else None
 
     async def _show_thought(self) -> None:
         if self._fold is not None:
