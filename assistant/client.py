@@ -48,6 +48,8 @@ T = TypeVar("T")
 SILENCE_S = 60.0
 """The daemon pings every 15 s: a stream that is silent for longer than this is dead."""
 CHECK_S = 3600.0
+PAGE = 500
+"""Most turns that come at once."""
 LARGEST_EVENT = 64 * 1024 * 1024
 
 _KINDS: dict[int, type[AssistantError]] = {
@@ -144,6 +146,14 @@ class Client:
         """
         page: dict[str, Any] = {"limit": limit} if before is None else {"limit": limit, "before": before}
         return await self._get(_path(name, "/turns"), list[Turn], versions=versions, **page)
+
+    async def all_turns(self, name: str, versions: bool = False) -> list[Turn]:
+        """Every turn, oldest first, however many there are."""
+        turns = page = await self.turns(name, None, PAGE, versions)
+        while len(page) == PAGE:
+            page = await self.turns(name, page[0].id, PAGE, versions)
+            turns = page + turns
+        return turns
 
     async def siblings(self, name: str, turn: int) -> list[Turn]:
         """The versions of a turn, itself included, oldest first."""
