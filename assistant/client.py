@@ -30,9 +30,11 @@ from assistant.protocol import (
     KvCheck,
     MemoryReport,
     ModelStatus,
+    NewTurn,
     PullProgress,
     Removed,
     RestoreRequest,
+    StoreRequest,
     Turn,
 )
 
@@ -126,6 +128,13 @@ class Client(Connection):
     def import_turns(self, name: str, request: ImportRequest) -> AsyncGenerator[Event, None]:
         """Store turns and have them read; what happens, up to Done or Failed."""
         return self._stream(_path(name, "/import"), request)
+
+    async def store(self, name: str, turns: list[NewTurn]) -> Conversation:
+        """Store turns without having them read: that comes with the next question."""
+        content = StoreRequest(turns=turns).model_dump_json().encode()
+        headers = {"Content-Type": "application/json"}
+        answer = await self._send("POST", _path(name, "/turns"), content=content, headers=headers)
+        return Conversation.model_validate_json(answer.content)
 
     async def stop(self, name: str) -> bool:
         """Cancel what runs or waits for a conversation; returns when it has ended: whether anything did."""

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 from assistant.database import IntegrityError
 from assistant.errors import UsageError
-from assistant.history.base import Base, NameTaken, UnknownConversation, now
+from assistant.history.base import Base, NameTaken, UnknownConversation, now, written
 from assistant.protocol import ConversationChange
 
 KEPT = timedelta(days=30)
@@ -66,7 +66,7 @@ class Keeping(Base):
 
     def put_away_before(self, moment: datetime | None = None) -> dict[str, str]:
         """Names by id of what was put away before `moment` (None: `KEPT` ago)."""
-        limit = (moment or datetime.now(UTC) - KEPT).isoformat(timespec="milliseconds")
+        limit = written(moment or datetime.now(UTC) - KEPT)
         rows = self._db.execute("SELECT id, name_before FROM conversations WHERE removed <= ?", [limit])
         return {str(row[0]): str(row[1]) for row in rows}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 from tests.assistant.command import run, run_json
 from tests.conftest import RunningDaemon
@@ -102,3 +103,35 @@ def test_search_in_one_conversation(daemon: RunningDaemon) -> None:
     assert {hit["conversation"] for hit in hits} == {"dog"}
     assert f"dog · turn {hits[0]['turn_id']} · " in run("search", "biscuits", "--in", "dog").stdout
     assert "no conversation 'dug'. Did you mean 'dog'" in run("search", "x", "--in", "dug", code=2).stderr
+
+
+def chatgpt(title: str, *texts: str) -> dict[str, object]:
+    """A conversation of a ChatGPT export: user and assistant in turns, a second apart."""
+    nodes: dict[str, object] = {"root": {"message": None, "parent": None}}
+    parent = "root"
+    for at, text in enumerate(texts):
+        role = ("user", "assistant")[at % 2]
+        said = {"author": {"role": role}, "content": {"parts": [text]}, "create_time": 1700000000 + at}
+        nodes[f"{at}"] = {"message": said, "parent": parent}
+        parent = f"{at}"
+    return {"title": title, "current_node": parent, "mapping": nodes}
+
+
+def test_a_chatgpt_export_becomes_as_many_conversations_as_it_holds(daemon: RunningDaemon, home: Path) -> None:
+    file = home / "conversations.json"
+    chats = [chatgpt("New chat", "one", "1"), chatgpt("Dogs", "two", "2"), chatgpt("New chat", "three", "3")]
+    file.write_text(json.dumps([*chats, chatgpt("Empty")]))
+    stored = run_json("import", str(file), "--text-only")
+    assert [row["conversation"] for row in stored["conversations"]] == ["New chat", "Dogs", "New chat (2)"]
+    assert (stored["turns"], stored["usage"]) == (6, None)
+    turns = run_json("export", "New chat (2)")["turns"]
+    assert [(turn["role"], turn["text"]) for turn in turns] == [("user", "three"), ("assistant", "3")]
+    assert turns[1]["created"] == "2023-11-14T22:13:21.000+00:00"
+    again = run("import", str(file), "--text-only", code=2)
+    assert "already a conversation 'New chat' with 2 turns; nothing was stored" in again.stderr
+    given = json.loads(run_json("ask", "-c", "Dogs", "turns")["text"])
+    assert [turn[1] for turn in given] == ["two", "2", "turns"]
+    file.write_text(json.dumps(chatgpt("Cats", "four", "4")))
+    assert run("import", str(file), "--text-only").stdout == "Cats: 2 turns, their text is stored\n"
+    read = run_json("import", str(file), "-c", "Cats read")
+    assert read["usage"]["stored_tokens"] > 0
