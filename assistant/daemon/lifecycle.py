@@ -81,15 +81,15 @@ class Daemon:
         server = _Server(service, lambda: self._stop(service, Exit.OK))
         self._listen_to_signals(service)
         lane = asyncio.create_task(service.lane.serve())
-        tidying = asyncio.create_task(tidy(service))
+        aside = [asyncio.create_task(work) for work in (tidy(service), service.titles.serve())]
         serving = asyncio.create_task(server.serve(sockets=[door]))
         await asyncio.wait([serving, asyncio.create_task(self._leave.wait())], return_when=asyncio.FIRST_COMPLETED)
         service.lane.close()
         await self._drain(service)
         server.should_exit = True
         await serving
-        lane.cancel()
-        tidying.cancel()
+        for task in (lane, *aside):
+            task.cancel()
         await self._worker.stop()
 
     async def _drain(self, service: Service) -> None:

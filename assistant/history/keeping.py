@@ -35,6 +35,23 @@ class Keeping(Base):
                 self._update(conversation_id, fields)
         return change.name or name
 
+    def growth(self, conversation_id: str) -> tuple[int, int] | None:
+        """Turns of the shown path now, and when its title was made; None when the user chose the title."""
+        row = self._db.execute(
+            "SELECT (SELECT count(*) FROM turns t WHERE t.conversation_id = c.id AND t.shown), title_turns "
+            "FROM conversations c WHERE id = ? AND NOT titled",
+            [conversation_id],
+        ).fetchone()
+        return None if row is None else (int(row[0]), int(row[1]))
+
+    def suggest_title(self, conversation_id: str, title: str, turns: int) -> None:
+        """A title made of so many turns, unless the user chose one."""
+        with self._commit():
+            self._db.execute(
+                "UPDATE conversations SET title = ?, title_turns = ? WHERE id = ? AND NOT titled",
+                [title, turns, conversation_id],
+            )
+
     def put_away(self, name: str) -> None:
         """Take a conversation out of every list and search; it can be restored for `KEPT`."""
         conversation_id = self.find(name)
