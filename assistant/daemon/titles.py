@@ -31,6 +31,9 @@ GROWTH = 1.5
 TOPICS = 3
 """Episodes that a title names, the largest first."""
 
+WORDS = 2
+"""Words of each of them."""
+
 log = structlog.get_logger("titles")
 
 
@@ -76,8 +79,13 @@ class Titles:
 
 
 def topics(found: Episodes) -> str:
-    """The titles of the largest episodes, as one; nothing while there are none."""
+    """Words of the largest episodes, none of them twice; nothing while there are no episodes."""
     sizes = Counter(one.episode for one in found.segments if one.episode is not None)
-    named = [found.titles.get(episode, "") for episode, _ in sizes.most_common(TOPICS)]
-    text = " · ".join(title for title in named if title)
+    said = set[str]()
+    parts = []
+    for episode, _ in sizes.most_common(TOPICS):
+        words = [word for word in found.titles.get(episode, "").split(", ") if word and word not in said][:WORDS]
+        said.update(words)
+        parts += [", ".join(words)] if words else []
+    text = " · ".join(parts)
     return first_line(text[:1].upper() + text[1:])

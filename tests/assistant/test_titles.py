@@ -73,6 +73,7 @@ def test_a_title_stays_until_much_more_was_said(daemon: RunningDaemon) -> None:
         ([], {}, ""),
         ([None, None], {1: "dog"}, ""),
         ([1, 2, 2, 3, 3, 3, 4, 4, 4, 4], {1: "a", 2: "b", 3: "c", 4: "d"}, "D · c · b"),
+        ([1, 1, 2], {1: "yeast, bread, soda", 2: "bread, oven, loaf"}, "Yeast, bread · oven, loaf"),
         ([1, 2], {1: "", 2: "été, [b]neige"}, "Été, [b]neige"),
         ([1], {1: "x" * 200}, "X" + "x" * 78 + "…"),
     ],
