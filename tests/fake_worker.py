@@ -6,6 +6,7 @@ The first word of the last turn's text is the script; anything else is echoed as
     crash-at-once      ends itself before it writes anything
     slow [FILE]        writes one piece, waits until FILE exists (without FILE: until it is cancelled), then goes on
     long N             writes N pieces, "word0 word1 ..."
+    pace RATE N        writes N pieces of Markdown, RATE a second
     deaf               writes one piece and ignores Cancel
     turns              replies with the turns it was given, as JSON
     spec               replies with the model spec it was given, as JSON
@@ -28,6 +29,7 @@ import shutil
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
@@ -86,6 +88,8 @@ SMALLEST = 200 * MIB
 BRANCH = "0123456789abcdef"
 LOCK_S = 10.0
 Finish = Literal["stop", "length", "cancelled", "read"]
+_MARKS = {0: "\n\n", 30: "\n\n- **one** ", 40: "\n- two ", 50: "\n\n```python\n", 60: "\n", 70: "\n```\n\n", 90: "\n\n"}
+"""What `pace` writes before a word, by its number in a round of 120."""
 
 
 class FakeWorker:
@@ -192,6 +196,9 @@ class FakeWorker:
             case "long":
                 for number in range(int(rest or 100)):
                     yield f"word{number} "
+            case "pace":
+                speed, _, count = rest.partition(" ")
+                yield from _paced(float(speed), int(count), stop)
             case "deaf":
                 yield "I hear nothing. "
                 threading.Event().wait()
@@ -338,6 +345,15 @@ class FakeWorker:
 
 def _last_text(run: Run) -> str:
     return run.turns[-1].text
+
+
+def _paced(rate: float, count: int, stop: threading.Event) -> Iterator[str]:
+    """Paragraphs, list items and a code block, word by word at a steady pace."""
+    start = time.monotonic()
+    for number in range(count):
+        if stop.wait(max(start + number / rate - time.monotonic(), 0)):
+            return
+        yield _MARKS.get(number % 120, "") + f"word{number} "
 
 
 def _echo(text: str) -> Iterator[str]:

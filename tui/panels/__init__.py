@@ -1,1 +1,1 @@
-"""The memory panels: what they show, as pure functions, and how the chat opens them (`tui.panels.open`)."""
+"""The memory panels: what they show, as pure functions; `tui.commands.panels` opens them."""

@@ -1,13 +1,12 @@
-"""How the chat opens the memory panels, and what it does with what they give. Called with the chat screen, and with
-what may stand after a slash command (nothing, where a key was pressed)."""
+"""Commands that open the memory panels, and what is done with what those give."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from assistant.errors import UsageError
+from tui.commands.base import Command
 
 if TYPE_CHECKING:
     from tui.screens.chat import ChatScreen
@@ -26,7 +25,7 @@ async def episodes(screen: ChatScreen, _argument: str = "") -> None:
 
     turn = await screen.app.push_screen_wait(EpisodesScreen(screen.session, screen.desk.name))
     if turn is not None:
-        await screen.desk.show(turn)
+        await _go(screen, turn)
 
 
 async def why(screen: ChatScreen, argument: str = "") -> None:
@@ -38,7 +37,7 @@ async def why(screen: ChatScreen, argument: str = "") -> None:
     asked = int(argument) if argument else None
     turn = await screen.app.push_screen_wait(WhyScreen(screen.session, screen.desk.name, asked))
     if turn is not None:
-        await screen.desk.show(turn)
+        await _go(screen, turn)
 
 
 async def budget(screen: ChatScreen, argument: str = "") -> None:
@@ -63,15 +62,23 @@ async def budget(screen: ChatScreen, argument: str = "") -> None:
     screen.notice(f"The budget is {chosen} from the next message on. ^b and then ^z takes that back.")
 
 
+async def _go(screen: ChatScreen, turn: int) -> None:
+    """To a turn of the open conversation."""
+    if not screen.desk.idle:
+        screen.notice(screen.desk.why_busy)
+    elif screen.desk.name is not None:
+        await screen.desk.opened.open_at(screen.desk.name, turn)
+
+
 def _written(size: int) -> str:
     from tui.panels.budget import written
 
     return written(size)
 
 
-PANELS: dict[str, Callable[[ChatScreen, str], Awaitable[None]]] = {
-    "memory": memory,
-    "map": episodes,
-    "why": why,
-    "budget": budget,
-}
+COMMANDS = (
+    Command("memory", "Memory: where every byte lies", memory, key="memory"),
+    Command("map", "The episode map of this conversation", episodes, key="map"),
+    Command("why", "Why: what a reply was given", why, "[TURN]", key="why"),
+    Command("budget", "Another budget, with a look at its plan", budget, "[SIZE]", key="budget"),
+)
