@@ -25,7 +25,7 @@ class BudgetScreen(ModalScreen[str | None]):
 
     CSS_PATH = ["../sheet.tcss", "budget.tcss"]
     BINDINGS = [
-        Binding("escape,ctrl+b", "dismiss(None)", "Leave it as it is"),
+        Binding("escape,ctrl+b", "dismiss(None)", "Leave it as it is", id="budget-leave"),
         Binding("up", "move(1)", "64 MiB more", id="budget-more"),
         Binding("down", "move(-1)", "64 MiB less", id="budget-less"),
         Binding("pageup", "move(8)", "512 MiB more", id="budget-much-more"),
