@@ -72,9 +72,9 @@ class Client(Connection):
         answer = await self._send("POST", "/api/kv/check", json=request.model_dump(), timeout=CHECK_S)
         return KvCheck.model_validate(answer.json())
 
-    async def models(self) -> list[ModelStatus]:
-        """The catalogue, and what of it is on this machine."""
-        return await self._get("/api/models", list[ModelStatus])
+    async def models(self, *, fit: bool = False) -> list[ModelStatus]:
+        """The catalogue, and what of it is on this machine; `fit`: and whether it fits."""
+        return await self._get("/api/models", list[ModelStatus], fit=fit)
 
     async def conversations(self, query: str = "", archived: bool = False, removed: bool = False) -> list[Conversation]:
         """Conversations whose name or title contains `query`: pinned ones first, then the one written to last.
@@ -125,6 +125,10 @@ class Client(Connection):
     async def owner(self, turn: int) -> Conversation:
         """The conversation that a turn is in."""
         return await self._get(f"/api/turns/{turn}/conversation", Conversation)
+
+    async def prompts(self, limit: int = 200) -> list[str]:
+        """What the user wrote last, in all conversations that are not put away; the newest first."""
+        return await self._get("/api/prompts", list[str], limit=limit)
 
     async def search(self, words: str, limit: int = 20, conversation: str | None = None) -> list[Hit]:
         """Turns that contain all words, of all conversations or one."""

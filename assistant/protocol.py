@@ -682,6 +682,8 @@ class ModelStatus(Wire):
     present: bool
     download_bytes: int | None
     default: bool = False
+    verdict: str | None = None
+    """Whether it fits the budget on this machine, as a sentence with an estimate; only where that was asked for."""
 
 
 class PullProgress(Wire):

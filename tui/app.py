@@ -20,6 +20,8 @@ def main(argv: list[str]) -> int:
         preferences = _preferences()
     except SystemExit:  # argparse has printed the help
         return Exit.OK
+    if options.web:
+        return _serve(argv, options.port)
     gc.disable()
     try:
         from tui.program import ChatApp
@@ -51,3 +53,10 @@ def _preferences() -> Preferences:
 
         check_keys(found.keys)
     return found
+
+
+def _serve(argv: list[str], port: int) -> int:
+    from tui.flags import without_web
+    from tui.web import serve
+
+    return serve(without_web(argv), port)

@@ -211,6 +211,11 @@ class Desk:
             await self._session.rename(self.name, new)
             self.opened.named(new, (await self.opened.known()).get(new))
 
+    def use_model(self) -> None:
+        """The model was changed: fetch it now if it is not here."""
+        self._model_there = False
+        self.start()
+
     async def conversation(self) -> Conversation:
         """The open conversation, as it is stored."""
         if (known := (await self.opened.known()).get(self.name or "")) is None:

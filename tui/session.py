@@ -43,6 +43,10 @@ class Session:
         """Notices that were shown: each is shown once."""
         self.earlier: list[str] = []
         """Budgets that were in force before, for taking a change back."""
+        self.sampling: dict[str, str] = {}
+        """Decoding parameters of the next replies, as they were typed; others are as the settings say."""
+        self.systems: dict[str, str] = {}
+        """System prompts of conversations that begin with their next message."""
         self._client: Client | None = None
         self._lock = asyncio.Lock()
 
@@ -69,6 +73,25 @@ class Session:
 
     async def status(self) -> DaemonStatus:
         return await self._reached().status()
+
+    async def models(self, *, fit: bool = False) -> list[ModelStatus]:
+        """The catalogue; `fit`: and what of it fits this machine."""
+        return await self._reached().models(fit=fit)
+
+    async def prompts(self) -> list[str]:
+        """What the user wrote last in all conversations, the oldest of it first."""
+        return (await self._reached().prompts())[::-1]
+
+    async def first_turns(self, name: str) -> list[Turn]:
+        """The newest two turns: enough to know whether anything but a system prompt was said."""
+        return await self._reached().turns(name, limit=2)
+
+    async def exported(self, name: str, form: str) -> str:
+        """The path of a conversation that is shown, as md, json or jsonl."""
+        from assistant.export import Form, exported
+
+        client = self._reached()
+        return exported(Form(form), await client.conversation(name), await client.all_turns(name))
 
     async def missing_model(self) -> ModelStatus | None:
         """The model this chat would use, when it is in the catalogue and not on this machine."""
@@ -98,17 +121,33 @@ class Session:
 
     async def ask(self, name: str, text: str, replaces: int | None = None) -> AsyncGenerator[Event, None]:
         """Send a message and yield what happens until the reply is committed."""
-        async with aclosing(self._reached().ask(name, self._request(text, replaces))) as events:
+        request = self._request(text, replaces, self.systems.get(name))
+        async with aclosing(self._reached().ask(name, request)) as events:
             async for event in events:
+                self.systems.pop(name, None)
                 yield event
 
-    def _request(self, text: str, replaces: int | None) -> AskRequest:
+    def checked_sampling(self, values: dict[str, str]) -> None:
+        """See that parameters are what they may be.
+
+        Raises:
+            UsageError: one is not.
+        """
+        from assistant.protocol import Sampling
+
+        try:
+            Sampling.model_validate(values)
+        except ValueError as error:
+            raise UsageError(f"This cannot be set: {_reasons(error)}.") from error
+
+    def _request(self, text: str, replaces: int | None, system: str | None) -> AskRequest:
         from assistant.protocol import AskRequest
 
         chosen = self.options
         engine = {name: getattr(chosen, name) for name in ("model", "budget", "quant", "policy", "mode")}
+        said = {"text": text, "engine": engine, "replaces": replaces, "system": system, "sampling": self.sampling}
         try:
-            return AskRequest.model_validate({"text": text, "engine": engine, "replaces": replaces})
+            return AskRequest.model_validate({name: value for name, value in said.items() if value not in (None, {})})
         except ValueError as error:
             raise UsageError(f"This message cannot be sent: {_reasons(error)}.") from error
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
@@ -93,8 +94,8 @@ def _add_state(app: FastAPI, service: Service, shut_down: Callable[[], None]) ->
         return await service.status()
 
     @app.get("/api/models")
-    async def models() -> list[ModelStatus]:
-        return service.engines.models()
+    async def models(fit: bool = False) -> list[ModelStatus]:
+        return await asyncio.to_thread(service.engines.models, fit=fit)
 
     @app.get("/api/memory")
     async def memory() -> MemoryReport:
@@ -153,6 +154,10 @@ def _add_conversations(app: FastAPI, service: Service) -> None:
     @app.post("/api/purge")
     async def purge() -> Removed:
         return Removed(names=await service.purge(datetime.now(UTC)))
+
+    @app.get("/api/prompts")
+    async def prompts(limit: Annotated[int, Query(ge=1, le=1000)] = 200) -> list[str]:
+        return await records.run(History.prompts, limit)
 
     @app.get("/api/search")
     async def search(

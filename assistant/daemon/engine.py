@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from assistant import machine
 from assistant.catalog import load_catalog
+from assistant.entry import ModelEntry
 from assistant.errors import BudgetError, ModelError, UsageError
 from assistant.fit import Fit, fits, verdict
-from assistant.machine import look
 from assistant.places import Places
 from assistant.protocol import Engine, KvSpec, MemorySplit, ModelSpec, ModelStatus
 from assistant.settings import Settings
@@ -55,7 +56,7 @@ class Engines:
             BudgetError: it would not hold the model; the text shows the sum.
             ModelError: the shape of the model is not known before it is pulled.
         """
-        size, here = parse_size(_size(budget) or "0"), look()
+        size, here = parse_size(_size(budget) or "0"), machine.look()
         entry = load_catalog(self.places).find(self.settings.model)
         if (geometry := entry.shape(self.places)) is None:
             raise ModelError(f"What {entry.id} takes is not known before it is here. Run: {entry.pull_command}")
@@ -97,9 +98,25 @@ class Engines:
             disk=parse_size(settings.disk),
         )
 
-    def models(self) -> list[ModelStatus]:
-        """Every model of the catalogue."""
-        return load_catalog(self.places).statuses(self.places, self.settings.model)
+    def models(self, *, fit: bool = False) -> list[ModelStatus]:
+        """Every model of the catalogue; `fit`: and whether it fits this machine (asks the GPU's driver: slow)."""
+        catalog = load_catalog(self.places)
+        found = catalog.statuses(self.places, self.settings.model)
+        if fit:
+            here = machine.look()
+            for one in found:
+                one.verdict = self._verdict(catalog.find(one.id), here)
+        return found
+
+    def _verdict(self, entry: ModelEntry, here: machine.Machine) -> str | None:
+        try:
+            geometry = entry.shape(self.places)
+        except ModelError as error:
+            return str(error)
+        if geometry is None:
+            return None
+        budget = parse_size(self.settings.budget) if self.settings.budget else here.budget
+        return verdict(fits(geometry, budget, here.itemsize, self.settings.block), budget)
 
 
 def _size(text: str | None) -> str | None:

@@ -61,8 +61,8 @@ class Service:
             self.lane.release()
             raise
         accepted = Accepted(conversation=name, turn_id=begun.turn_id, reply_id=begun.reply_id)
-        said = "sampling" in request.model_fields_set
-        sampling = request.sampling if said else self.engines.settings.sampling()
+        said = request.sampling.model_dump(exclude_unset=True)
+        sampling = self.engines.settings.sampling().model_copy(update=said)
         turn = Turn(self.records, self._worker, accepted, begun.conversation_id, spec, sampling)
         self.lane.submit(turn)
         self.titles.note(turn.conversation_id)

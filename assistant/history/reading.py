@@ -14,6 +14,7 @@ _CONVERSATION = """
            c.removed, (SELECT count(*) FROM turns t WHERE t.conversation_id = c.id AND t.shown) AS turns,
            (SELECT o.name FROM conversations o WHERE o.id = c.origins ->> 0 AND o.removed IS NULL) AS origin
     FROM conversations c"""
+_LONG_PROMPT = 10_000
 _LATEST = "(SELECT t.id FROM turns t WHERE t.conversation_id = c.id ORDER BY t.position DESC LIMIT 1)"
 _SAME_PLACE = "s.parent IS t.parent AND s.role = t.role AND s.conversation_id = t.conversation_id"
 _TURN = f"""
@@ -103,6 +104,16 @@ class Reading(Base):
             [start, model],
         )
         return [WorkerTurn(**{**row, "token_ids": unpack_ids(row["token_ids"])}) for row in rows]
+
+    def prompts(self, limit: int = 200) -> list[str]:
+        """What the user wrote last, each text once, the newest first; very long ones are left out."""
+        rows = self._db.execute(
+            """SELECT t.text FROM turns t JOIN conversations c ON c.id = t.conversation_id
+               WHERE t.role = 'user' AND c.removed IS NULL AND length(t.text) <= ?
+               GROUP BY t.text ORDER BY max(t.id) DESC LIMIT ?""",
+            [_LONG_PROMPT, limit],
+        )
+        return [str(row[0]) for row in rows]
 
     def search(self, words: str, limit: int = 20, conversation: str | None = None) -> list[Hit]:
         """Turns that contain all of `words` (the last one may be the beginning of a word), best first.

@@ -158,6 +158,10 @@ def test_why_quotes_its_sources_and_goes_to_them(daemon: RunningDaemon) -> None:
         await back(driver, "enter")
         await shown(driver, "[b]dogs[/b] are what we talk about 1")
 
+        await driver.pilot.press("w")
+        await shown(driver, "Why · question 1 of 10 in trip")
+        await back(driver, "f4")
+
     run_with(16, scenario, size=(120, 50))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from difflib import get_close_matches
 
-from tui.commands import copying, panels, programme, shelf, tree
+from tui.commands import copying, engine, panels, programme, shelf, tree
 from tui.commands.base import Command
 
 COMMANDS: tuple[Command, ...] = (
@@ -13,6 +13,7 @@ COMMANDS: tuple[Command, ...] = (
     *tree.COMMANDS,
     *panels.COMMANDS,
     *copying.COMMANDS,
+    *engine.COMMANDS,
     *programme.COMMANDS,
 )
 

@@ -5,9 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from assistant.errors import UsageError
+from assistant.places import find_places
 from tui import themes
 from tui.commands.base import Command
+from tui.editor import edited
+from tui.screens.log import LogScreen
 from tui.screens.pick import Pick, Row
+from tui.text import clean, one_line
 
 if TYPE_CHECKING:
     from tui.screens.chat import ChatScreen
@@ -49,6 +53,32 @@ async def stop(screen: ChatScreen, _argument: str) -> None:
     await screen.desk.stop()
 
 
+async def history(screen: ChatScreen, _argument: str) -> None:
+    """Bring an earlier message of any conversation into the prompt."""
+    said = (await screen.session.prompts())[::-1]
+    if not said:
+        raise UsageError("Nothing was written yet.")
+    rows = [Row(str(at), one_line(text, 300)) for at, text in enumerate(said)]
+    chosen = await screen.app.push_screen_wait(Pick("Earlier messages", rows))
+    if chosen is not None:
+        screen.prompt.give_back(said[int(chosen)])
+
+
+async def edit(screen: ChatScreen, _argument: str) -> None:
+    """The message in the prompt, in the user's own editor."""
+    if not screen.desk.idle:
+        raise UsageError(screen.desk.why_busy)
+    text = edited(screen.app, screen.prompt.message)
+    screen.prompt.clear_all()
+    screen.prompt.give_back(clean(text))
+    screen.app.refresh(layout=True)
+
+
+async def log(screen: ChatScreen, _argument: str) -> None:
+    """The daemon's log."""
+    screen.app.push_screen(LogScreen(find_places().log))
+
+
 async def show_help(screen: ChatScreen, _argument: str) -> None:
     """Keys and commands."""
     screen.action_help()
@@ -63,6 +93,9 @@ COMMANDS = (
     Command("stop", "Stop the reply and keep it", stop, key="stop"),
     Command("older", "Load older turns", older, key="older"),
     Command("end", "To the end, and follow it", end, key="end"),
+    Command("history", "Earlier messages of all conversations", history, key="history"),
+    Command("editor", "Write the message in your own editor", edit, key="editor"),
+    Command("log", "The daemon's log", log, key="log"),
     Command("theme", "Colours", theme, "[NAME]", _themes),
     Command("help", "Keys and commands", show_help, key="help"),
     Command("quit", "Quit", leave, key="quit"),

@@ -56,6 +56,11 @@ class ChatScreen(Screen[None]):
         Binding("f5", "do('regenerate')", "Write the last reply again", priority=True, id="regenerate"),
         Binding("ctrl+t", "reasoning", "Show or fold the reasoning of replies", priority=True, id="reasoning"),
         Binding("f6", "do('copy')", "Copy the last reply", priority=True, id="copy"),
+        Binding("ctrl+r", "do('history')", "Earlier messages of all conversations", priority=True, id="history"),
+        Binding("ctrl+g", "do('editor')", "Write the message in your own editor", priority=True, id="editor"),
+        Binding("f7", "do('set')", "Parameters of the next replies", priority=True, id="parameters"),
+        Binding("f8", "do('model')", "Model: what is here, what fits, what can be fetched", priority=True, id="model"),
+        Binding("f9", "do('log')", "The daemon's log", priority=True, id="log"),
         Binding("pageup", "page(-1)", "Scroll up", priority=True, id="page-up"),
         Binding("pagedown", "page(1)", "Scroll down", priority=True, id="page-down"),
         Binding("ctrl+end", "do('end')", "To the end, and follow it", priority=True, id="end"),
@@ -275,7 +280,7 @@ class ChatScreen(Screen[None]):
 
     def why(self, turn_id: int | None) -> None:
         """Where the memory of a reply came from."""
-        self.notice(f"Run: assistant why{'' if turn_id is None else f' --turn {turn_id}'}")
+        self.action_do("why", "" if turn_id is None else str(turn_id))
 
     @on(Activity.Pressed)
     @on(NewerRow.Pressed)

@@ -25,6 +25,8 @@ class Row:
     key: str
     left: str
     right: str = ""
+    under: str = ""
+    """A second line, dim."""
 
 
 class Pick(ModalScreen[str | None]):
@@ -73,7 +75,7 @@ class Pick(ModalScreen[str | None]):
         options = self.query_one(OptionList)
         width = max(options.content_size.width - 1, 20)
         options.clear_options()
-        options.add_options([Option(drawn(one.left, one.right, width)) for one in self._found])
+        options.add_options([Option(drawn(one, width)) for one in self._found])
         keys = [one.key for one in self._found]
         options.highlighted = (keys.index(self._chosen) if self._chosen in keys else 0) if keys else None
         self.query_one(".heading", Static).update(f"{self._heading} · {len(self._found)} of {len(self._rows)}")
@@ -94,9 +96,10 @@ class Pick(ModalScreen[str | None]):
         self.dismiss(self._found[event.option_index].key)
 
 
-def drawn(left: str, right: str, width: int) -> Content:
-    """Both texts on one line of this width; the left one is cut first."""
-    end = one_line(right, max(width // 2, 12))
-    start = one_line(left, max(width - cell_len(end) - 3, 8))
+def drawn(row: Row, width: int) -> Content:
+    """Both texts on one line of this width, the left one cut first; under them the third."""
+    end = one_line(row.right, max(width // 2, 12))
+    start = one_line(row.left, max(width - cell_len(end) - 3, 8))
     gap = max(width - cell_len(start) - cell_len(end), 1)
-    return Content.assemble(start, " " * gap, (end, "dim"))
+    under = f"\n  {one_line(row.under, 300)}" if row.under else ""
+    return Content.assemble(start, " " * gap, (end, "dim"), (under, "dim"))
