@@ -18,7 +18,7 @@ from assistant.views.held import held
 from assistant.views.history import PAGE, every_turn
 from assistant.views.ledger import ledger
 from assistant.views.meter import meter, surroundings
-from assistant.views.plan import compare
+from assistant.views.plan import compare, consequence
 
 app = typer.Typer()
 
@@ -70,7 +70,8 @@ def of_conversation(name: str | None, report: MemoryReport, turns: list[Turn]) -
 def plan_record(report: MemoryReport, planned: MemorySplit, turns: list[Turn]) -> dict[str, Any]:
     """The plan in force, the one that was asked about, and the two line by line."""
     lines = compare(report.memory, planned, _stored(turns))
-    return {"now": report.memory.model_dump(), "then": planned.model_dump(), "lines": [asdict(one) for one in lines]}
+    plans = {"now": report.memory.model_dump(), "then": planned.model_dump()}
+    return plans | {"lines": [asdict(one) for one in lines], "consequence": consequence(report.memory, planned)}
 
 
 def _stored(turns: list[Turn]) -> int | None:

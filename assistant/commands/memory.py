@@ -13,8 +13,8 @@ from assistant.views.forecast import Forecast
 from assistant.views.held import Held
 from assistant.views.ledger import Entry, counted, hit_rate
 from assistant.views.meter import Meter, Surroundings, cells, meter, surroundings
-from assistant.views.plan import Line, compare
-from memory.budget import format_size
+from assistant.views.plan import Line, compare, consequence
+from memory.budget import MIB, format_size
 
 BAR = 64
 """Characters of the meter."""
@@ -89,8 +89,13 @@ def show_plan(report: MemoryReport, planned: MemorySplit, stored: int | None) ->
     for line in compare(report.memory, planned, stored):
         table.add_row(line.what, figure(line, line.now), figure(line, line.then))
     console.print(table)
-    how = "An estimate from the model's shape: none is loaded." if planned.estimated else "Nothing was changed."
-    console.print(f"{how} To use it: assistant chat --budget {planned.budget // 1024**2}MiB", soft_wrap=True)
+    console.print(consequence(report.memory, planned), soft_wrap=True)
+    console.print(f"Nothing was changed. To use it: assistant chat --budget {_typed(planned.budget)}", soft_wrap=True)
+
+
+def _typed(size: int) -> str:
+    """A size as it is written on a command line."""
+    return f"{size // MIB}MiB" if size % MIB == 0 else str(size)
 
 
 def figure(line: Line, value: float | str | None) -> str:

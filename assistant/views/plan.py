@@ -41,6 +41,20 @@ def compare(now: MemorySplit | None, then: MemorySplit, stored: int | None = Non
     return lines
 
 
+def consequence(now: MemorySplit, then: MemorySplit) -> str:
+    """What using the other budget would mean, in a sentence."""
+    if then.estimated:
+        return "An estimate from the shape of the model: none is loaded."
+    if now.budget == then.budget:
+        return "This is the budget in force."
+    if now.quant != then.quant:
+        return (
+            f"The next message loads the model again, with weights held as {then.quant}. KV stored with {now.quant} "
+            "cannot be used with that: conversations are read again."
+        )
+    return "The next message loads the model again; stored KV stays."
+
+
 def spoken_for(split: MemorySplit) -> int:
     """Bytes that the plan gives away."""
     return split.weights + split.kv + split.staging + split.activations + split.ram + split.process

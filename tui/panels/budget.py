@@ -6,7 +6,7 @@ import re
 
 from assistant.protocol import MemorySplit
 from assistant.views.plan import Line as Compared
-from assistant.views.plan import compare
+from assistant.views.plan import compare, consequence
 from tui.figures import count, size
 from tui.panels.lines import QUIET, Line, table
 
@@ -47,14 +47,8 @@ def plan_lines(now: MemorySplit, then: MemorySplit, stored: int | None, width: i
     lines = [one for one in compare(now, then, stored) if one.unit != "word" or one.now != one.then]
     rows += [(one.what, _figure(one, one.now), _figure(one, one.then)) for one in lines]
     drawn = table(rows, (1, 2), width, ("", QUIET, "bold"))
-    how = "An estimate from the shape of the model: none is loaded." if then.estimated else _loading(now, then)
-    return [*drawn, [], [(how, QUIET)]]
-
-
-def _loading(now: MemorySplit, then: MemorySplit) -> str:
-    if now.budget == then.budget:
-        return "This is the budget in force."
-    return "The next message loads the model again; stored KV stays."
+    style = "$warning" if now.budget and now.quant != then.quant else QUIET
+    return [*drawn, [], [(consequence(now, then), style)]]
 
 
 def _figure(line: Compared, value: float | str | None) -> str:

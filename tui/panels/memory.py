@@ -29,7 +29,6 @@ STYLES = {
     "unaccounted": "bold $error",
     "free": "$foreground 25%",
 }
-_WORDS = {"working sets": "working KV", "free KV": "KV, empty", "free": "free"}
 _BYTES = "bytes written to disk"
 
 
@@ -59,10 +58,7 @@ def _meter(drawn: Meter, width: int) -> list[Line]:
     room = max(width - 2, 8)
     widths = cells(drawn.parts, room)
     bar = [(part.shape * many, STYLES.get(part.name, "")) for part, many in zip(drawn.parts, widths, strict=True)]
-    legend = [
-        (f"{part.shape} {_WORDS.get(part.name, part.name)} {size(part.bytes)}", STYLES.get(part.name, ""))
-        for part in drawn.parts
-    ]
+    legend = [(f"{part.shape} {part.name} {size(part.bytes)}", STYLES.get(part.name, "")) for part in drawn.parts]
     used = f"{size(drawn.measured)} in use of a budget of {size(drawn.budget)}"
     lines: list[Line] = [[(used, "bold")], [("[", "dim"), *bar, ("]", "dim")], *wrapped(legend, width)]
     if drawn.unused:

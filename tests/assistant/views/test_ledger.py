@@ -5,7 +5,7 @@ from __future__ import annotations
 from assistant.protocol import MemorySplit, Receipt, Turn
 from assistant.views.forecast import forecast
 from assistant.views.ledger import counted, hit_rate, ledger
-from assistant.views.plan import compare
+from assistant.views.plan import compare, consequence
 from tests.assistant.views.made import turn, usage
 
 PLAN = MemorySplit(budget=1000, weights=400, kv=300, capacity_tokens=1200, working_set_tokens=1000, quant="none")
@@ -98,6 +98,11 @@ def test_a_plan_against_the_one_in_force() -> None:
     assert lines["free"] == (300, 300)
     assert lines["tokens kept verbatim"] == (1000, 250)
     assert lines["of the 500 stored here"] == (1.0, 0.5)
+    assert consequence(PLAN, then) == "The next message loads the model again; stored KV stays."
+    other = consequence(PLAN, then.model_copy(update={"quant": "int8"}))
+    assert "weights held as int8" in other
+    assert other.endswith("conversations are read again.")
+    assert consequence(PLAN, PLAN) == "This is the budget in force."
     alone = compare(MemorySplit(), then)
     assert all(one.now is None for one in alone)
     assert not any("stored here" in one.what for one in alone)
