@@ -21,13 +21,13 @@ LARGEST = 12
 STYLES = {
     "weights": "$primary",
     "working sets": "$success",
-    "free KV": "$success 45%",
+    "free KV": "$success 65%",
     "staging": "$secondary",
     "activations": "$warning",
     "process": "$foreground 45%",
     "RAM tier": "$accent",
     "unaccounted": "bold $error",
-    "free": "$foreground 25%",
+    "free": "$foreground 45%",
 }
 _BYTES = "bytes written to disk"
 
