@@ -29,6 +29,7 @@ from assistant.protocol import (
     ImportRequest,
     KvCheck,
     MemoryReport,
+    MemorySplit,
     ModelStatus,
     NewTurn,
     PullProgress,
@@ -55,6 +56,15 @@ class Client(Connection):
     async def memory(self) -> MemoryReport:
         """Where every byte lies, by tier and purpose."""
         return await self._get("/api/memory", MemoryReport)
+
+    async def plan(self, budget: str) -> MemorySplit:
+        """What a budget ("700MiB") would come to; nothing is loaded or allocated.
+
+        Raises:
+            BudgetError: it would not hold the model; the text shows the sum.
+            UsageError: it is no size.
+        """
+        return await self._get("/api/plan", MemorySplit, budget=budget)
 
     async def check(self, *, repair: bool = False) -> KvCheck:
         """Verify every stored row; may take as long as reading all of them."""

@@ -16,7 +16,19 @@ from tui.preferences import Preferences
 
 if TYPE_CHECKING:
     from assistant.client import Client
-    from assistant.protocol import AskRequest, Conversation, DaemonStatus, Event, Hit, ModelStatus, PullProgress, Turn
+    from assistant.protocol import (
+        AskRequest,
+        Conversation,
+        DaemonStatus,
+        Episodes,
+        Event,
+        Hit,
+        MemoryReport,
+        MemorySplit,
+        ModelStatus,
+        PullProgress,
+        Turn,
+    )
 
 DEFAULT_NAME = "chat"
 
@@ -33,6 +45,8 @@ class Session:
         """Decoding parameters of the next replies, as they were typed; others are as the settings say."""
         self.systems: dict[str, str] = {}
         """System prompts of conversations that begin with their next message."""
+        self.earlier: list[str] = []
+        """Budgets that were in force before, for taking a change back."""
         self._client: Client | None = None
         self._lock = asyncio.Lock()
 
@@ -165,6 +179,25 @@ class Session:
     async def search(self, words: str, limit: int = 50) -> list[Hit]:
         """Turns of all conversations that contain all words."""
         return await self._reached().search(words, limit)
+
+    async def every_turn(self, name: str) -> list[Turn]:
+        """A whole conversation, oldest turn first; of one that is not stored yet, none."""
+        from assistant.views.history import PAGE, every_turn
+
+        client = self._reached()
+        try:
+            return await every_turn(lambda before: client.turns(name, before=before, limit=PAGE))
+        except UsageError:
+            return []
+
+    async def memory(self) -> MemoryReport:
+        return await self._reached().memory()
+
+    async def episodes(self, name: str) -> Episodes:
+        return await self._reached().episodes(name)
+
+    async def plan(self, budget: str) -> MemorySplit:
+        return await self._reached().plan(budget)
 
     async def pull(self, model_id: str) -> AsyncGenerator[PullProgress, None]:
         """Fetch a model; leaving the iteration early ends the download and keeps what can be resumed."""

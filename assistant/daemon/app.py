@@ -19,7 +19,7 @@ from assistant.daemon.guard import Guard
 from assistant.daemon.lane import LaneFull
 from assistant.daemon.service import Service
 from assistant.daemon.turns import Turn
-from assistant.errors import AssistantError, DaemonError, Exit, ModelError, UsageError
+from assistant.errors import AssistantError, BudgetError, DaemonError, Exit, ModelError, UsageError
 from assistant.history import History, NameTaken, UnknownConversation
 from assistant.protocol import (
     PROTOCOL,
@@ -37,6 +37,7 @@ from assistant.protocol import (
     ImportRequest,
     KvCheck,
     MemoryReport,
+    MemorySplit,
     ModelStatus,
     Name,
     Removed,
@@ -54,6 +55,7 @@ STATUSES: dict[type[AssistantError], int] = {
     LaneFull: 429,
     DaemonError: 503,
     ModelError: 409,
+    BudgetError: 409,
     UsageError: 400,
 }
 
@@ -98,6 +100,10 @@ def _add_state(app: FastAPI, service: Service, shut_down: Callable[[], None]) ->
     @app.get("/api/memory")
     async def memory() -> MemoryReport:
         return await service.memory()
+
+    @app.get("/api/plan")
+    async def plan(budget: Annotated[str, Query(min_length=1, max_length=32)]) -> MemorySplit:
+        return await service.plan(budget)
 
     @app.post("/api/kv/check")
     async def check(body: CheckRequest) -> KvCheck:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import time
 from datetime import UTC, datetime
@@ -15,7 +16,16 @@ from assistant.daemon.titles import Titles
 from assistant.daemon.turns import Turn
 from assistant.daemon.worker import Worker
 from assistant.history import History
-from assistant.protocol import PROTOCOL, Accepted, AskRequest, DaemonStatus, Episodes, ImportRequest, MemoryReport
+from assistant.protocol import (
+    PROTOCOL,
+    Accepted,
+    AskRequest,
+    DaemonStatus,
+    Episodes,
+    ImportRequest,
+    MemoryReport,
+    MemorySplit,
+)
 
 
 class Service:
@@ -114,7 +124,19 @@ class Service:
         names = await self.records.run(History.names)
         for resident in kv.sets:
             resident.conversation = names.get(resident.conversation, resident.conversation)
+        for tier in (kv.device, kv.ram, kv.disk):
+            tier.conversations = {names.get(one, one): size for one, size in tier.conversations.items()}
         return MemoryReport(model=self._worker.model, memory=self._worker.memory, kv=kv)
+
+    async def plan(self, budget: str) -> MemorySplit:
+        """What a budget would come to: for the loaded model as it is, else for the one of the settings by its shape.
+
+        Raises:
+            BudgetError: it would not hold the model; the text shows the sum.
+        """
+        if self._worker.state != "starting" and (planned := await self.shelf.plan(budget)) is not None:
+            return planned
+        return await asyncio.to_thread(self.engines.estimate, budget)
 
     async def status(self) -> DaemonStatus:
         """Who runs here, with what, and where its memory goes."""

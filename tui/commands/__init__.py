@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 from difflib import get_close_matches
 
-from tui.commands import copying, engine, programme, shelf, tree
+from tui.commands import copying, engine, panels, programme, shelf, tree
 from tui.commands.base import Command
 
 COMMANDS: tuple[Command, ...] = (
     *shelf.COMMANDS,
     *tree.COMMANDS,
+    *panels.COMMANDS,
     *copying.COMMANDS,
     *engine.COMMANDS,
     *programme.COMMANDS,
