@@ -25,8 +25,10 @@ _SHORT = {"escape": "esc", "pageup": "pgup", "pagedown": "pgdn", "up": "↑", "d
 
 def sections() -> list[tuple[str, type[DOMNode]]]:
     """Every class whose keys may be changed, under the heading it has in the help."""
+    from tui.screens.budget import BudgetScreen
     from tui.screens.chat import ChatScreen
     from tui.screens.switcher import ConversationList
+    from tui.widgets.chart import EpisodeChart
     from tui.widgets.prompt import Prompt
     from tui.widgets.selectable import Selectable
 
@@ -35,6 +37,8 @@ def sections() -> list[tuple[str, type[DOMNode]]]:
         ("Prompt", Prompt),
         ("A selected turn", Selectable),
         ("Conversations", ConversationList),
+        ("Episode map", EpisodeChart),
+        ("Budget", BudgetScreen),
     ]
 
 

@@ -41,12 +41,12 @@ class Session:
         self.preferences = preferences
         self.told: set[str] = set()
         """Notices that were shown: each is shown once."""
+        self.earlier: list[str] = []
+        """Budgets that were in force before, for taking a change back."""
         self.sampling: dict[str, str] = {}
         """Decoding parameters of the next replies, as they were typed; others are as the settings say."""
         self.systems: dict[str, str] = {}
         """System prompts of conversations that begin with their next message."""
-        self.earlier: list[str] = []
-        """Budgets that were in force before, for taking a change back."""
         self._client: Client | None = None
         self._lock = asyncio.Lock()
 

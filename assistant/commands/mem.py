@@ -12,8 +12,9 @@ import typer
 from assistant.client import Client
 from assistant.commands.memory import show, show_ledger, show_plan
 from assistant.commands.options import AsJson
-from assistant.protocol import MemoryReport, MemorySplit, Turn
+from assistant.protocol import Episodes, MemoryReport, MemorySplit, Turn
 from assistant.views.forecast import forecast
+from assistant.views.held import held
 from assistant.views.history import PAGE, every_turn
 from assistant.views.ledger import ledger
 from assistant.views.meter import meter, surroundings
@@ -33,15 +34,16 @@ def mem(conversation: In = None, with_ledger: Ledger = False, budget: Planned = 
     With --ledger, what happened to the tokens of a conversation, reply by reply. With --plan, what another budget would
     come to, before it is used; exit code 5 when it would not hold the model.
     """
-    name, report, turns, planned = asyncio.run(_ask(conversation, budget))
+    name, report, turns, found, planned = asyncio.run(_ask(conversation, budget))
     if planned is not None:
         _out(plan_record(report, planned, turns)) if as_json else show_plan(report, planned, _stored(turns))
     elif as_json:
-        _out(as_record(report) | of_conversation(name, report, turns))
+        episodes = [asdict(one) for one in held(found, report.kv, name or "")]
+        _out(as_record(report) | of_conversation(name, report, turns) | {"episodes": episodes})
     elif with_ledger:
         show_ledger(name, ledger(turns))
     else:
-        show(report, forecast(turns, report.memory) if name is not None else None)
+        show(report, forecast(turns, report.memory) if name is not None else None, held(found, report.kv, name or ""))
 
 
 def as_record(report: MemoryReport) -> dict[str, Any]:
@@ -82,9 +84,10 @@ def _out(record: dict[str, Any]) -> None:
 
 async def _ask(
     conversation: str | None, budget: str | None
-) -> tuple[str | None, MemoryReport, list[Turn], MemorySplit | None]:
+) -> tuple[str | None, MemoryReport, list[Turn], Episodes, MemorySplit | None]:
     async with await Client.connect() as client:
         planned = None if budget is None else await client.plan(budget)
         name = conversation or next((one.name for one in await client.conversations()), None)
         turns = [] if name is None else await every_turn(lambda before: client.turns(name, before, PAGE))
-        return name, await client.memory(), turns, planned
+        found = Episodes() if name is None else await client.episodes(name)
+        return name, await client.memory(), turns, found, planned

@@ -10,6 +10,7 @@ from assistant.commands.progress import plain_console
 from assistant.commands.terminal import without_controls
 from assistant.protocol import KvStatus, MemoryReport, MemorySplit, TierUse
 from assistant.views.forecast import Forecast
+from assistant.views.held import Held
 from assistant.views.ledger import Entry, counted, hit_rate
 from assistant.views.meter import Meter, Surroundings, cells, meter, surroundings
 from assistant.views.plan import Line, compare
@@ -21,8 +22,8 @@ BAR = 64
 _BYTES = "bytes written to disk"
 
 
-def show(report: MemoryReport, expected: Forecast | None = None) -> None:
-    """The report: the meter, a table of the tiers, what conversations hold, what was counted."""
+def show(report: MemoryReport, expected: Forecast | None = None, parts: Sequence[Held] = ()) -> None:
+    """The report: the meter, a table of the tiers, what conversations and episodes hold, what was counted."""
     console = plain_console()
     loaded = f"{report.model} ({report.memory.device}, weights {report.memory.quant})"
     console.print(f"Model: {loaded if report.model else 'none loaded'}")
@@ -34,6 +35,8 @@ def show(report: MemoryReport, expected: Forecast | None = None) -> None:
         console.print(_sets(report.kv))
     if report.kv.ram.conversations or report.kv.disk.conversations:
         console.print(_conversations(report.kv))
+    if parts:
+        console.print(_episodes(parts))
     if report.kv.layers:
         limits = " ".join(str(count) for count in report.kv.layers)
         console.print(f"A layer holds at most (entries, first layer to last): {limits}", soft_wrap=True)
@@ -143,6 +146,18 @@ def _conversations(kv: KvStatus) -> Table:
     tiers = (kv.device.conversations, kv.ram.conversations, kv.disk.conversations)
     for name in dict.fromkeys(name for tier in tiers for name in tier):
         table.add_row(without_controls(name), *(_size(tier.get(name, 0)) for tier in tiers))
+    return table
+
+
+def _episodes(parts: Sequence[Held]) -> Table:
+    """What the episodes of one conversation hold."""
+    table = Table(box=None, pad_edge=False)
+    table.add_column("episode", overflow="ellipsis", no_wrap=True)
+    for column in ("tokens", "device", "disk"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for one in parts:
+        name = "belongs to none yet" if one.episode is None else f"{one.episode} {without_controls(one.title)}"
+        table.add_row(name, f"{one.tokens:,}", _size(one.device), _size(one.disk))
     return table
 
 

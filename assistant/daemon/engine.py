@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from assistant import machine
 from assistant.catalog import load_catalog
 from assistant.entry import ModelEntry
 from assistant.errors import BudgetError, ModelError, UsageError
 from assistant.fit import Fit, fits, verdict
-from assistant.machine import Machine, look
 from assistant.places import Places
 from assistant.protocol import Engine, KvSpec, MemorySplit, ModelSpec, ModelStatus
 from assistant.settings import Settings
@@ -56,7 +56,7 @@ class Engines:
             BudgetError: it would not hold the model; the text shows the sum.
             ModelError: the shape of the model is not known before it is pulled.
         """
-        size, here = parse_size(_size(budget) or "0"), look()
+        size, here = parse_size(_size(budget) or "0"), machine.look()
         entry = load_catalog(self.places).find(self.settings.model)
         if (geometry := entry.shape(self.places)) is None:
             raise ModelError(f"What {entry.id} takes is not known before it is here. Run: {entry.pull_command}")
@@ -103,12 +103,12 @@ class Engines:
         catalog = load_catalog(self.places)
         found = catalog.statuses(self.places, self.settings.model)
         if fit:
-            here = look()
+            here = machine.look()
             for one in found:
                 one.verdict = self._verdict(catalog.find(one.id), here)
         return found
 
-    def _verdict(self, entry: ModelEntry, here: Machine) -> str | None:
+    def _verdict(self, entry: ModelEntry, here: machine.Machine) -> str | None:
         try:
             geometry = entry.shape(self.places)
         except ModelError as error:

@@ -133,7 +133,7 @@ def _blocks(turns: Sequence[Turn]) -> Iterator[list[Turn]]:
 def _cell(block: list[Turn], known: dict[int, tuple[SegmentTurn, int | None]], found: Episodes) -> Cell:
     spans = [known[turn.id] for turn in block if turn.id in known]
     tokens = sum(turn.last_token - turn.first_token for turn, _ in spans)
-    share = None if found.residency is None or not tokens else _share(found.residency, [turn for turn, _ in spans])
+    share = None if found.residency is None or not tokens else share_of(found.residency, [turn for turn, _ in spans])
     return Cell(
         turns=tuple(turn.id for turn in block),
         state=_state(spans[-1][0].last_token if spans else None, share, found.stored),
@@ -152,7 +152,8 @@ def _state(last: int | None, share: float | None, stored: int | None) -> State:
     return "on disk" if last is not None and (stored is None or last <= stored) else "text only"
 
 
-def _share(residency: Sequence[float], turns: Iterable[SegmentTurn]) -> float:
+def share_of(residency: Sequence[float], turns: Iterable[SegmentTurn]) -> float:
+    """The mean of what `residency` says of the tokens of these turns."""
     held = tokens = 0.0
     for turn in turns:
         for chunk in range(turn.first_token // CHUNK, -(-turn.last_token // CHUNK)):

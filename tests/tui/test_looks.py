@@ -123,6 +123,7 @@ def test_a_changed_key_does_the_same_and_the_help_shows_it(daemon: RunningDaemon
             assert driver.chat.desk.name == "one"
             await driver.pilot.press("f10")
             await driver.until(lambda: driver.chat.desk.name == "chat", "a new conversation")
+            await driver.pilot.resize_terminal(80, 60)
             await driver.pilot.press("f12")
             await driver.until(lambda: isinstance(driver.app.screen, HelpScreen), "the help")
             assert "f10            New conversation  new" in driver.screen_text

@@ -102,7 +102,7 @@ def test_the_map_goes_to_the_turn_that_is_chosen(daemon: RunningDaemon) -> None:
         assert "money are what we talk about 4" in driver.screen_text
         await back(driver, "enter")
         await shown(driver, "money are what we talk about 4")
-        assert not driver.transcript.at_end
+        assert driver.transcript.newer > 0, "newer turns can be gone to"
 
     run_with(60, scenario)
 
@@ -158,6 +158,10 @@ def test_why_quotes_its_sources_and_goes_to_them(daemon: RunningDaemon) -> None:
         await back(driver, "enter")
         await shown(driver, "[b]dogs[/b] are what we talk about 1")
 
+        await driver.pilot.press("w")
+        await shown(driver, "Why · question 1 of 10 in trip")
+        await back(driver, "f4")
+
     run_with(16, scenario, size=(120, 50))
 
 
@@ -190,7 +194,7 @@ def test_a_budget_is_looked_at_used_and_taken_back(daemon: RunningDaemon) -> Non
         await back(driver, "ctrl+z")
         assert await budget_of_next(driver) == "900MiB"
         await open_panel(driver, "ctrl+b", BudgetScreen)
-        await shown(driver, "pgup pgdn")
+        await shown(driver, "900 MiB now")
         assert "^z" not in driver.screen_text
         await back(driver)
         assert await budget_of_next(driver) == "900MiB"

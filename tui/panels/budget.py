@@ -44,16 +44,17 @@ def written(size_: int) -> str:
 def plan_lines(now: MemorySplit, then: MemorySplit, stored: int | None, width: int) -> list[Line]:
     """The plan in force beside the one that would be."""
     rows = [("", "now", "then")]
-    rows += [(one.what, _figure(one, one.now), _figure(one, one.then)) for one in compare(now, then, stored)]
-    lines = table(rows, (1, 2), width, ("", QUIET, "bold"))
+    lines = [one for one in compare(now, then, stored) if one.unit != "word" or one.now != one.then]
+    rows += [(one.what, _figure(one, one.now), _figure(one, one.then)) for one in lines]
+    drawn = table(rows, (1, 2), width, ("", QUIET, "bold"))
     how = "An estimate from the shape of the model: none is loaded." if then.estimated else _loading(now, then)
-    return [*lines, [], [(how, QUIET)]]
+    return [*drawn, [], [(how, QUIET)]]
 
 
 def _loading(now: MemorySplit, then: MemorySplit) -> str:
     if now.budget == then.budget:
         return "This is the budget in force."
-    return "The next message loads the model again with it; stored KV is used as it is."
+    return "The next message loads the model again; stored KV stays."
 
 
 def _figure(line: Compared, value: float | str | None) -> str:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from assistant.protocol import KvStatus, MemoryReport, TierUse, Turn
+from assistant.protocol import Episodes, KvStatus, MemoryReport, TierUse, Turn
 from assistant.views.forecast import forecast
+from assistant.views.held import Held, held
 from assistant.views.ledger import counted, hit_rate, ledger
 from assistant.views.meter import Meter, Surroundings, cells, meter, surroundings
 from tui.figures import count, size
@@ -13,6 +14,9 @@ from tui.panels.lines import QUIET, Line, heading, table, wrapped
 
 NEWEST = 40
 """Entries of the ledger that are shown, the latest first."""
+
+LARGEST = 12
+"""Episodes that are shown, the largest first."""
 
 STYLES = {
     "weights": "$primary",
@@ -29,8 +33,10 @@ _WORDS = {"working sets": "working KV", "free KV": "KV, empty", "free": "free"}
 _BYTES = "bytes written to disk"
 
 
-def memory_lines(report: MemoryReport, turns: Sequence[Turn], name: str | None, width: int) -> list[Line]:
-    """All of it, for a screen `width` cells wide; `turns` are those of the open conversation."""
+def memory_lines(
+    report: MemoryReport, turns: Sequence[Turn], name: str | None, width: int, found: Episodes | None = None
+) -> list[Line]:
+    """All of it, for a screen `width` cells wide; `turns` and `found` are of the open conversation."""
     drawn = meter(report)
     lines = [[("No model is loaded: it is, with the next message.", QUIET)]] if drawn is None else _meter(drawn, width)
     if (outside := surroundings(report)) is not None:
@@ -40,6 +46,8 @@ def memory_lines(report: MemoryReport, turns: Sequence[Turn], name: str | None, 
     lines += [*heading("Tiers"), *_tiers(report.kv, width)]
     if rows := _conversations(report.kv):
         lines += [*heading("Conversations, bytes"), *table(rows, (1, 2, 3), width, ("", "", "", ""))]
+    if name is not None and found is not None and (parts := held(found, report.kv, name)):
+        lines += [*heading(f"Episodes of {name}, bytes"), *_episodes(parts, width)]
     if report.kv.notice:
         lines += [[], [(report.kv.notice, "$warning")]]
     if report.kv.counters:
@@ -100,6 +108,17 @@ def _conversations(kv: KvStatus) -> list[tuple[str, str, str, str]]:
         return []
     held = [(name, *(size(tier[name]) if name in tier else "-" for tier in tiers)) for name in names]
     return [("", "device", "RAM", "disk"), *held]  # type: ignore[list-item]
+
+
+def _episodes(parts: Sequence[Held], width: int) -> list[Line]:
+    rows = [("", "tokens", "device", "disk")]
+    for one in parts[:LARGEST]:
+        named = "belongs to none yet" if one.episode is None else f"{one.episode} {one.title}"
+        rows.append(
+            (named, count(one.tokens), size(one.device) if one.device else "-", size(one.disk) if one.disk else "-")
+        )
+    lines = table(rows, (1, 2, 3), width)
+    return [*lines, [(f"{count(len(parts) - LARGEST)} smaller ones", QUIET)]] if len(parts) > LARGEST else lines
 
 
 def _counters(kv: KvStatus, width: int) -> list[Line]:

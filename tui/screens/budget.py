@@ -25,12 +25,12 @@ class BudgetScreen(ModalScreen[str | None]):
 
     CSS_PATH = ["../sheet.tcss", "budget.tcss"]
     BINDINGS = [
-        Binding("escape,ctrl+b", "dismiss(None)", "Leave it"),
-        Binding("up", "move(1)", "More"),
-        Binding("down", "move(-1)", "Less"),
-        Binding("pageup", "move(8)", "Much more"),
-        Binding("pagedown", "move(-8)", "Much less"),
-        Binding("ctrl+z", "undo", "The budget before", priority=True),
+        Binding("escape,ctrl+b", "dismiss(None)", "Leave it as it is", id="budget-leave"),
+        Binding("up", "move(1)", "64 MiB more", id="budget-more"),
+        Binding("down", "move(-1)", "64 MiB less", id="budget-less"),
+        Binding("pageup", "move(8)", "512 MiB more", id="budget-much-more"),
+        Binding("pagedown", "move(-8)", "512 MiB less", id="budget-much-less"),
+        Binding("ctrl+z", "undo", "Back to the budget before", priority=True, id="budget-undo"),
     ]
 
     def __init__(self, session: Session, stored: int | None, earlier: str | None) -> None:
@@ -44,13 +44,12 @@ class BudgetScreen(ModalScreen[str | None]):
         """The size that was planned last and can be applied."""
 
     def compose(self) -> ComposeResult:
-        undo = "" if self._earlier is None else f"\n^z back to {self._earlier}"
         with Vertical(classes="sheet"):
             yield Static("Budget", classes="heading", markup=False)
             yield Input(max_length=32, select_on_focus=False)
             yield Static("asking …", id="plan", markup=False)
             yield Static("", classes="error", markup=False)
-            yield Static(_KEYS + undo, classes="keys", markup=False)
+            yield Static(_KEYS, classes="keys", markup=False)
 
     def on_mount(self) -> None:
         self.query_one(Input).focus()
@@ -64,9 +63,9 @@ class BudgetScreen(ModalScreen[str | None]):
             self._refuse(str(error))
             return
         budget = self._session.options.budget or (written(self._now.budget) if self._now.budget else "")
-        self.query_one(".heading", Static).update(
-            f"Budget · {size(self._now.budget)} now" if self._now.budget else "Budget · no model is loaded"
-        )
+        now = f"{size(self._now.budget)} now" if self._now.budget else "no model is loaded"
+        undo = "" if self._earlier is None else f" · ^z back to {self._earlier}"
+        self.query_one(".heading", Static).update(f"Budget · {now}{undo}")
         self.query_one(Input).value = budget or "1024MiB"
 
     @on(Input.Changed)

@@ -20,10 +20,7 @@ class EpisodesScreen(Panel[int | None]):
     """Gives the id of the turn to go to, or None."""
 
     CSS_PATH = ["../panel.tcss", "episodes.tcss"]
-    BINDINGS = [
-        Binding("f3,q", "leave", "Back"),
-        Binding("slash", "filter", "Filter by words", key_display="/"),
-    ]
+    BINDINGS = [Binding("f3,q", "leave", "Back")]
     HEADING = "Episodes"
     KEYS = "←↑↓→ move · enter to the turn · / filter · e episodes · esc back"
 

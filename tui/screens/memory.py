@@ -9,7 +9,7 @@ from textual.containers import VerticalScroll
 from textual.widget import Widget
 from textual.widgets import Static
 
-from assistant.protocol import MemoryReport, Turn
+from assistant.protocol import Episodes, MemoryReport, Turn
 from tui.panels.memory import memory_lines
 from tui.screens.panel import Panel, drawn
 
@@ -32,6 +32,7 @@ class MemoryScreen(Panel[None]):
 
     def on_mount(self) -> None:
         self._turns: list[Turn] | None = None
+        self._found: Episodes | None = None
         self._report: MemoryReport | None = None
         super().on_mount()
         self.query_one(VerticalScroll).focus()
@@ -42,7 +43,10 @@ class MemoryScreen(Panel[None]):
 
     async def fetch(self) -> None:
         if self._turns is None:
-            self._turns = await self.session.every_turn(self.conversation) if self.conversation else []
+            name = self.conversation
+            turns = await self.session.every_turn(name) if name else []
+            self._found = await self.session.episodes(name) if name and turns else None
+            self._turns = turns
         self._report = await self.session.memory()
         self._show()
 
@@ -53,7 +57,7 @@ class MemoryScreen(Panel[None]):
         where = f"{report.memory.device}, weights {report.memory.quant}"
         self.title_of(f"Memory · {report.model} · {where}" if report.model else "Memory")
         width = self.query_one(VerticalScroll).scrollable_content_region.width
-        lines = memory_lines(report, self._turns or [], self.conversation, max(width, 20))
+        lines = memory_lines(report, self._turns or [], self.conversation, max(width, 20), self._found)
         self.query_one(".body", Static).update(drawn(lines))
 
     def action_scroll_by(self, lines: int) -> None:

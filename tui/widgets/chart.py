@@ -34,16 +34,17 @@ class EpisodeChart(ScrollView, can_focus=True):
     EpisodeChart > .chart--text { color: $foreground 55%; }
     """
     BINDINGS = [
-        Binding("left,h", "move(-1)", "The cell before", key_display="←"),
-        Binding("right,l", "move(1)", "The next cell", key_display="→"),
-        Binding("up,k", "climb(-1)", "A row up", key_display="↑"),
-        Binding("down,j", "climb(1)", "A row down", key_display="↓"),
-        Binding("pageup", "climb(-10)", "Ten rows up", show=False),
-        Binding("pagedown", "climb(10)", "Ten rows down", show=False),
-        Binding("home,g", "end(-1)", "The first cell"),
-        Binding("end,G", "end(1)", "The last cell"),
-        Binding("enter", "choose", "To its turn"),
-        Binding("e", "marks", "Where it lies, or which episode it is"),
+        Binding("left,h", "move(-1)", "The exchange before", id="map-left"),
+        Binding("right,l", "move(1)", "The next exchange", id="map-right"),
+        Binding("up,k", "climb(-1)", "A row up", id="map-up"),
+        Binding("down,j", "climb(1)", "A row down", id="map-down"),
+        Binding("pageup", "climb(-10)", "Ten rows up", id="map-page-up"),
+        Binding("pagedown", "climb(10)", "Ten rows down", id="map-page-down"),
+        Binding("home,g", "end(-1)", "The first exchange", id="map-first"),
+        Binding("end,G", "end(1)", "The last exchange", id="map-last"),
+        Binding("enter", "choose", "To its turn", id="map-go"),
+        Binding("e", "marks", "Marks say where it lies, or which episode it is", id="map-marks"),
+        Binding("slash", "screen.filter", "Filter by words", key_display="/", id="map-filter"),
     ]
     _CLASSES: dict[State, str] = {
         "verbatim": "verbatim",
