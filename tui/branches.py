@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from assistant.errors import UsageError
 from tui.commands.copying import copy_code
+from tui.commands.panels import why
 from tui.figures import plural, when
 from tui.screens.pick import Pick, Row
 from tui.text import one_line
@@ -45,7 +46,7 @@ class Branches:
             case "fork":
                 await self.fork(turn)
             case "why":
-                self._screen.why(turn.turn_id)
+                await why(self._screen, "" if turn.turn_id is None else str(turn.turn_id))
 
     # --- another version --------------------------------------------------------------------------------------------
 

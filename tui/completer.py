@@ -7,7 +7,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from assistant.errors import AssistantError
-from tui.completion import Offer, argument_offer, argument_typed, command_typed, commands_offer, file_typed, files_offer
+from tui.completion import (
+    Choice,
+    Offer,
+    argument_offer,
+    argument_typed,
+    command_typed,
+    commands_offer,
+    file_typed,
+    files_offer,
+)
 from tui.files import matching
 from tui.widgets.choices import Choices
 
@@ -28,6 +37,11 @@ class Completer:
         if offer is None and self._choices is None:
             return
         (await self._list()).show(offer)
+
+    def _take(self, offer: Offer, choice: Choice, send: bool) -> None:
+        self._screen.prompt.complete(offer.start, choice.text)
+        if send:
+            self._screen.prompt.action_send()
 
     async def _offer(self) -> Offer | None:
         prompt = self._screen.prompt
@@ -56,7 +70,7 @@ class Completer:
 
     async def _list(self) -> Choices:
         if self._choices is None:
-            self._choices = Choices()
+            self._choices = Choices(self._take)
             await self._screen.mount(self._choices, before=self._screen.prompt)
             self._screen.prompt.choices = self._choices
         return self._choices

@@ -97,6 +97,15 @@ class Desk:
             except AssistantError as error:
                 await self._say(str(error))
 
+    async def poll(self) -> None:
+        """Memory while the daemon works for us. A daemon that is gone is reported by the reply that it breaks."""
+        if self._screen.view.phase in ("loading", "reading", "writing"):
+            try:
+                status = await self._session.status()
+            except AssistantError:
+                return
+            self._screen.change(lambda view: with_status(view, status))
+
     async def _work(self) -> None:
         try:
             await self._prepare()

@@ -11,6 +11,7 @@ from tests.tui.test_chat import history, play, seed
 from tests.tui.test_screens import names
 from tui.options import Options
 from tui.screens.pick import Pick
+from tui.screens.why import WhyScreen
 from tui.widgets.selectable import Selectable
 from tui.widgets.turn import ReplyTurn
 
@@ -178,6 +179,21 @@ def test_stepping_through_turns(daemon: RunningDaemon) -> None:
         assert selected(driver).said == "turn 0"
 
     asyncio.run(seed("trip", [f"turn {number}" for number in range(40)]))
+    play(scenario)
+
+
+def test_code_and_why_of_a_selected_turn(daemon: RunningDaemon) -> None:
+    async def scenario(driver: Driver) -> None:
+        await select(driver)
+        await driver.pilot.press("c")
+        assert driver.app.clipboard == "print(1)"
+        assert "Copied the block of code: 8 characters." in driver.screen_text
+        await driver.pilot.press("w")
+        await driver.until(lambda: isinstance(driver.app.screen, WhyScreen), "why")
+        await driver.pilot.press("escape")
+        assert driver.app.screen is driver.chat
+
+    asyncio.run(seed("trip", ["code", "Look:\n\n```python\nprint(1)\n```"]))
     play(scenario)
 
 

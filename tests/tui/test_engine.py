@@ -145,7 +145,9 @@ def test_the_log_is_shown_and_followed(daemon: RunningDaemon) -> None:
         await shows(driver, LogScreen)
         with log.open("a") as file:
             file.write("a line with [b]brackets[/b] and \x1b[31mred\n")
+            file.write('{"pid": 7, "event": "worker died", "level": "warning", "timestamp": "2026-11-21T21:02:03Z"}\n')
         await driver.until(lambda: "a line with [b]brackets[/b] and red" in driver.screen_text, "the new line")
+        assert "21:02:03 warning worker died  pid=7" in driver.screen_text
         log.write_text("begun anew\n")
         await driver.until(lambda: "begun anew" in driver.screen_text and "brackets" not in driver.screen_text, "anew")
         await driver.pilot.press("escape")

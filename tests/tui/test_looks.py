@@ -114,7 +114,7 @@ def test_a_changed_key_does_the_same_and_the_help_shows_it(daemon: RunningDaemon
     keys = {"new": "f10", "send": "ctrl+e", "help": "f12"}
 
     async def run() -> None:
-        async with chatting(Options(conversation="one"), preferences=Preferences(keys=keys)) as driver:
+        async with chatting(Options(conversation="one"), (80, 100), Preferences(keys=keys)) as driver:
             assert "^e sends · ^j new line · f12 keys" in driver.screen_text
             await driver.pilot.press("a", "enter", "b", "ctrl+e")
             await driver.until(lambda: bool(driver.replies) and driver.chat.desk.idle, "the reply")

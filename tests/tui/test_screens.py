@@ -91,7 +91,10 @@ def test_filter_and_open(three: RunningDaemon) -> None:
         await driver.pilot.press("enter")
         await driver.until(lambda: driver.chat.desk.name == "work", "the other conversation")
         assert driver.said == ["What is due on Monday?"]
-        await open_list(driver)
+        switcher = await open_list(driver)
+        await driver.pilot.press("down", "slash", "t", "r")
+        assert switcher.query_one(Input).value == "tr"
+        await driver.until(lambda: "1 of 3" in driver.screen_text, "the filter again")
         await driver.pilot.press("escape")
         assert driver.app.screen is driver.chat
 

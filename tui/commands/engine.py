@@ -92,7 +92,7 @@ async def system(screen: ChatScreen, argument: str) -> None:
 
 
 COMMANDS = (
-    Command("model", "Model: what is here, what fits, what can be fetched", model, "[ID]", _models, key="model"),
+    Command("model", "Model: what is here, and what fits", model, "[ID]", _models, key="model"),
     Command("set", "Parameters of the next replies", parameters, "[NAME [VALUE]]", _parameters, key="parameters"),
     Command("system", "System prompt of this conversation", system, "[TEXT]"),
 )

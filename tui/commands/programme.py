@@ -9,9 +9,11 @@ from assistant.places import find_places
 from tui import themes
 from tui.commands.base import Command
 from tui.editor import edited
+from tui.screens.help import HelpScreen
 from tui.screens.log import LogScreen
 from tui.screens.pick import Pick, Row
 from tui.text import clean, one_line
+from tui.widgets.turn import ReplyTurn
 
 if TYPE_CHECKING:
     from tui.screens.chat import ChatScreen
@@ -81,7 +83,14 @@ async def log(screen: ChatScreen, _argument: str) -> None:
 
 async def show_help(screen: ChatScreen, _argument: str) -> None:
     """Keys and commands."""
-    screen.action_help()
+    screen.app.push_screen(HelpScreen(screen.session.preferences.keys))
+
+
+async def reasoning(screen: ChatScreen, _argument: str) -> None:
+    """Show or fold the reasoning of all replies, those to come too."""
+    screen.transcript.toggle_class("-reasoning")
+    for reply in screen.transcript.query(ReplyTurn):
+        reply.unfold(screen.transcript.has_class("-reasoning"))
 
 
 async def leave(screen: ChatScreen, _argument: str) -> None:
@@ -96,6 +105,7 @@ COMMANDS = (
     Command("history", "Earlier messages of all conversations", history, key="history"),
     Command("editor", "Write the message in your own editor", edit, key="editor"),
     Command("log", "The daemon's log", log, key="log"),
+    Command("reasoning", "Show or fold the reasoning of replies", reasoning, key="reasoning"),
     Command("theme", "Colours", theme, "[NAME]", _themes),
     Command("help", "Keys and commands", show_help, key="help"),
     Command("quit", "Quit", leave, key="quit"),

@@ -17,12 +17,13 @@ from textual.reactive import var
 from textual.screen import Screen
 from textual.worker import Worker, WorkerState
 
-from assistant.errors import AssistantError, UsageError
+from assistant.errors import UsageError
 from tui import garbage
 from tui.figures import plural
 from tui.keys import keys_for, spelled
 from tui.session import Session
-from tui.state import View, enter, with_status
+from tui.state import View, enter
+from tui.text import sentence_of
 from tui.widgets.prompt import Prompt
 from tui.widgets.status import Activity, Figures, Title
 from tui.widgets.transcript import NewerRow, OlderRow, Transcript, note
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
     from tui.completer import Completer
     from tui.desk import Desk
     from tui.outbox import Outbox
-    from tui.widgets.choices import Choices
     from tui.widgets.selectable import Selectable
 
 _POLL_S = 1.0
@@ -43,10 +43,8 @@ class ChatScreen(Screen[None]):
     """One conversation at a time. What the keys start is carried out by `tui.desk`."""
 
     BINDINGS = [
-        Binding("escape", "stop", "Stop the reply and keep it; twice goes back to an earlier message", id="stop"),
-        Binding(
-            "ctrl+c", "interrupt", "Stop the reply, or copy the selection; twice quits", priority=True, id="interrupt"
-        ),
+        Binding("escape", "stop", "Stop the reply and keep it; twice: go back", id="stop"),
+        Binding("ctrl+c", "interrupt", "Stop, or copy the selection; twice quits", priority=True, id="interrupt"),
         Binding("ctrl+q", "app.quit", "Quit", priority=True, id="quit"),
         Binding("ctrl+n", "do('new')", "New conversation", priority=True, id="new"),
         Binding("ctrl+s", "do('open')", "Conversations: open, rename, pin, delete", priority=True, id="conversations"),
@@ -54,12 +52,12 @@ class ChatScreen(Screen[None]):
         Binding("ctrl+o", "do('older')", "Load older turns", priority=True, id="older"),
         Binding("alt+up,ctrl+up", "do('select')", "Select a turn, to act on it", priority=True, id="select"),
         Binding("f5", "do('regenerate')", "Write the last reply again", priority=True, id="regenerate"),
-        Binding("ctrl+t", "reasoning", "Show or fold the reasoning of replies", priority=True, id="reasoning"),
+        Binding("ctrl+t", "do('reasoning')", "Show or fold the reasoning of replies", priority=True, id="reasoning"),
         Binding("f6", "do('copy')", "Copy the last reply", priority=True, id="copy"),
         Binding("ctrl+r", "do('history')", "Earlier messages of all conversations", priority=True, id="history"),
         Binding("ctrl+g", "do('editor')", "Write the message in your own editor", priority=True, id="editor"),
         Binding("f7", "do('set')", "Parameters of the next replies", priority=True, id="parameters"),
-        Binding("f8", "do('model')", "Model: what is here, what fits, what can be fetched", priority=True, id="model"),
+        Binding("f8", "do('model')", "Model: what is here, and what fits", priority=True, id="model"),
         Binding("f9", "do('log')", "The daemon's log", priority=True, id="log"),
         Binding("pageup", "page(-1)", "Scroll up", priority=True, id="page-up"),
         Binding("pagedown", "page(1)", "Scroll down", priority=True, id="page-down"),
@@ -68,7 +66,7 @@ class ChatScreen(Screen[None]):
         Binding("f3", "do('map')", "The episode map of this conversation", priority=True, id="map"),
         Binding("f4", "do('why')", "Why: what the last reply was given", priority=True, id="why"),
         Binding("ctrl+b", "do('budget')", "Another budget, with a look at its plan", priority=True, id="budget"),
-        Binding("f1", "help", "This list", priority=True, id="help"),
+        Binding("f1", "do('help')", "This list", priority=True, id="help"),
         Binding("ctrl+p", "app.command_palette", "Command palette", priority=True, id="palette"),
     ]
     AUTO_FOCUS = "#prompt"
@@ -109,7 +107,7 @@ class ChatScreen(Screen[None]):
     def _begin(self) -> None:
         """After the first paint: now there is time for garbage, for imports and for the daemon."""
         garbage.begin()
-        self.set_interval(_POLL_S, self._poll)
+        self.set_interval(_POLL_S, self.desk.poll)
         self.desk.start()
 
     @property
@@ -172,11 +170,6 @@ class ChatScreen(Screen[None]):
             self._completer = Completer(self)
         await self._completer.look()
 
-    def on_choices_taken(self, event: Choices.Taken) -> None:
-        self.prompt.complete(event.offer.start, event.choice.text)
-        if event.send:
-            self.prompt.action_send()
-
     def copy(self, text: str, what: str) -> None:
         """Put a text on the clipboard, and say what was."""
         self.app.copy_to_clipboard(text)
@@ -191,26 +184,13 @@ class ChatScreen(Screen[None]):
         """A daemon that cannot be asked is a sentence; anything else is a fault of ours and is named as one."""
         if event.state is not WorkerState.ERROR or event.worker.error is None:
             return
-        error = event.worker.error
-        sentence = (
-            str(error) if isinstance(error, AssistantError) else f"Internal error, {type(error).__name__}: {error}"
-        )
-        self.query_one(Transcript).show(note(sentence))
+        self.transcript.show(note(sentence_of(event.worker.error)))
         if self.desk.idle:
             self.change(lambda view: enter(view, "ready", time.monotonic()))
 
     @on(Transcript.Following)
     def _following(self, event: Transcript.Following) -> None:
         self.query_one(Activity).follow(event.following, event.below)
-
-    async def _poll(self) -> None:
-        """Memory while the daemon works for us. A daemon that is gone is reported by the reply that it breaks."""
-        if self.view.phase in ("loading", "reading", "writing"):
-            try:
-                status = await self.session.status()
-            except AssistantError:
-                return
-            self.change(lambda view: with_status(view, status))
 
     # --- keys -------------------------------------------------------------------------------------------------------
 
@@ -229,15 +209,8 @@ class ChatScreen(Screen[None]):
     async def _stop(self) -> None:
         await self.desk.stop()
 
-    def action_reasoning(self) -> None:
-        from tui.widgets.turn import ReplyTurn
-
-        self.transcript.toggle_class("-reasoning")
-        for reply in self.transcript.query(ReplyTurn):
-            reply.unfold(self.transcript.has_class("-reasoning"))
-
     def action_interrupt(self) -> None:
-        prompt = self.query_one(Prompt)
+        prompt = self.prompt
         if prompt.selected_text:
             self.copy(prompt.selected_text, "the selection")
         elif self.get_selected_text():
@@ -278,10 +251,6 @@ class ChatScreen(Screen[None]):
         self.prompt.focus()
         self.prompt.post_message(event.event)
 
-    def why(self, turn_id: int | None) -> None:
-        """Where the memory of a reply came from."""
-        self.action_do("why", "" if turn_id is None else str(turn_id))
-
     @on(Activity.Pressed)
     @on(NewerRow.Pressed)
     def _newest(self) -> None:
@@ -292,13 +261,8 @@ class ChatScreen(Screen[None]):
         self.action_do("older")
 
     def action_page(self, pages: int) -> None:
-        transcript = self.query_one(Transcript)
+        transcript = self.transcript
         if pages < 0:
             transcript.scroll_page_up(animate=False)
         else:
             transcript.scroll_page_down(animate=False)
-
-    def action_help(self) -> None:
-        from tui.screens.help import HelpScreen
-
-        self.app.push_screen(HelpScreen(self.session.preferences.keys))

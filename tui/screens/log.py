@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from textual.app import ComposeResult
@@ -59,4 +60,18 @@ class LogScreen(ModalScreen[None]):
             read = file.read()
         self._at = start + len(read)
         *lines, self._rest = (self._rest + read).split(b"\n")
-        return [clean(line.decode(errors="replace")) for line in lines]
+        return [clean(told(line.decode(errors="replace"))) for line in lines]
+
+
+def told(line: str) -> str:
+    """`{"event": "started", …}` → `21:03:11 info  started  pid=9117`; what is no such object stays as it is."""
+    try:
+        found = json.loads(line)
+    except ValueError:
+        return line
+    if not isinstance(found, dict) or "event" not in found:
+        return line
+    rest = {name: value for name, value in found.items() if name not in ("event", "level", "timestamp")}
+    moment = str(found.get("timestamp", ""))[11:19]
+    words = " ".join(f"{name}={value}" for name, value in rest.items())
+    return f"{moment} {found.get('level', ''):<7} {found['event']}  {words}".rstrip()

@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     from tui.session import Session
 
 PARAMETERS = {
-    "temperature": "0 always takes the likeliest token; up to 2",
-    "top_p": "sample from the likeliest tokens of this mass, up to 1",
-    "top_k": "sample from this many tokens; 0: no limit",
-    "min_p": "drop tokens below this share of the likeliest",
-    "repetition_penalty": "above 1 makes repetition less likely",
-    "seed": "the same seed gives the same reply",
+    "temperature": "0: always the likeliest; up to 2",
+    "top_p": "likeliest tokens of this mass",
+    "top_k": "this many tokens; 0: no limit",
+    "min_p": "least share of the likeliest one",
+    "repetition_penalty": "above 1: less repetition",
+    "seed": "the same seed, the same reply",
     "max_tokens": "longest reply, in tokens",
 }
 
@@ -49,9 +49,9 @@ class Parameters(ModalScreen[dict[str, str] | None]):
             for name, words in PARAMETERS.items():
                 with Horizontal(classes="field"):
                     yield Label(name, markup=False)
-                    yield Input(self._values.get(name, ""), id=name, placeholder="as the settings say", max_length=24)
+                    yield Input(self._values.get(name, ""), id=name, placeholder="as in settings", max_length=24)
                     yield Label(words, classes="words", markup=False)
-            yield Static("", classes="error", markup=False)
+            yield Static("", classes="error -hidden", markup=False)
             yield Static("enter accepts · ↑ ↓ move · esc cancels", classes="keys", markup=False)
 
     @on(Input.Submitted)
@@ -60,6 +60,8 @@ class Parameters(ModalScreen[dict[str, str] | None]):
         try:
             self._session.checked_sampling(values)
         except UsageError as error:
-            self.query_one(".error", Static).update(str(error))
+            line = self.query_one(".error", Static)
+            line.update(str(error))
+            line.remove_class("-hidden")
             return
         self.dismiss(values)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from textual import on
 from textual.content import Content
-from textual.message import Message
 from textual.widgets import OptionList
 from textual.widgets.option_list import Option
 
@@ -12,10 +13,11 @@ from tui.completion import Choice, Offer
 from tui.text import one_line
 
 _WIDTH = 28
+Take = Callable[[Offer, Choice, bool], None]
 
 
 class Choices(OptionList, can_focus=False):
-    """Shown while there is an offer. `Taken` says what was chosen, and with which key."""
+    """Shown while there is an offer."""
 
     DEFAULT_CSS = """
     Choices {
@@ -24,17 +26,10 @@ class Choices(OptionList, can_focus=False):
     }
     """
 
-    class Taken(Message):
-        """A choice is to be put in the prompt; `send`: it was taken with Enter, and may be sent at once."""
-
-        def __init__(self, offer: Offer, choice: Choice, *, send: bool) -> None:
-            super().__init__()
-            self.offer = offer
-            self.choice = choice
-            self.send = send
-
-    def __init__(self) -> None:
+    def __init__(self, take: Take) -> None:
+        """`take` is told what was chosen, and whether it was taken with Enter and may be sent at once."""
         super().__init__(id="choices", markup=False)
+        self._take_it = take
         self._offer: Offer | None = None
 
     def show(self, offer: Offer | None) -> None:
@@ -75,7 +70,7 @@ class Choices(OptionList, can_focus=False):
         offer, choice = self._offer, self._chosen
         self.show(None)
         if offer is not None and choice is not None:
-            self.post_message(self.Taken(offer, choice, send=send and not choice.more))
+            self._take_it(offer, choice, send and not choice.more)
 
     @on(OptionList.OptionSelected)
     def _clicked(self, event: OptionList.OptionSelected) -> None:
