@@ -27,6 +27,7 @@ from assistant.protocol import (
 )
 from memory.errors import KvLocked
 from memory.folder import KvFolder
+from memory.forgetting import forget
 from memory.sweep import CheckReport, check
 
 WAIT_S = 10.0
@@ -56,7 +57,7 @@ class Shelf:
         request = Forget(id=_id(), folder=str(self._folder), conversation=conversation_id)
         try:
             if await self._asked(request) is None and self._folder.exists():
-                await self._alone(lambda folder: folder.forget(conversation_id))
+                await self._alone(lambda folder: forget(folder, conversation_id))
         except (OSError, DatabaseError) as error:
             raise AssistantError(
                 f"The stored KV could not be removed ({error}); the conversation is still there. The KV lies in "

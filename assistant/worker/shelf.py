@@ -11,6 +11,7 @@ from typing import Literal
 from assistant.protocol import Check, Forget, KvCheck, KvStatus, ResidentSet, TierUse
 from assistant.worker.loader import Loaded
 from memory.folder import KvFolder
+from memory.forgetting import forget as remove
 from memory.spill import Spill
 from memory.store import Memory
 from memory.sweep import CheckReport
@@ -45,7 +46,7 @@ def forget(loaded: Loaded | None, request: Forget) -> None:
     if loaded is not None:
         loaded.episodes.forget(request.conversation)
     with _folder(request.folder) as folder:
-        folder.forget(request.conversation)
+        remove(folder, request.conversation)
 
 
 def check(loaded: Loaded | None, request: Check) -> KvCheck:

@@ -43,9 +43,9 @@ def add_rows(tier: DiskTier, branch: Branch, ids: Sequence[int]) -> Branch:
     return branch
 
 
-def store(tier: DiskTier, conversation: str, ids: Sequence[int]) -> Branch:
+def store(tier: DiskTier, conversation: str, ids: Sequence[int], origins: Sequence[str] = ()) -> Branch:
     """As a turn does it: what is found is kept, the rest is appended, the open chunk is written."""
-    found = tier.find(conversation, ids)
+    found = tier.find(conversation, ids, origins)
     branch = add_rows(tier, tier.fork(conversation, found.branch, found.rows), ids)
     tier.put_tail(branch, make_tail(branch, ids))
     return branch
@@ -58,9 +58,9 @@ def make_tail(branch: Branch, ids: Sequence[int]) -> Tail:
     return Tail(FINGERPRINT.digest, branch.name, branch.rows, open_ids, places, True, b"state", b"".join(sections(ids)))
 
 
-def served(tier: DiskTier, conversation: str, ids: Sequence[int]) -> int:
+def served(tier: DiskTier, conversation: str, ids: Sequence[int], origins: Sequence[str] = ()) -> int:
     """Tokens of `ids` that the tier serves; every row and section of them is compared with what was written."""
-    found = tier.find(conversation, ids)
+    found = tier.find(conversation, ids, origins)
     for number in range(found.rows):
         assert found.branch is not None
         expected = sections(ids[: (number + 1) * CHUNK])
