@@ -22,19 +22,23 @@ from assistant.protocol import (
     PROTOCOL,
     AskRequest,
     CheckRequest,
+    ChooseRequest,
     Conversation,
+    ConversationChange,
     DaemonStatus,
     Done,
     Episodes,
     Event,
     Failed,
+    ForkRequest,
     Hit,
     ImportRequest,
     KvCheck,
     MemoryReport,
     ModelStatus,
     PullProgress,
-    Rename,
+    Removed,
+    RestoreRequest,
     Turn,
     Version,
 )
@@ -121,14 +125,39 @@ class Client:
         """The catalogue, and what of it is on this machine."""
         return await self._get("/api/models", list[ModelStatus])
 
-    async def conversations(self, query: str = "") -> list[Conversation]:
-        """Conversations whose name or title contains `query`, the latest first."""
-        return await self._get("/api/conversations", list[Conversation], query=query)
+    async def conversations(self, query: str = "", archived: bool = False, removed: bool = False) -> list[Conversation]:
+        """Conversations whose name or title contains `query`: pinned ones first, then the one written to last.
 
-    async def turns(self, name: str, before: int | None = None, limit: int = 50) -> list[Turn]:
-        """The newest turns (of those with an id below `before`), oldest first."""
+        `archived`: archived ones too, at the end; `removed`: instead those that were put away.
+        """
+        which = {"query": query, "archived": archived, "removed": removed}
+        return await self._get("/api/conversations", list[Conversation], **which)
+
+    async def conversation(self, name: str) -> Conversation:
+        """The conversation of exactly this name."""
+        return await self._get(_path(name, "/about"), Conversation)
+
+    async def turns(self, name: str, before: int | None = None, limit: int = 50, versions: bool = False) -> list[Turn]:
+        """The newest turns (of those with an id below `before`), oldest first.
+
+        Those of the path that is shown, or with `versions` all that there are.
+        """
         page: dict[str, Any] = {"limit": limit} if before is None else {"limit": limit, "before": before}
-        return await self._get(_path(name, "/turns"), list[Turn], **page)
+        return await self._get(_path(name, "/turns"), list[Turn], versions=versions, **page)
+
+    async def siblings(self, name: str, turn: int) -> list[Turn]:
+        """The versions of a turn, itself included, oldest first."""
+        return await self._get(_path(name, "/siblings"), list[Turn], turn=turn)
+
+    async def choose(self, name: str, turn: int) -> None:
+        """Make the path go through a turn, and on to what was last written after it."""
+        await self._send("POST", _path(name, "/choose"), json=ChooseRequest(turn=turn).model_dump())
+
+    async def fork(self, name: str, turn: int | None = None, new: str | None = None) -> Conversation:
+        """Begin a conversation with the turns up to and including `turn` (None: with all of them)."""
+        body = ForkRequest(turn=turn, name=_checked(new))
+        answer = await self._send("POST", _path(name, "/fork"), json=body.model_dump())
+        return Conversation.model_validate_json(answer.content)
 
     async def episodes(self, name: str) -> Episodes:
         """The topics of a conversation, and how its questions were routed."""
@@ -138,9 +167,10 @@ class Client:
         """The conversation that a turn is in."""
         return await self._get(f"/api/turns/{turn}/conversation", Conversation)
 
-    async def search(self, words: str, limit: int = 20) -> list[Hit]:
-        """Turns that contain all words."""
-        return await self._get("/api/search", list[Hit], words=words, limit=limit)
+    async def search(self, words: str, limit: int = 20, conversation: str | None = None) -> list[Hit]:
+        """Turns that contain all words, of all conversations or one."""
+        within = {} if conversation is None else {"conversation": conversation}
+        return await self._get("/api/search", list[Hit], words=words, limit=limit, **within)
 
     def ask(self, name: str, request: AskRequest) -> AsyncGenerator[Event, None]:
         """Send a message; what happens, up to Done or Failed. Closing the iterator early stops the reply."""
@@ -157,15 +187,30 @@ class Client:
 
     async def rename(self, old: str, new: str) -> None:
         """Give a conversation another name."""
-        try:
-            body = Rename(name=new)
-        except ValidationError:
-            raise UsageError(f"{new[:100]!r} cannot be a name: 1 to 80 printable characters.") from None
-        await self._send("PATCH", _path(old), json=body.model_dump())
+        await self.change(old, ConversationChange(name=_checked(new)))
+
+    async def change(self, name: str, change: ConversationChange) -> Conversation:
+        """Change what `change` says, all of it or nothing; the conversation afterwards."""
+        answer = await self._send("PATCH", _path(name), json=change.model_dump(exclude_none=True))
+        return Conversation.model_validate_json(answer.content)
 
     async def remove(self, name: str) -> None:
-        """Delete a conversation and everything in it."""
+        """Put a conversation away: it is in no list and no search any more, and can be restored for 30 days."""
         await self._send("DELETE", _path(name))
+
+    async def restore(self, name: str, new: str | None = None) -> Conversation:
+        """Bring back the conversation that was put away last under this name."""
+        body = RestoreRequest(name=_checked(new))
+        answer = await self._send("POST", _path(name, "/restore"), json=body.model_dump())
+        return Conversation.model_validate_json(answer.content)
+
+    async def purge(self, name: str | None = None) -> list[str]:
+        """Remove a conversation and everything in it for good, or (None) all that were put away; their names."""
+        if name is None:
+            answer = await self._send("POST", "/api/purge", json={})
+        else:
+            answer = await self._send("DELETE", _path(name), params={"for_good": True})
+        return Removed.model_validate_json(answer.content).names
 
     async def shutdown(self) -> None:
         """Ask the daemon to drain and end."""
@@ -245,6 +290,14 @@ async def pull(model_id: str) -> AsyncGenerator[PullProgress, None]:
 def _path(name: str, rest: str = "") -> str:
     """The path of a conversation. Dots are encoded too, so that no name is read as a relative path."""
     return f"/api/conversations/{quote(name, safe='').replace('.', '%2E')}{rest}"
+
+
+def _checked(name: str | None) -> str | None:
+    """A name that a conversation can have."""
+    try:
+        return RestoreRequest(name=name).name
+    except ValidationError:
+        raise UsageError(f"{(name or '')[:100]!r} cannot be a name: 1 to 80 printable characters.") from None
 
 
 def _raise_for(answer: httpx2.Response) -> None:

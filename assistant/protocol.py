@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
-PROTOCOL = 2
+PROTOCOL = 3
 """Bumped whenever client and daemon of two builds would misunderstand each other."""
 
 MAX_TEXT = 4 * 1024 * 1024
@@ -104,10 +104,16 @@ class Turn(Wire):
     state: TurnState
     created: str
     usage: Usage | None = None
+    version: int = 1
+    versions: int = 1
+    """This is one of so many turns of its role after the same turn."""
+    parent: int | None = None
+    shown: bool = True
+    """Whether it is on the path that its conversation shows."""
 
 
 class Conversation(Wire):
-    """One row of the conversation list."""
+    """One row of the conversation list; `turns` counts those of the path that it shows."""
 
     id: str
     name: str
@@ -115,6 +121,47 @@ class Conversation(Wire):
     turns: int
     created: str
     updated: str
+    pinned: bool = False
+    archived: bool = False
+    origin: str | None = None
+    """Name of the conversation that it was forked from, while there is one."""
+    removed: str | None = None
+    """When it was put away; it can be restored for 30 days."""
+
+
+class ConversationChange(Wire):
+    """PATCH /api/conversations/{name}: what is None stays. `system` only while nothing but it was said."""
+
+    name: Name | None = None
+    title: str | None = Field(None, min_length=1, max_length=200)
+    pinned: bool | None = None
+    archived: bool | None = None
+    system: str | None = Field(None, max_length=MAX_TEXT)
+
+
+class ChooseRequest(Wire):
+    """POST /api/conversations/{name}/choose: show the path through this turn."""
+
+    turn: int = Field(ge=1, le=2**62)
+
+
+class ForkRequest(Wire):
+    """POST /api/conversations/{name}/fork: up to and including `turn` (None: all), under `name` (None: a free one)."""
+
+    turn: int | None = Field(None, ge=1, le=2**62)
+    name: Name | None = None
+
+
+class RestoreRequest(Wire):
+    """POST /api/conversations/{name}/restore: bring back what was put away, under `name` (None: the one it had)."""
+
+    name: Name | None = None
+
+
+class Removed(Wire):
+    """Names of conversations that were removed for good."""
+
+    names: list[str]
 
 
 class Hit(Wire):
@@ -134,6 +181,8 @@ class AskRequest(Wire):
     sampling: Sampling = Field(default_factory=Sampling)
     engine: Engine = Field(default_factory=Engine)
     system: str | None = Field(None, max_length=MAX_TEXT)
+    replaces: int | None = Field(None, ge=1, le=2**62)
+    """A user turn that the text becomes another version of; with the same text, another reply to it is written."""
 
 
 class NewTurn(Wire):
@@ -233,12 +282,6 @@ class Episodes(Wire):
     routes: list[Route] = Field(default_factory=list)
     residency: list[float] | None = None
     notice: str | None = None
-
-
-class Rename(Wire):
-    """PATCH /api/conversations/{name}."""
-
-    name: Name
 
 
 class Version(Wire):
@@ -376,6 +419,8 @@ class Run(Wire):
     turns: list[WorkerTurn]
     reply_id: int | None = None
     sampling: Sampling | None = None
+    origins: list[str] = Field(default_factory=list)
+    """Ids of the conversations that this one was forked from, nearest first."""
 
 
 class Cancel(Wire):

@@ -94,7 +94,7 @@ async def system_for(client: Client, name: str, settings: Settings, flag: str | 
     """The system prompt to send: the flag always, one from the settings only for a new conversation."""
     if flag is not None or not opt.is_set(settings, "system"):
         return flag
-    known = any(found.name == name for found in await client.conversations(name))
+    known = any(found.name == name for found in await client.conversations(name, archived=True))
     return None if known else settings.system
 
 

@@ -85,7 +85,7 @@ async def _one(client: Client, settings: Settings, name: str, dialogue: Dialogue
 
 async def _refuse_known(client: Client, names: Sequence[str]) -> None:
     """An import makes conversations; it never adds to one, so that repeating it cannot double a history."""
-    taken = {found.name: found.turns for found in await client.conversations()}
+    taken = {found.name: found.turns for found in await client.conversations(archived=True)}
     for name in names:
         if name in taken:
             raise UsageError(

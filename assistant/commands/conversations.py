@@ -71,4 +71,4 @@ async def _rename(old: str, new: str) -> None:
 async def _remove(names: list[str]) -> None:
     async with await Client.connect() as client:
         for name in names:
-            await client.remove(name)
+            await client.purge(name)

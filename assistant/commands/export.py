@@ -51,8 +51,7 @@ async def _read(name: str) -> tuple[Conversation, list[Turn]]:
         while len(page) == PAGE:
             page = await client.turns(name, before=page[0].id, limit=PAGE)
             turns = page + turns
-        found = await client.conversations(name)
-        return next(one for one in found if one.name == name), turns
+        return await client.conversation(name), turns
 
 
 def _row(turn: Turn) -> dict[str, Any]:

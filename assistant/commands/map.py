@@ -195,4 +195,4 @@ async def latest(client: Client) -> str:
     known = await client.conversations()
     if not known:
         raise UsageError('There are no conversations yet. Begin one: assistant ask -c trip "hello"')
-    return known[0].name
+    return max(known, key=lambda one: one.updated).name

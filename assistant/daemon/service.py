@@ -38,7 +38,12 @@ class Service:
         self.lane.admit()
         try:
             begun = await self.records.run(
-                History.begin, name, request.text, request.system, default_system=self.engines.settings.system
+                History.begin,
+                name,
+                request.text,
+                request.system,
+                default_system=self.engines.settings.system,
+                replaces=request.replaces,
             )
         except BaseException:
             self.lane.release()
@@ -68,14 +73,32 @@ class Service:
         """Cancel whatever runs or waits for a conversation; whether anything did."""
         return await self.lane.cancel_all(await self.records.run(History.find, name))
 
-    async def remove(self, name: str) -> None:
-        """Cancel what runs for a conversation, then delete it: text, ids and everything that is kept of its KV."""
-        conversation_id = await self.records.run(History.find, name)
-        await self.lane.cancel_all(conversation_id)
-        await self.shelf.forget(conversation_id)  # first: if it fails, the name is still there to try again with
-        await self.records.run(History.remove, name)
-        if await self.lane.cancel_all(conversation_id):  # a message that came in between may have stored KV again
-            await self.shelf.forget(conversation_id)
+    async def put_away(self, name: str) -> None:
+        """Cancel what runs for a conversation, then put it away. Its KV stays: restored, it goes on at once."""
+        await self.lane.cancel_all(await self.records.run(History.find, name))
+        await self.records.run(History.put_away, name)
+
+    async def remove(self, name: str) -> list[str]:
+        """Remove a conversation (or all that were put away under its name) for good."""
+        await self._erase(await self.records.run(History.ids, name))
+        return [name]
+
+    async def purge(self, before: datetime | None = None) -> list[str]:
+        """Remove for good what was put away before a moment (None: longer ago than it is kept); the names."""
+        found = await self.records.run(History.put_away_before, before)
+        if found:
+            await self._erase(list(found))
+        return list(found.values())
+
+    async def _erase(self, ids: list[str]) -> None:
+        """Cancel what runs for conversations, then delete them: text, ids and everything that is kept of their KV."""
+        for one in ids:
+            await self.lane.cancel_all(one)
+            await self.shelf.forget(one)  # first: if it fails, the name is still there to try again with
+        await self.records.run(History.erase, ids)
+        for one in ids:
+            if await self.lane.cancel_all(one):  # a message that came in between may have stored KV again
+                await self.shelf.forget(one)
 
     async def episodes(self, name: str) -> Episodes:
         """The topics of a conversation, and how its questions were routed."""

@@ -50,7 +50,7 @@ def test_words_and_token_ids_are_gone_from_every_file(daemon: RunningDaemon, hom
         assert any(name.endswith(".tail") for name in holding(home, ids(CANARY)))
         if not alive:
             await end_the_worker(client)
-        await client.remove(f"about {CANARY}")
+        await client.purge(f"about {CANARY}")
         assert holding(home, CANARY.encode()) == []
         assert holding(home, ids(CANARY)) == []
         assert any(name.endswith(".tail") for name in holding(home, ids(OTHER)))
@@ -71,7 +71,7 @@ def test_the_worker_forgets_while_it_writes_another_reply(daemon: RunningDaemon,
         await ask(client, f"turns {CANARY}", "secret")
         running = client.ask("other", AskRequest(text=f"slow {gate}"))
         await until(running, Piece)
-        await client.remove("secret")
+        await client.purge("secret")
         assert holding(home, ids(CANARY)) == []
         gate.touch()
         assert (await until(running, Done)).finish == "stop"
@@ -83,7 +83,7 @@ def test_what_is_still_being_read_is_forgotten_too(daemon: RunningDaemon, home: 
     async def scene(client: Client) -> None:
         running = client.ask("secret", AskRequest(text=f"slow and {CANARY}"))
         await until(running, Piece)
-        await client.remove("secret")
+        await client.purge("secret")
         assert (await until(running, Done)).finish == "cancelled"
         assert holding(home, CANARY.encode()) == []
         assert holding(home, ids(CANARY)) == []
@@ -99,10 +99,10 @@ def test_kv_that_cannot_be_removed_keeps_the_conversation(daemon: RunningDaemon)
         lock.unlink()
         lock.mkdir()
         with pytest.raises(AssistantError, match="still there"):
-            await client.remove("demo")
+            await client.purge("demo")
         assert [one.name for one in await client.conversations()] == ["demo"]
         lock.rmdir()
-        await client.remove("demo")
+        await client.purge("demo")
         assert await client.conversations() == []
 
     with_client(scene)
