@@ -369,9 +369,13 @@ class Spill:
 
     # --- finding and forgetting --------------------------------------------------------------------------------------
 
-    def find(self, conversation: str, ids: Sequence[int]) -> Found:
-        """The longest stored beginning of `ids` (see `DiskTier.find`)."""
-        return self.call(self.disk.find, conversation, ids)
+    def find(self, conversation: str, ids: Sequence[int], origins: Sequence[str] = ()) -> Found:
+        """The longest stored beginning of `ids` (see `DiskTier.find`); rows of `origins` in RAM serve this one too."""
+        found = self.call(self.disk.find, conversation, ids, origins)
+        if found.branch is not None and self.ram.capacity:
+            for origin in origins:
+                self.ram.share(origin, conversation, [header.chain for header in found.branch.headers[: found.rows]])
+        return found
 
     def damaged(self, stored: Stored, damage: RowDamaged) -> None:
         """Put a bad row into quarantine; what comes after it is read again."""

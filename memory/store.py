@@ -97,6 +97,7 @@ class Memory:
         self._focus = Focus(spill, self.geometry, self.reader, self.sealer) if spill and fills else None
         self._waiting: dict[str, Trail] = {}
         self._forgotten: set[str] = set()
+        self._origins: tuple[str, ...] = ()
         self.protect(0)
 
     # --- what it holds -----------------------------------------------------------------------------------------------
@@ -148,9 +149,13 @@ class Memory:
 
     # --- conversations -----------------------------------------------------------------------------------------------
 
-    def open(self, conversation: str) -> None:
-        """Make `conversation` the active one. The one before waits in the pool while there is room for both."""
+    def open(self, conversation: str, origins: Sequence[str] = ()) -> None:
+        """Make `conversation` the active one. The one before waits in the pool while there is room for both.
+
+        `origins`: the conversations that it was forked from, the nearest first; what is stored of them is used for it.
+        """
         self._drop_forgotten()
+        self._origins = tuple(origins)
         trail = self.sealer.trail
         if trail.conversation == conversation:
             return
@@ -312,7 +317,7 @@ class Memory:
         self.clear()
         while True:
             trail = self.sealer.trail
-            found = self.spill.find(trail.conversation, ids[:-1])
+            found = self.spill.find(trail.conversation, ids[:-1], self._origins)
             stored, available, snapshot = self._available(found, ids[:-1])
             if not available.tokens:
                 return Resumed(0, reason or _absent(found, ids), "none")
