@@ -19,7 +19,7 @@ from memory.geometry import FULL, SLIDING, Geometry
 from memory.policy import POLICIES, Policy, Protection
 from memory.prefill import Progress, Reader
 from memory.recall import Recalled
-from memory.restore import Available, Snapshot, choose, put_back, unpack_state
+from memory.restore import Available, Snapshot, choose, open_row, open_tail, put_back, unpack_state
 from memory.rope import layer_ropes
 from memory.sealing import Sealer, Served, Trail, Wanted
 from memory.spill import Spill, Stored
@@ -318,7 +318,7 @@ class Memory:
         while True:
             trail = self.sealer.trail
             found = self.spill.find(trail.conversation, ids[:-1], self._origins)
-            stored, available, snapshot = self._available(found, ids[:-1])
+            stored, available, snapshot = self._available(found)
             if not available.tokens:
                 return Resumed(0, reason or _absent(found, ids), "none")
             try:
@@ -330,18 +330,19 @@ class Memory:
             trail.tokens = list(ids[: available.tokens])
             return Resumed(available.tokens, reason or _absent(found, ids), "disk")
 
-    def _available(self, found: Found, ids: Sequence[int]) -> tuple[Stored, Available, Snapshot | None]:
+    def _available(self, found: Found) -> tuple[Stored, Available, Snapshot | None]:
+        assert self.spill is not None
         stored = Stored(self.sealer.trail.conversation, found.branch, found.rows, found.rows)
-        positions = [place for number in range(found.rows) for place in self._headers(found)[number].positions]
-        tail, snapshot = found.tail, None
-        if tail is not None:
-            snapshot = self._snapshot(tail)
-            positions += tail.positions[
-                : _common(tail.ids, ids[found.rows * CHUNK :]) if tail.rows == found.rows else 0
-            ]
-        if len(positions) == found.rows * CHUNK:
-            tail = None
-        return stored, Available(len(positions), torch.tensor(positions, dtype=torch.int32), tail), snapshot
+        positions = [place for header in self._headers(found)[: found.rows] for place in header.positions]
+        tail, begun, opened = found.tail, found.begun, None
+        if begun is not None and found.further and (opened := open_row(self.spill, found)) is not None:
+            positions += begun.headers[found.rows].positions[: found.further]
+        elif begun is None and tail is not None and found.further:
+            opened = open_tail(self.spill, tail)
+            positions += tail.positions[: found.further]
+        # what was resident at a later moment need not hold the tokens that a row was cut at
+        snapshot = self._snapshot(tail) if tail is not None and (begun is None or opened is None) else None
+        return stored, Available(len(positions), torch.tensor(positions, dtype=torch.int32), opened), snapshot
 
     def _snapshot(self, tail: Tail) -> Snapshot | None:
         try:
@@ -354,7 +355,7 @@ class Memory:
         sealer, cache = self.sealer, self.working_set
         sealer.trail.stored = stored
         sealer.trail.exact = all(header.exact for header in self._headers(found)[: found.rows]) and (
-            available.tail is None or available.tail.exact
+            available.open is None or available.open.exact
         )
         sealer.wanted = self._wants(available.tokens + 1)
         state = choose(cache, available, snapshot, sealer.first, self.geometry.window)

@@ -23,7 +23,7 @@ from memory.index import BranchRow
 from memory.publish import publish
 from memory.sweep import sweep
 from memory.tailfile import Tail, pack, unpack
-from memory.tier.branch import Branch, Found, Segment, compare, differs, pieces, until, worth
+from memory.tier.branch import Branch, Found, Segment, compare, compared, pieces, until, worth
 from memory.tier.files import OpenFiles
 from memory.tier.room import QuotaReached, Room
 
@@ -147,8 +147,7 @@ class DiskTier:
             if list(header.ids) != list(ids[matched * CHUNK : (matched + 1) * CHUNK]):
                 break
             matched += 1
-        tail = self._tail(branch)
-        return Found(branch, matched, differs(branch, matched, tail, ids), tail=tail)
+        return compared(branch, matched, self._tail(branch), ids)
 
     def _open(self, name: str) -> Branch | None:
         """A branch with its headers, each verified against the chain of the ones before it; None: it is of no use."""

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from memory.block import CHUNK
+from memory.chunkfile import PAGE
 from memory.store import Memory
 from memory.tier.ram import RamTier
 from tests.memory.models import full_logits, tokens
@@ -32,7 +32,7 @@ def go_on(memory: Memory, name: str, ids: list[int], origins: tuple[str, ...] = 
 def test_a_fork_reads_what_its_origin_read_from_disk_and_answers_the_same(
     kind: str, restart: bool, tmp_path: Path
 ) -> None:
-    fork = [*TEXT[:192], *OTHER[:30]]
+    fork = [*TEXT[:200], *OTHER[:30]]
     with ExitStack() as stack:
         memory = stack.enter_context(stored_memory(kind, tmp_path, mode="exact"))
         go_on(memory, "chat", TEXT[:300])
@@ -41,8 +41,8 @@ def test_a_fork_reads_what_its_origin_read_from_disk_and_answers_the_same(
             memory = stack.enter_context(stored_memory(kind, tmp_path, mode="exact"))
         memory.open("fork", ("chat",))
         resumed = memory.resume(fork)
-        assert (resumed.reused, resumed.source) == (192, "disk")
-        assert torch.allclose(memory.read(fork[192:]), full_logits(kind, fork)[-1], atol=1e-4)
+        assert (resumed.reused, resumed.source) == (200, "disk"), "also the beginning of a row"
+        assert torch.allclose(memory.read(fork[200:]), full_logits(kind, fork)[-1], atol=1e-4)
         memory.seal()
         reused, logits = go_on(memory, "chat", [*TEXT[:310]])
         assert reused == 300
@@ -85,17 +85,64 @@ def test_a_fork_that_is_being_read_exactly_goes_on_when_its_origin_is_forgotten(
         assert torch.allclose(logits, full_logits("llama", whole)[-1], atol=1e-3)
 
 
-def test_an_edit_reuses_the_longest_common_beginning_of_anything_that_was_said(tmp_path: Path) -> None:
+def test_an_edit_reuses_the_longest_common_beginning_of_anything_that_is_stored(tmp_path: Path) -> None:
     first, second = [*TEXT[:200], *OTHER[:100]], [*TEXT[:200], *OTHER[200:300]]
     with stored_memory("llama", tmp_path) as memory:
         go_on(memory, "chat", first)
-        assert go_on(memory, "chat", second)[0] == 200, "resident: to the token"
+        assert go_on(memory, "chat", second)[0] == 200
+    for text, common in (([*first[:250], *OTHER[350:360]], 250), ([*second[:299], 1, 2], 299), ([*TEXT[:70], 3], 70)):
+        with stored_memory("llama", tmp_path) as memory:
+            reused, logits = go_on(memory, "chat", text)
+            assert reused == common
+            assert torch.allclose(logits, full_logits("llama", text)[-1], atol=1e-4)
+
+
+@pytest.mark.parametrize("codec", ["int8", "int4"])
+def test_a_row_that_two_texts_begin_is_sealed_for_each_of_them(codec: str, tmp_path: Path) -> None:
+    fork = [*TEXT[:200], *OTHER[:100]]
+    with stored_memory("llama", tmp_path, codec=codec) as memory:
+        go_on(memory, "chat", TEXT[:300])
+    with stored_memory("llama", tmp_path, codec=codec) as memory:
+        reused, logits = go_on(memory, "fork", fork, ("chat",))
+        assert reused == 200
+        assert memory.stored == 256
+    with stored_memory("llama", tmp_path, codec=codec) as memory:
+        again = go_on(memory, "fork", [*fork, 5], ())
+        assert again[0] == 300
+        assert torch.isfinite(again[1]).all()
+        assert torch.allclose(logits, full_logits("llama", fork)[-1], atol=2.0 if codec == "int4" else 0.2)
+
+
+@pytest.mark.parametrize("mode", ["exact", "bounded"])
+@pytest.mark.parametrize("policy", ["sinks_recent", "recall", "patched_prompt"])
+@pytest.mark.parametrize("kind", ["llama", "mistral_sliding", "gemma3"])
+def test_a_fork_in_the_middle_of_more_than_fits_is_stored_whole(
+    kind: str, policy: str, mode: str, tmp_path: Path
+) -> None:
+    fork = [*TEXT[:310], *OTHER[:100]]
+    with stored_memory(kind, tmp_path, capacity=200, policy=policy, mode=mode) as memory:
+        go_on(memory, "chat", TEXT)
+    with stored_memory(kind, tmp_path, capacity=200, policy=policy, mode=mode) as memory:
+        assert go_on(memory, "fork", fork, ("chat",))[0] == 310
+    with stored_memory(kind, tmp_path, capacity=200, policy=policy, mode=mode) as memory:
+        reused, logits = go_on(memory, "fork", [*fork, 5])
+        assert reused == 410
+        assert torch.isfinite(logits).all()
+
+
+def test_a_damaged_row_that_a_fork_begins_with_is_read_again(tmp_path: Path) -> None:
+    fork = [*TEXT[:200], *OTHER[:30]]
     with stored_memory("llama", tmp_path) as memory:
-        reused, logits = go_on(memory, "chat", [*first[:250], *OTHER[350:360]])
-        assert reused >= 250 // CHUNK * CHUNK
-        assert torch.allclose(logits, full_logits("llama", [*first[:250], *OTHER[350:360]])[-1], atol=1e-4)
+        go_on(memory, "chat", TEXT[:300])
+    file = next(tmp_path.glob("chat/*.kv"))
+    data = bytearray(file.read_bytes())
+    stride = (len(data) - PAGE) // 4
+    data[-stride // 2] ^= 1  # a section of the last row, tokens 192 to 255
+    file.write_bytes(data)
     with stored_memory("llama", tmp_path) as memory:
-        assert memory.resume([*second, 1]).reused >= len(second) // CHUNK * CHUNK
+        reused, logits = go_on(memory, "fork", fork, ("chat",))
+        assert reused == 192
+        assert torch.allclose(logits, full_logits("llama", fork)[-1], atol=1e-4)
 
 
 def test_rows_in_ram_serve_the_fork_and_are_read_from_disk_by_nobody(tmp_path: Path) -> None:
@@ -103,6 +150,7 @@ def test_rows_in_ram_serve_the_fork_and_are_read_from_disk_by_nobody(tmp_path: P
         spill = memory.spill
         assert spill is not None
         go_on(memory, "chat", TEXT[:256])
+        spill.flush()
         used = spill.ram.used
         assert go_on(memory, "fork", [*TEXT[:256], *OTHER[:20]], ("chat",))[0] == 256
         assert spill.disk.counters["rows_read"] == 0
@@ -165,7 +213,7 @@ class Family:
         self.texts[name] = [*begin[:250], *tokens(self.source.randint(1, 90), self.source.randrange(10**6))]
         ids = self.texts[name]
         reused, logits = go_on(self.memory, name, ids, self.origins[name])
-        assert reused >= (min(len(begin), 250, len(ids) - 1)) // CHUNK * CHUNK
+        assert reused >= min(len(begin), 250), "nothing that was said is read twice"
         assert torch.allclose(logits, full_logits("llama", ids)[-1], atol=1e-4)
 
     def turn(self) -> None:
