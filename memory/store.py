@@ -32,6 +32,7 @@ RECENT = 256
 Mode = Literal["auto", "exact", "bounded"]
 Source = Literal["resident", "disk", "none"]
 T = TypeVar("T")
+CallToken = Callable[[Sequence[int], int], str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +99,8 @@ class Memory:
         self._waiting: dict[str, Trail] = {}
         self._forgotten: set[str] = set()
         self._origins: tuple[str, ...] = ()
+        self.call_token: CallToken = _by_number
+        """How a token is called in a reason: whoever has the tokenizer can quote its word."""
         self.protect(0)
 
     # --- what it holds -----------------------------------------------------------------------------------------------
@@ -198,18 +201,21 @@ class Memory:
     def resume(self, ids: Sequence[int]) -> Resumed:
         """Keep the longest prefix of `ids` that was read before, on the device or stored, token by token.
 
-        At least one token of `ids` is left to read, because its logits start the reply.
+        Where the text parts from what is on the device, another line of it that was stored may go further. At least one
+        token of `ids` is left to read, because its logits start the reply.
         """
         trail = self.sealer.trail
         known, common = len(trail.tokens), min(_common(trail.tokens, ids), len(ids) - 1)
-        kept = common == known or self.working_set.can_drop(known - common)
+        parted = 0 < common < min(known, len(ids) - 1)
+        found = self._find(ids) if parted and self.spill is not None else None
+        more = found is not None and found.tokens > common
+        kept = not more and (common == known or self.working_set.can_drop(known - common))
         if kept:
             self._take_back(known - common)
         self.sealer.start(self._wants(len(ids)))
         if common and kept and (self.sealer.reachable or not self.sealer.wanted.steps):
-            return Resumed(common, None)
-        reason = None if kept else f"token {common} differs from what was read, and it lies before what stayed whole"
-        return self._restore(ids, reason) if self.spill is not None else self._start_over(common, known, kept=kept)
+            return Resumed(common, None if found is None else self._absent(found, ids))
+        return self._restore(ids) if self.spill is not None else self._start_over(ids, common, known, kept=kept)
 
     def focus(self, patch: Sequence[int]) -> int:
         """A turn begins: what `patch` attends to most of what is stored becomes resident; without one the latest.
@@ -294,11 +300,12 @@ class Memory:
             if trail.recaller is not None:
                 trail.recaller.cut(trail.stored.rows)
 
-    def _start_over(self, common: int, known: int, *, kept: bool) -> Resumed:
+    def _start_over(self, ids: Sequence[int], common: int, known: int, *, kept: bool) -> Resumed:
         if kept:
             return Resumed(common, None, "resident" if common else "none")
         self.clear()
-        return Resumed(0, _broken(common, known) if known else None, "none")
+        why = "differs from what was read, and it lies before what eviction kept whole"
+        return Resumed(0, f"{self.call_token(ids, common)} {why}" if known else None, "none")
 
     def _wants(self, tokens: int) -> Wanted:
         """Which tokens of a request shall attend to everything, by mode, length and measured cost."""
@@ -311,16 +318,21 @@ class Memory:
         bearable = self.sealer.trail.exact and self.sealer.bearable(single=True)
         return Wanted(blocks=bearable, steps=bearable)
 
-    def _restore(self, ids: Sequence[int], reason: str | None) -> Resumed:
+    def _find(self, ids: Sequence[int]) -> Found:
+        """What the tiers hold of `ids[:-1]`."""
+        assert self.spill is not None
+        return self.spill.find(self.sealer.trail.conversation, ids[:-1], self._origins)
+
+    def _restore(self, ids: Sequence[int]) -> Resumed:
         """Put back what the tiers hold of `ids[:-1]`; damaged rows are put aside and the rows before them taken."""
         assert self.spill is not None
         self.clear()
+        reason: str | None = None
         while True:
-            trail = self.sealer.trail
-            found = self.spill.find(trail.conversation, ids[:-1], self._origins)
+            trail, found = self.sealer.trail, self._find(ids)
             stored, available, snapshot = self._available(found)
             if not available.tokens:
-                return Resumed(0, reason or _absent(found, ids), "none")
+                return Resumed(0, reason or self._absent(found, ids), "none")
             try:
                 self._put_back(stored, available, snapshot, found)
             except RowDamaged as damage:
@@ -328,7 +340,7 @@ class Memory:
                 reason = f"what was stored from token {damage.row * CHUNK} on is damaged ({damage.why})"
                 continue
             trail.tokens = list(ids[: available.tokens])
-            return Resumed(available.tokens, reason or _absent(found, ids), "disk")
+            return Resumed(available.tokens, reason or self._absent(found, ids), "disk")
 
     def _available(self, found: Found) -> tuple[Stored, Available, Snapshot | None]:
         assert self.spill is not None
@@ -343,6 +355,16 @@ class Memory:
         # what was resident at a later moment need not hold the tokens that a row was cut at
         snapshot = self._snapshot(tail) if tail is not None and (begun is None or opened is None) else None
         return stored, Available(len(positions), torch.tensor(positions, dtype=torch.int32), opened), snapshot
+
+    def _absent(self, found: Found, ids: Sequence[int]) -> str | None:
+        """Why the tiers do not hold all of `ids`."""
+        if found.foreign:
+            return f"what is stored was made with another {', '.join(found.foreign)}"
+        if found.differs is not None:
+            return f"{self.call_token(ids, found.differs)} differs from what is stored"
+        if found.branch is None:
+            return "nothing is stored of this conversation"
+        return "what is stored ends before: the rest was not written before the worker ended, or has given way"
 
     def _snapshot(self, tail: Tail) -> Snapshot | None:
         try:
@@ -408,6 +430,10 @@ def _recent(cache: WorkingSet, first: int) -> int:
     return min(recent, least // 2, max(least // 8, least - CHUNK - first))
 
 
+def _by_number(_: Sequence[int], at: int) -> str:
+    return f"token {at}"
+
+
 def _new(conversation: str) -> Trail:
     return Trail(conversation, stored=Stored(conversation))
 
@@ -422,18 +448,3 @@ def _ledger(plan: Plan) -> Ledger:
 def _common(known: Sequence[int], ids: Sequence[int]) -> int:
     pairs = zip(known, ids, strict=False)
     return next((index for index, (old, new) in enumerate(pairs) if old != new), min(len(known), len(ids)))
-
-
-def _broken(common: int, known: int) -> str:
-    return f"token {common} of {known} differs from what was read, and it lies before what eviction kept whole"
-
-
-def _absent(found: Found, ids: Sequence[int]) -> str | None:
-    """Why the tiers do not hold all of `ids`."""
-    if found.foreign:
-        return f"what is stored was made with another {', '.join(found.foreign)}"
-    if found.differs is not None:
-        return f"token {found.differs} is {ids[found.differs]} now and differs from what is stored"
-    if found.branch is None:
-        return "nothing is stored of this conversation"
-    return "the tokens after what is stored were not written before the worker ended"

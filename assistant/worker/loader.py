@@ -23,6 +23,7 @@ from assistant.worker.device import Gauge, compute_dtype, pick_device, standard_
 from assistant.worker.episodes import encoder_room, open_episodes
 from assistant.worker.layers import layer_shares
 from assistant.worker.tiers import expected_staging, fingerprint_of, make_codecs, open_spill, ram_bytes, staging_bytes
+from assistant.worker.words import caller
 from memory.attention import NAME, register
 from memory.budget import PROCESS, Plan, parse_size, plan
 from memory.episode import Episodes
@@ -95,6 +96,7 @@ def load(spec: ModelSpec, progress: LoadProgress) -> Loaded:
     memory = Memory(
         model, division, policy, patch, geometry=geometry, dtype=dtype, spill=spill, mode=spec.mode, ends=ends
     )
+    memory.call_token = caller(tokenizer)
     episodes = open_episodes(spec, room, device)
     return Loaded(spec, model, tokenizer, stop_tokens(model, tokenizer), quant, memory, gauge, budget, episodes)
 

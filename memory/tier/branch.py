@@ -66,10 +66,10 @@ class Found:
     foreign: tuple[str, ...] = ()
     tail: Tail | None = None
 
-
-def worth(found: Found) -> tuple[int, int]:
-    """Branches are compared by the rows that match, then by the tokens after them that do."""
-    return found.rows, found.further
+    @property
+    def tokens(self) -> int:
+        """How many tokens that is."""
+        return self.rows * CHUNK + self.further
 
 
 def compared(branch: Branch, matched: int, tail: Tail | None, ids: Sequence[int]) -> Found:

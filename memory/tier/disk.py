@@ -23,7 +23,7 @@ from memory.index import BranchRow
 from memory.publish import publish
 from memory.sweep import sweep
 from memory.tailfile import Tail, pack, unpack
-from memory.tier.branch import Branch, Found, Segment, compare, compared, pieces, until, worth
+from memory.tier.branch import Branch, Found, Segment, compare, compared, pieces, until
 from memory.tier.files import OpenFiles
 from memory.tier.room import QuotaReached, Room
 
@@ -100,7 +100,7 @@ class DiskTier:
             foreign = next((fields for name in (conversation, *origins) if (fields := self._foreign(name))), ())
             return self._miss("another fingerprint" if foreign else "nothing stored", Found(foreign=foreign))
         candidates = self._candidates(sorted(ranked, key=lambda pair: -pair[1])[:CANDIDATES], ids)
-        found = self._owned(conversation, max(candidates, key=worth, default=Found()), candidates)
+        found = self._owned(conversation, max(candidates, key=lambda found: found.tokens, default=Found()), candidates)
         if found.branch is None:
             return self._miss("nothing sound", found)
         with suppress(OSError):

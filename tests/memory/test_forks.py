@@ -90,6 +90,9 @@ def test_an_edit_reuses_the_longest_common_beginning_of_anything_that_is_stored(
     with stored_memory("llama", tmp_path) as memory:
         go_on(memory, "chat", first)
         assert go_on(memory, "chat", second)[0] == 200
+        reused, logits = go_on(memory, "chat", [*first, 7])
+        assert reused == 300, "what was left is still stored"
+        assert torch.allclose(logits, full_logits("llama", [*first, 7])[-1], atol=1e-4)
     for text, common in (([*first[:250], *OTHER[350:360]], 250), ([*second[:299], 1, 2], 299), ([*TEXT[:70], 3], 70)):
         with stored_memory("llama", tmp_path) as memory:
             reused, logits = go_on(memory, "chat", text)
