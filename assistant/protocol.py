@@ -517,6 +517,16 @@ class ResidentSet(Wire):
     """Entries of the layer that holds least, where `entries` are those of the layer that holds most."""
 
 
+class StoredUse(Wire):
+    """What a conversation stores on disk: bytes of its `own`, and those that it shares with what it was forked from."""
+
+    conversation: str
+    own: int
+    shared: int
+    origin: str | None = None
+    """Name of the conversation that it was forked from, while there is one."""
+
+
 class KvStatus(Wire):
     """Where the KV of all conversations lies; counters count since the model was loaded."""
 
@@ -526,6 +536,8 @@ class KvStatus(Wire):
     sets: list[ResidentSet] = Field(default_factory=list)
     layers: list[int] = Field(default_factory=list)
     """Entries that each layer without a sliding window can hold, where they differ."""
+    stored: list[StoredUse] = Field(default_factory=list)
+    """Every conversation of which anything is stored, and the forks of which nothing is yet."""
     counters: dict[str, int] = Field(default_factory=dict)
     spilling: bool = False
     notice: str | None = None

@@ -111,9 +111,7 @@ class KvFolder:
 
     def conversation(self, name: str) -> Path:
         """The folder of a conversation (made when something is written)."""
-        plain = _PLAIN.fullmatch(name) and name not in (LOCK, QUARANTINE)
-        safe = name if plain else blake2b(name.encode(), digest_size=20).hexdigest()
-        return self.path / safe
+        return folder_of(self.path, name)
 
     def chunks(self, row: BranchRow) -> Path:
         """The chunk file of a branch."""
@@ -145,6 +143,12 @@ class KvFolder:
                 with suppress(FileNotFoundError):
                     _count(usage, root, Path(folder) / name)
         return usage
+
+
+def folder_of(root: Path, conversation: str) -> Path:
+    """The folder of a conversation in the KV folder `root`."""
+    plain = _PLAIN.fullmatch(conversation) and conversation not in (LOCK, QUARANTINE)
+    return root / (conversation if plain else blake2b(conversation.encode(), digest_size=20).hexdigest())
 
 
 def make_private(folder: Path) -> None:

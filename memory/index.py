@@ -14,7 +14,7 @@ from typing import Any
 
 from sqlite_utils import Database, Migrations
 
-from memory.database import as_os_error, committed, open_disposable
+from memory.database import as_os_error, committed, open_disposable, open_read_only
 
 INDEX = Migrations("kv-index")
 _WHAT = "the index"
@@ -207,6 +207,19 @@ class Index:
     def _add_chunks(self, branch: str, first: int, chains: Sequence[bytes]) -> None:
         rows = [(branch, first + index, chain.hex()) for index, chain in enumerate(chains)]
         self._db.conn.executemany("INSERT INTO chunks (branch, number, chain) VALUES (?, ?, ?)", rows)
+
+
+def look(path: Path) -> list[BranchRow]:
+    """Every branch in the index at `path`, which another process may be writing, the one used longest ago first.
+
+    Raises:
+        DatabaseError: it is not there, damaged or no index.
+    """
+    db = open_read_only(path)
+    try:
+        return [BranchRow(*row) for row in db.execute(f"SELECT {_COLUMNS} FROM branches ORDER BY used").fetchall()]
+    finally:
+        db.close()
 
 
 @INDEX()

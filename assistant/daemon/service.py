@@ -110,6 +110,7 @@ class Service:
         names = await self.records.run(History.names)
         for resident in kv.sets:
             resident.conversation = names.get(resident.conversation, resident.conversation)
+        kv.stored = named_uses(kv.stored, names, await self.records.run(History.conversations, "", True))
         return MemoryReport(model=self._worker.model, memory=self._worker.memory, kv=kv)
 
     async def status(self) -> DaemonStatus:

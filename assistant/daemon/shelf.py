@@ -23,11 +23,13 @@ from assistant.protocol import (
     Forget,
     KvCheck,
     KvStatus,
+    StoredUse,
     TierUse,
 )
 from memory.errors import KvLocked
 from memory.folder import KvFolder
 from memory.forgetting import forget
+from memory.sharing import stored_by
 from memory.sweep import CheckReport, check
 
 WAIT_S = 10.0
@@ -88,6 +90,8 @@ class Shelf:
             status.notice = "The worker is busy and does not say what it holds: only the disk is shown."
         if not status.disk.total and self._folder.exists():
             status.disk = await asyncio.to_thread(self._on_disk)
+        stored = await asyncio.to_thread(stored_by, self._folder)
+        status.stored = [StoredUse(conversation=name, own=one.own, shared=one.shared) for name, one in stored.items()]
         return status
 
     async def explain(self, conversation_id: str) -> Episodes:
