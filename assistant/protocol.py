@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter
 
 PROTOCOL = 3
 """Bumped whenever client and daemon of two builds would misunderstand each other."""
@@ -186,10 +186,11 @@ class AskRequest(Wire):
 
 
 class NewTurn(Wire):
-    """One imported turn, text ready to be shown and read."""
+    """One imported turn, text ready to be shown and read; `created` is when it was said, None: nobody knows."""
 
     role: Role
     text: str = Field(min_length=1, max_length=MAX_TEXT)
+    created: AwareDatetime | None = None
 
 
 class ImportRequest(Wire):
@@ -197,6 +198,12 @@ class ImportRequest(Wire):
 
     turns: list[NewTurn] = Field(min_length=1, max_length=200_000)
     engine: Engine = Field(default_factory=Engine)
+
+
+class StoreRequest(Wire):
+    """POST /api/conversations/{name}/turns: store the turns; they are read into memory with the next question."""
+
+    turns: list[NewTurn] = Field(min_length=1, max_length=200_000)
 
 
 class SegmentTurn(Wire):
@@ -274,7 +281,9 @@ class Episodes(Wire):
     """GET /api/conversations/{name}/episodes: topics of a conversation, and how its questions were routed.
 
     `titles` names every episode there ever was. `residency` is the share of each 64 tokens that lies on the device,
-    None unless the conversation is the one there now. `notice` says why there are no (new) episodes.
+    None unless the conversation is the one there now. `notice` says why there are no (new) episodes. `stored` counts
+    the tokens from the beginning whose KV lies on disk, None where nobody knows; `threshold` is the similarity below
+    which no episode counts as near.
     """
 
     segments: list[Segment] = Field(default_factory=list)
@@ -282,6 +291,8 @@ class Episodes(Wire):
     routes: list[Route] = Field(default_factory=list)
     residency: list[float] | None = None
     notice: str | None = None
+    stored: int | None = None
+    threshold: float | None = None
 
 
 class Version(Wire):
@@ -462,13 +473,21 @@ class Explain(Wire):
     conversation: str
 
 
+class Plan(Wire):
+    """What a budget would come to for the loaded model; nothing is loaded or allocated."""
+
+    op: Literal["plan"] = "plan"
+    id: str
+    budget: str
+
+
 class Quit(Wire):
     """End; what waits to be written is written first."""
 
     op: Literal["quit"] = "quit"
 
 
-Request = Annotated[Run | Cancel | Status | Forget | Check | Explain | Quit, Field(discriminator="op")]
+Request = Annotated[Run | Cancel | Status | Forget | Check | Explain | Plan | Quit, Field(discriminator="op")]
 REQUEST: TypeAdapter[Request] = TypeAdapter(Request)
 
 
@@ -490,14 +509,22 @@ class MemorySplit(Wire):
     """The RAM tier, where it lies in the same memory (no GPU)."""
     process: int = 0
     """What the process itself may grow by beside tensors."""
+    working_set_tokens: int = 0
+    """Entries that stay when a block must make room (`capacity_tokens` includes the room for it)."""
+    estimated: bool = False
+    """No model is loaded: `weights` and the rest follow from its shape alone."""
 
 
 class TierUse(Wire):
-    """Bytes of one tier by purpose, and what the tier holds in all as measured; `limit` is what it may hold."""
+    """Bytes of one tier by purpose, and what the tier holds in all as measured; `limit` is what it may hold.
+
+    `conversations` divides what belongs to one among them.
+    """
 
     parts: dict[str, int] = Field(default_factory=dict)
     total: int = 0
     limit: int | None = None
+    conversations: dict[str, int] = Field(default_factory=dict)
 
     @property
     def gap(self) -> int:
@@ -527,6 +554,18 @@ class StoredUse(Wire):
     """Name of the conversation that it was forked from, while there is one."""
 
 
+class Outside(Wire):
+    """What the budget does not cover, in bytes: without a GPU of the worker's process, with one of the whole GPU.
+
+    `seen` is in use as the operating system or the driver says, `parts` what of it is not ours to count, `capacity` all
+    there is.
+    """
+
+    seen: int
+    parts: dict[str, int]
+    capacity: int
+
+
 class KvStatus(Wire):
     """Where the KV of all conversations lies; counters count since the model was loaded."""
 
@@ -541,6 +580,9 @@ class KvStatus(Wire):
     counters: dict[str, int] = Field(default_factory=dict)
     spilling: bool = False
     notice: str | None = None
+    outside: Outside | None = None
+    row_bytes: int = 0
+    """Bytes that 64 sealed tokens take on disk."""
 
 
 class KvCheck(Wire):
@@ -586,8 +628,24 @@ class Explained(Wire):
     episodes: Episodes
 
 
+class Planned(Wire):
+    event: Literal["planned"] = "planned"
+    memory: MemorySplit
+
+
 WorkerEvent = Annotated[
-    Loading | Resumed | Notice | Prefill | Piece | WorkerDone | WorkerStatus | Forgotten | Checked | Explained | Failed,
+    Loading
+    | Resumed
+    | Notice
+    | Prefill
+    | Piece
+    | WorkerDone
+    | WorkerStatus
+    | Forgotten
+    | Checked
+    | Explained
+    | Planned
+    | Failed,
     Field(discriminator="event"),
 ]
 

@@ -111,7 +111,7 @@ class KvFolder:
 
     def conversation(self, name: str) -> Path:
         """The folder of a conversation (made when something is written)."""
-        return folder_of(self.path, name)
+        return place_of(self.path, name)
 
     def chunks(self, row: BranchRow) -> Path:
         """The chunk file of a branch."""
@@ -145,8 +145,8 @@ class KvFolder:
         return usage
 
 
-def folder_of(root: Path, conversation: str) -> Path:
-    """The folder of a conversation in the KV folder `root`."""
+def place_of(root: Path, conversation: str) -> Path:
+    """Where in the KV folder `root` the files of a conversation lie."""
     plain = _PLAIN.fullmatch(conversation) and conversation not in (LOCK, QUARANTINE)
     return root / (conversation if plain else blake2b(conversation.encode(), digest_size=20).hexdigest())
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from memory.chunkfile import ChunkFile
 from memory.database import DatabaseError
 from memory.errors import DamagedFile
-from memory.folder import CHUNKS, INDEX_FILE, KvFolder, folder_of
+from memory.folder import CHUNKS, INDEX_FILE, KvFolder, place_of
 from memory.index import BranchRow, look
 from memory.lineage import borrowed
 
@@ -35,7 +35,7 @@ def stored_by(root: Path) -> dict[str, Stored]:
     known = {row.branch: row for row in branches}
     return {
         name: Stored(
-            sizes.get(folder_of(root, name).name, 0),
+            sizes.get(place_of(root, name).name, 0),
             sum(_bytes(root, known[branch], rows) for branch, rows in lent.get(name, {}).items()),
         )
         for name in dict.fromkeys(row.conversation for row in branches)
@@ -45,7 +45,7 @@ def stored_by(root: Path) -> dict[str, Stored]:
 def _bytes(root: Path, row: BranchRow, rows: int) -> int:
     """Bytes of the branch's own rows before row `rows`; 0 for a file that is gone or damaged."""
     with suppress(OSError, DamagedFile):
-        file = ChunkFile.open(folder_of(root, row.conversation) / (row.branch + CHUNKS))
+        file = ChunkFile.open(place_of(root, row.conversation) / (row.branch + CHUNKS))
         try:
             return (rows - row.first_row) * file.layout.stride
         finally:

@@ -18,7 +18,7 @@ from assistant.daemon.guard import Guard
 from assistant.daemon.lane import LaneFull
 from assistant.daemon.service import Service
 from assistant.daemon.turns import Turn
-from assistant.errors import AssistantError, DaemonError, Exit, ModelError, UsageError
+from assistant.errors import AssistantError, BudgetError, DaemonError, Exit, ModelError, UsageError
 from assistant.history import History, NameTaken, UnknownConversation
 from assistant.protocol import (
     PROTOCOL,
@@ -36,10 +36,12 @@ from assistant.protocol import (
     ImportRequest,
     KvCheck,
     MemoryReport,
+    MemorySplit,
     ModelStatus,
     Name,
     Removed,
     RestoreRequest,
+    StoreRequest,
     Version,
     dump,
 )
@@ -52,6 +54,7 @@ STATUSES: dict[type[AssistantError], int] = {
     LaneFull: 429,
     DaemonError: 503,
     ModelError: 409,
+    BudgetError: 409,
     UsageError: 400,
 }
 
@@ -96,6 +99,10 @@ def _add_state(app: FastAPI, service: Service, shut_down: Callable[[], None]) ->
     @app.get("/api/memory")
     async def memory() -> MemoryReport:
         return await service.memory()
+
+    @app.get("/api/plan")
+    async def plan(budget: Annotated[str, Query(min_length=1, max_length=32)]) -> MemorySplit:
+        return await service.plan(budget)
 
     @app.post("/api/kv/check")
     async def check(body: CheckRequest) -> KvCheck:
@@ -164,6 +171,11 @@ def _add_turns(app: FastAPI, service: Service) -> None:
         name: Named, before: Ident = None, limit: Annotated[int, Query(ge=1, le=500)] = 50, versions: bool = False
     ) -> list[TurnRow]:
         return await records.run(History.turns, name, before, limit, versions)
+
+    @app.post("/api/conversations/{name:path}/turns")
+    async def store(name: Named, body: StoreRequest) -> Conversation:
+        await records.run(History.add, name, body.turns)
+        return await records.run(History.conversation, name)
 
     @app.get("/api/conversations/{name:path}/siblings")
     async def siblings(name: Named, turn: Annotated[int, Query(ge=1, le=2**62)]) -> list[TurnRow]:

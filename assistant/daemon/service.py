@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import time
 from datetime import UTC, datetime
@@ -11,10 +12,21 @@ from assistant.daemon.engine import Engines
 from assistant.daemon.lane import Lane
 from assistant.daemon.records import Records
 from assistant.daemon.shelf import Shelf
+from assistant.daemon.titles import Titles
 from assistant.daemon.turns import Turn
+from assistant.daemon.uses import named_uses
 from assistant.daemon.worker import Worker
 from assistant.history import History
-from assistant.protocol import PROTOCOL, Accepted, AskRequest, DaemonStatus, Episodes, ImportRequest, MemoryReport
+from assistant.protocol import (
+    PROTOCOL,
+    Accepted,
+    AskRequest,
+    DaemonStatus,
+    Episodes,
+    ImportRequest,
+    MemoryReport,
+    MemorySplit,
+)
 
 
 class Service:
@@ -25,6 +37,7 @@ class Service:
         self.engines = engines
         self.lane = Lane(engines.settings.queue)
         self.shelf = Shelf(worker, engines.places.kv, engines.disk_limit())
+        self.titles = Titles(records, self.lane, engines.places.kv)
         self._worker = worker
         self._started = datetime.now(UTC)
         self._clock = time.monotonic()
@@ -53,6 +66,7 @@ class Service:
         sampling = request.sampling if said else self.engines.settings.sampling()
         turn = Turn(self.records, self._worker, accepted, begun.conversation_id, spec, sampling)
         self.lane.submit(turn)
+        self.titles.note(turn.conversation_id)
         return turn
 
     async def read(self, name: str, request: ImportRequest) -> Turn:
@@ -67,6 +81,7 @@ class Service:
         accepted = Accepted(conversation=name, turn_id=added.last_turn_id, reply_id=None)
         turn = Turn(self.records, self._worker, accepted, added.conversation_id, spec, None)
         self.lane.submit(turn)
+        self.titles.note(turn.conversation_id)
         return turn
 
     async def stop(self, name: str) -> bool:
@@ -111,7 +126,19 @@ class Service:
         for resident in kv.sets:
             resident.conversation = names.get(resident.conversation, resident.conversation)
         kv.stored = named_uses(kv.stored, names, await self.records.run(History.conversations, "", True))
+        for tier in (kv.device, kv.ram, kv.disk):
+            tier.conversations = {names.get(one, one): size for one, size in tier.conversations.items()}
         return MemoryReport(model=self._worker.model, memory=self._worker.memory, kv=kv)
+
+    async def plan(self, budget: str) -> MemorySplit:
+        """What a budget would come to: for the loaded model as it is, else for the one of the settings by its shape.
+
+        Raises:
+            BudgetError: it would not hold the model; the text shows the sum.
+        """
+        if self._worker.state != "starting" and (planned := await self.shelf.plan(budget)) is not None:
+            return planned
+        return await asyncio.to_thread(self.engines.estimate, budget)
 
     async def status(self) -> DaemonStatus:
         """Who runs here, with what, and where its memory goes."""

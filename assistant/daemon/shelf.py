@@ -12,7 +12,7 @@ from typing import TypeVar
 from assistant.daemon.worker import Worker, WorkerDied
 from assistant.database import DatabaseError
 from assistant.episodes import look_up
-from assistant.errors import AssistantError, DaemonError
+from assistant.errors import AssistantError, BudgetError, DaemonError, Exit, UsageError
 from assistant.protocol import (
     Check,
     Checked,
@@ -23,6 +23,9 @@ from assistant.protocol import (
     Forget,
     KvCheck,
     KvStatus,
+    MemorySplit,
+    Plan,
+    Planned,
     StoredUse,
     TierUse,
 )
@@ -37,6 +40,8 @@ WAIT_S = 10.0
 
 PATIENCE_S = 5.0
 """How long a worker may take to say where its memory is: writing to a slow disk comes first."""
+
+_KINDS: dict[int, type[AssistantError]] = {Exit.BUDGET: BudgetError, Exit.USAGE: UsageError}
 
 T = TypeVar("T")
 
@@ -113,12 +118,26 @@ class Shelf:
         except OSError as error:
             raise AssistantError(f"The episodes in {self._folder} could not be read ({error.strerror}).") from error
 
-    def _on_disk(self) -> TierUse:
-        """Bytes by kind; looking takes no lock."""
-        usage = KvFolder.walk(self._folder)
-        return TierUse(parts=usage.kinds, total=usage.total, limit=self._limit)
+    async def plan(self, budget: str) -> MemorySplit | None:
+        """What a budget would come to for the loaded model; None when none is loaded, or it does not answer in time.
 
-    async def _asked(self, request: Forget | Check | Explain) -> object | None:
+        Raises:
+            BudgetError: it would not hold the model.
+            UsageError: it is no size.
+        """
+        try:
+            async with asyncio.timeout(PATIENCE_S):
+                answer = await self._asked(Plan(id=_id(), budget=budget))
+        except TimeoutError:
+            return None
+        return answer.memory if isinstance(answer, Planned) and answer.memory.budget else None
+
+    def _on_disk(self) -> TierUse:
+        """Bytes by kind and conversation; looking takes no lock."""
+        usage = KvFolder.walk(self._folder)
+        return TierUse(parts=usage.kinds, total=usage.total, limit=self._limit, conversations=dict(usage.conversations))
+
+    async def _asked(self, request: Forget | Check | Explain | Plan) -> object | None:
         """The worker's answer, None when none lives.
 
         Raises:
@@ -129,7 +148,7 @@ class Shelf:
         except WorkerDied:
             return None
         if isinstance(answer, Failed):
-            raise AssistantError(answer.message)
+            raise _KINDS.get(answer.exit_code, AssistantError)(answer.message)
         return answer
 
     async def _alone(self, action: Callable[[KvFolder], T]) -> T:
