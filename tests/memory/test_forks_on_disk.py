@@ -13,6 +13,7 @@ from memory.chunkfile import PAGE
 from memory.fingerprint import Fingerprint
 from memory.folder import KvFolder
 from memory.forgetting import forget
+from memory.sharing import Stored, stored_by
 from memory.sweep import check, sweep
 from memory.tier.disk import DiskTier
 from tests.memory.branches import STRIDE, add_rows, everything, open_tier, served, store, text
@@ -463,3 +464,26 @@ def test_whatever_is_forked_edited_and_forgotten_every_conversation_is_served_wh
         family.tier.forget(name)
     assert not list((tmp_path / "kv").glob("*/*"))
     family.tier.close()
+
+
+# --- how much --------------------------------------------------------------------------------------------------------
+
+
+def test_own_and_shared_bytes_are_told_while_another_process_writes(path: Path) -> None:
+    tier, ids = open_tier(path), [*text(1, 6), 5]
+    assert stored_by(path) == {}
+    store(tier, "one", ids)
+    edited = text(2, 6, ids[: 2 * CHUNK])
+    store(tier, "one", edited)
+    whole = sum(file.stat().st_size for file in everything(path / "one"))
+    assert stored_by(path) == {"one": Stored(whole, 0)}
+    store(tier, "fork", text(3, 6, edited[: 5 * CHUNK]), ["one"])
+    store(tier, "two forks", text(4, 7, ids[: 4 * CHUNK]), ["one"])
+    store(tier, "two forks", text(5, 7, edited[: 3 * CHUNK]), ["one"])
+    told = stored_by(path)
+    for name, rows in (("one", 0), ("fork", 5), ("two forks", 4 + 1)):
+        own = sum(file.stat().st_size for file in everything(tier.folder.conversation(name)))
+        assert told[name] == Stored(own, rows * STRIDE)
+    tier.forget("one")
+    assert stored_by(path).keys() == {"fork", "two forks"}
+    tier.close()
