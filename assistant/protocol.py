@@ -453,6 +453,8 @@ class Forget(Wire):
     id: str
     folder: str
     conversation: str
+    heirs: dict[str, list[int]] = Field(default_factory=dict)
+    """Conversations that were forked from it, with the token ids of their text: they keep what they begin with."""
 
 
 class Check(Wire):

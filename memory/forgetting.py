@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from types import MappingProxyType
 
 from memory.chunkfile import ChunkFile
+from memory.claim import claim
 from memory.episode_store import forget_episodes
 from memory.errors import DamagedFile
 from memory.folder import TAIL, KvFolder, make_private
@@ -15,12 +18,20 @@ from memory.lineage import Kept, used_by_others
 from memory.score_store import SCORES_FILE
 from memory.sweep import sweep
 
+Heirs = Mapping[str, Sequence[int]]
+"""Conversation -> the token ids of its text."""
+
+NO_HEIRS: Heirs = MappingProxyType({})
+
 REBUILD_S = 60.0
 """Longest rebuilding of an index that was lost: without it nobody knows who builds on what."""
 
 
-def forget(folder: KvFolder, conversation: str) -> dict[Path, Path]:
+def forget(folder: KvFolder, conversation: str, heirs: Heirs = NO_HEIRS) -> dict[Path, Path]:
     """Delete everything of a conversation: chunks, digests, tails, quarantine, index rows, scores, episodes.
+
+    `heirs`: the texts of conversations that were forked from it and may not have been opened since; they get the rows
+    that they begin with.
 
     Returns:
         Where the files went whose first rows are used by others.
@@ -30,6 +41,8 @@ def forget(folder: KvFolder, conversation: str) -> dict[Path, Path]:
     """
     if folder.index.fresh:
         sweep(folder, REBUILD_S)
+    for heir, ids in heirs.items():
+        claim(folder, heir, conversation, ids)
     moved = _hand_over(folder, conversation)
     with suppress(FileNotFoundError):
         shutil.rmtree(folder.conversation(conversation))

@@ -25,6 +25,7 @@ from memory.budget import MIB
 from memory.chunkfile import Layout
 from memory.codec import RowCodec
 from memory.errors import CodecError, RowDamaged
+from memory.forgetting import NO_HEIRS, Heirs
 from memory.sweep import CheckReport, check
 from memory.tailfile import Tail
 from memory.tier.disk import Branch, DiskTier, Found, QuotaReached
@@ -391,10 +392,10 @@ class Spill:
             self.disk.sweep(SWEEP_S)
         return report
 
-    def forget(self, conversation: str) -> None:
-        """Remove everything stored of a conversation."""
+    def forget(self, conversation: str, heirs: Heirs = NO_HEIRS) -> None:
+        """Remove everything stored of a conversation but what its forks, the `heirs` too, begin with."""
         self.ram.drop(conversation)
-        self.call(self.disk.forget, conversation)
+        self.call(self.disk.forget, conversation, heirs)
 
 
 def _copy(row: Tensor, slot: Tensor) -> None:

@@ -109,11 +109,13 @@ class Service:
         """Cancel what runs for conversations, then delete them: text, ids and everything that is kept of their KV."""
         for one in ids:
             await self.lane.cancel_all(one)
-            await self.shelf.forget(one)  # first: if it fails, the name is still there to try again with
+            heirs = await self.records.run(History.heirs, one)
+            kept = {fork: tokens for fork, tokens in heirs.items() if fork not in ids}
+            await self.shelf.forget(one, kept)  # first: if it fails, the name is still there to try again with
         await self.records.run(History.erase, ids)
         for one in ids:
             if await self.lane.cancel_all(one):  # a message that came in between may have stored KV again
-                await self.shelf.forget(one)
+                await self.shelf.forget(one, {})
 
     async def episodes(self, name: str) -> Episodes:
         """The topics of a conversation, and how its questions were routed."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TypeVar
@@ -55,16 +55,16 @@ class Shelf:
         self._folder = folder
         self._limit = limit
 
-    async def forget(self, conversation_id: str) -> None:
-        """Remove everything kept of a conversation.
+    async def forget(self, conversation_id: str, heirs: Mapping[str, list[int]]) -> None:
+        """Remove everything kept of a conversation but the rows that its forks (`heirs`: the ids of their text) use.
 
         Raises:
             AssistantError: it could not be removed; the text says where it lies.
         """
-        request = Forget(id=_id(), folder=str(self._folder), conversation=conversation_id)
+        request = Forget(id=_id(), folder=str(self._folder), conversation=conversation_id, heirs=dict(heirs))
         try:
             if await self._asked(request) is None and self._folder.exists():
-                await self._alone(lambda folder: forget(folder, conversation_id))
+                await self._alone(lambda folder: forget(folder, conversation_id, heirs))
         except (OSError, DatabaseError) as error:
             raise AssistantError(
                 f"The stored KV could not be removed ({error}); the conversation is still there. The KV lies in "

@@ -18,7 +18,7 @@ from memory.chunkfile import ChunkFile, FileHeader, Layout, RowHeader
 from memory.errors import DamagedFile, RowDamaged
 from memory.fingerprint import Fingerprint
 from memory.folder import CHUNKS, QUARANTINE, TAIL, KvFolder, make_private
-from memory.forgetting import forget
+from memory.forgetting import NO_HEIRS, Heirs, forget
 from memory.index import BranchRow
 from memory.publish import publish
 from memory.sweep import sweep
@@ -365,10 +365,10 @@ class DiskTier:
             self.counters["sweep_errors"] += 1
         self._room.measure()
 
-    def forget(self, conversation: str) -> None:
-        """Delete everything of a conversation but the rows that others build on."""
+    def forget(self, conversation: str, heirs: Heirs = NO_HEIRS) -> None:
+        """Delete everything of a conversation but the rows that others build on (see `memory.forgetting`)."""
         self._files.close_in(self.folder.conversation(conversation))
-        self._files.moved(forget(self.folder, conversation))
+        self._files.moved(forget(self.folder, conversation, heirs))
         self._room.measure()
 
     # --- reading -----------------------------------------------------------------------------------------------------

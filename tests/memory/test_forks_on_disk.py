@@ -487,3 +487,55 @@ def test_own_and_shared_bytes_are_told_while_another_process_writes(path: Path) 
     tier.forget("one")
     assert stored_by(path).keys() == {"fork", "two forks"}
     tier.close()
+
+
+# --- forks that were not opened yet ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("common", [4 * CHUNK, 4 * CHUNK + 20, 8 * CHUNK + 3, 3])
+def test_a_fork_that_was_not_opened_keeps_what_it_begins_with(common: int, path: Path) -> None:
+    tier = open_tier(path)
+    ids = [*text(1, 8), 1, 2, 3] if common > CHUNK else [1, 2, 3]
+    secret = canaries(ids, "canary-name")
+    store(tier, "canary-name", ids)
+    tier.forget("canary-name", {"fork": ids[:common], "stranger": text(9, 3)})
+    assert served(tier, "fork", ids[:common]) == (common if common == len(ids) else common // CHUNK * CHUNK)
+    assert tier.folder.index.branches("stranger") == []
+    shown = canaries(ids[:common], "")[:-1]
+    assert traces(path, [one for one in secret if one not in shown]) == []
+    assert_true(tier.folder)
+    tier = reopened(tier)
+    tier.sweep(10.0)
+    assert served(tier, "fork", ids[:common]) == (common if common == len(ids) else common // CHUNK * CHUNK)
+    tier.close()
+
+
+def test_heirs_of_an_edit_and_of_several_models_keep_all_that_they_begin_with(path: Path) -> None:
+    tier, ids = open_tier(path), text(1, 6)
+    edited = text(2, 7, ids[: 3 * CHUNK])
+    store(tier, "one", ids)
+    store(tier, "one", edited)
+    tier.close()
+    another = Fingerprint.of(FINGERPRINT.to_dict() | {"weights": "another"})
+    other = open_tier(path, fingerprint=another)
+    add_rows(other, other.fork("one", None, 0), edited)
+    other.forget("one", {"early": edited[: 3 * CHUNK], "late": edited[: 5 * CHUNK]})
+    assert served(other, "late", edited) == 5 * CHUNK
+    assert served(other, "early", edited) == 3 * CHUNK
+    assert_true(other.folder)
+    other.close()
+    tier = open_tier(path)
+    assert served(tier, "late", edited) == 5 * CHUNK
+    assert served(tier, "early", ids) == 3 * CHUNK
+    tier.close()
+
+
+def test_an_heir_that_has_its_rows_already_gets_no_second_branch(path: Path) -> None:
+    tier, ids = open_tier(path), text(1, 5)
+    store(tier, "one", ids)
+    mine = text(2, 6, ids)
+    store(tier, "fork", mine, ["one"])
+    tier.forget("one", {"fork": mine})
+    assert len(tier.folder.index.branches("fork")) == 2, "its own, and the one that was its origin's"
+    assert served(tier, "fork", mine) == len(mine)
+    tier.close()

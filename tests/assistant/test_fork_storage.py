@@ -1,4 +1,4 @@
-"""`assistant mem` says what a fork stores by itself and what it shares, from the moment it is made."""
+"""What forks store: `assistant mem` tells it from the moment they are made, and removing their origin leaves it."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ import signal
 
 from assistant.commands.forks import fork_lines
 from assistant.protocol import KvStatus, StoredUse
+from memory.block import CHUNK
 from memory.budget import format_size
 from tests.assistant.command import run, run_json
 from tests.assistant.talk import with_client
 from tests.conftest import RunningDaemon, wait_until
-from tests.memory.branches import STRIDE, open_tier, store, text
+from tests.memory.branches import STRIDE, open_tier, served, store, text
 
 
 def end_the_worker() -> None:
@@ -53,3 +54,31 @@ def test_only_forks_are_told_and_names_are_no_escape_codes() -> None:
     assert len(lines) == 1
     assert lines[0].endswith("[b]red, forked from another conversation: 1 MiB of its own, 2 MiB shared")
     assert "\x1b" not in lines[0]
+
+
+def test_a_fork_that_was_never_opened_keeps_its_rows_when_its_origin_is_removed(daemon: RunningDaemon) -> None:
+    run("ask", "-c", "trip", "hello " * 40)
+    reply = with_client(lambda client: client.turns("trip"))[-1]
+    run("ask", "-c", "trip", "and something else")
+    run("conversations", "fork", "trip", "--turn", str(reply.id), "--as", "train")
+    run("conversations", "fork", "train", "--as", "tram")
+    end_the_worker()
+    ids = {one.name: one.id for one in with_client(lambda client: client.conversations())}
+    said = {name: codes(name) for name in ids}
+    tier = open_tier(daemon.places.kv)
+    store(tier, ids["trip"], said["trip"])
+    tier.close()
+
+    run("conversations", "rm", "trip")
+    tier = open_tier(daemon.places.kv)
+    for name in ("train", "tram"):
+        assert served(tier, ids[name], said[name]) == len(said[name]) // CHUNK * CHUNK > 3 * CHUNK
+    assert served(tier, ids["trip"], said["trip"]) == 0
+    tier.close()
+    assert not (daemon.places.kv / ids["trip"]).exists()
+
+
+def codes(name: str) -> list[int]:
+    """The token ids of a conversation, as the scripted worker makes them."""
+    turns = with_client(lambda client: client.turns(name))
+    return [ord(char) for turn in turns for char in turn.text]
