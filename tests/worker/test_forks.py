@@ -9,6 +9,7 @@ import pytest
 
 from assistant.protocol import Explain, Forget, KvSpec, Usage, WorkerTurn
 from assistant.worker.words import word_at
+from memory.block import CHUNK
 from tests.worker.process import WorkerProcess
 from tests.worker.tiny import make_model_folder, make_tokenizer
 
@@ -98,7 +99,8 @@ def test_a_fork_resumes_whole_after_its_origin_was_removed(folder: Path, kv: KvS
         turns = talk(worker)[1]
         worker.fork("fork", len(turns))
         worker.ask("Something else", max_tokens=20)
-        assert worker.aside(Forget(id="f", folder=kv.folder, conversation="c")).event == "forgotten"
+        heirs = {"twin": [token for turn in turns for token in turn.token_ids or []]}
+        assert worker.aside(Forget(id="f", folder=kv.folder, conversation="c", heirs=heirs)).event == "forgotten"
         assert not (root / "c").exists()
         assert list((root / "fork").glob("*.kv"))
         going_on = worker.ask("Still there?", max_tokens=20).usage
@@ -109,6 +111,9 @@ def test_a_fork_resumes_whole_after_its_origin_was_removed(folder: Path, kv: KvS
     with WorkerProcess(folder, kv=kv) as worker:
         worker.turns, worker.conversation, worker.origins = list(said), "fork", ["c"]
         assert_nothing_twice(worker.ask("And now?").usage, said, "disk")
+        worker.turns, worker.conversation = list(turns), "twin"
+        twin = worker.ask("And you, who were never opened?").usage.receipt
+    assert twin.reused == recorded(turns) // CHUNK * CHUNK > 0
 
 
 def test_a_text_that_is_not_what_is_stored_is_named_by_its_first_word(folder: Path, kv: KvSpec, tmp_path: Path) -> None:
