@@ -23,7 +23,7 @@ def claim(folder: KvFolder, heir: str, origin: str, ids: Sequence[int]) -> None:
     Nothing happens where it has them already.
 
     Raises:
-        OSError: it could not be written.
+        OSError: it could not be written; what was is swept.
     """
     index = folder.index
     for root in dict.fromkeys(row.fingerprint for row in index.branches(origin)):

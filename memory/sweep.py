@@ -116,6 +116,8 @@ def _reconcile(folder: KvFolder, path: Path, known: dict[str, BranchRow], report
         row = known.get(path.stem)
         if row is None or folder.chunks(row) != path:
             _adopt(folder, path, report, used=0)
+            if (found := folder.index.branch(path.stem)) is not None and found != row:
+                known.pop(path.stem, None)  # it lay elsewhere before
         else:
             del known[path.stem]
             if row.bytes != path.stat().st_size:
@@ -125,7 +127,7 @@ def _reconcile(folder: KvFolder, path: Path, known: dict[str, BranchRow], report
 
 def _adopt(folder: KvFolder, path: Path, report: SweepReport, *, used: int) -> None:
     """Record a chunk file from its own headers; one that cannot be read is set aside, a misplaced one goes where it
-    belongs, or away if that place is taken."""
+    belongs, or away if that place is taken or its conversation was removed."""
     try:
         file = ChunkFile.open(path, writable=True)
     except DamagedFile:
@@ -135,12 +137,11 @@ def _adopt(folder: KvFolder, path: Path, report: SweepReport, *, used: int) -> N
     try:
         header = file.header
         home = folder.conversation(header.conversation) / (header.branch + CHUNKS)
-        if path != home and home.exists():
+        if path != home and (home.exists() or not home.parent.exists()):
             path.unlink(missing_ok=True)
             report.removed += 1
             return
         if path != home:  # the process ended while the file changed hands
-            make_private(home.parent)
             path.replace(home)
         _record(folder, file, used)
         report.adopted += not used

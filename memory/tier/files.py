@@ -23,6 +23,8 @@ class OpenFiles:
 
     def moved(self, places: Mapping[Path, Path]) -> None:
         """These files changed hands: who knew them by their old path goes on reading them."""
+        for target in places.values():
+            self._moved.pop(target, None)
         self._moved.update(places)
 
     def where(self, path: Path) -> Path:

@@ -284,6 +284,20 @@ def test_forgetting_that_fails_half_way_can_be_repeated(call: str, path: Path, m
     tier.close()
 
 
+def test_what_was_given_to_and_fro_is_read_where_it_lies(path: Path) -> None:
+    tier, ids = open_tier(path), text(1, 6)
+    store(tier, "one", ids)
+    store(tier, "two", text(2, 6, ids[: 4 * CHUNK]), ["one"])
+    tier.forget("one")
+    mine = text(3, 6, ids[: 4 * CHUNK])
+    branch = store(tier, "one", mine, ["two"])
+    tier.forget("two")
+    tier.read_rows(branch, 0, 6, memoryview(bytearray(6 * STRIDE)))
+    assert served(tier, "one", mine) == len(mine)
+    assert own_rows(tier, "one") == 6
+    tier.close()
+
+
 @pytest.mark.parametrize("moved", [False, True], ids=["before the move", "after it"])
 def test_a_file_on_its_way_to_another_owner_arrives_with_the_next_sweep(path: Path, moved: bool) -> None:
     tier, ids = open_tier(path), text(1, 6)
@@ -301,6 +315,21 @@ def test_a_file_on_its_way_to_another_owner_arrives_with_the_next_sweep(path: Pa
     sweep(tier.folder, 10.0, keep=KEEP)
     assert arrived.exists()
     assert not parent.exists()
+    assert served(tier, "fork", mine) == len(mine)
+    assert_true(tier.folder)
+    tier.close()
+
+
+def test_a_file_that_changed_hands_before_the_index_knew_is_not_taken_for_lost(path: Path) -> None:
+    tier, ids = open_tier(path), text(1, 6)
+    mine = text(2, 6, ids[: 4 * CHUNK])
+    origin = store(tier, "one", ids)
+    store(tier, "fork", mine, ["one"])
+    tier.forget("one")
+    row = tier.folder.index.branch(origin.name)
+    assert row is not None
+    tier.folder.index.give(row.branch, "one", row.rows, row.bytes)
+    tier.sweep(10.0)
     assert served(tier, "fork", mine) == len(mine)
     assert_true(tier.folder)
     tier.close()
@@ -527,6 +556,17 @@ def test_heirs_of_an_edit_and_of_several_models_keep_all_that_they_begin_with(pa
     tier = open_tier(path)
     assert served(tier, "late", edited) == 5 * CHUNK
     assert served(tier, "early", ids) == 3 * CHUNK
+    tier.close()
+
+
+def test_a_full_disk_keeps_nothing_from_being_removed(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tier, ids = open_tier(path), [*text(1, 5), 1]
+    store(tier, "one", ids)
+    with failing(monkeypatch, "write", 1, errno.ENOSPC, for_ever=True):
+        tier.forget("one", {"fork": ids})
+    assert not tier.folder.conversation("one").exists()
+    assert served(tier, "fork", ids) == 0
+    assert_true(tier.folder)
     tier.close()
 
 
