@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from memory.block import CHUNK
+from memory.chunkfile import PAGE
 from memory.fingerprint import Fingerprint
 from memory.folder import KvFolder
 from memory.index import BranchRow
@@ -76,6 +77,12 @@ def served(tier: DiskTier, conversation: str, ids: Sequence[int], origins: Seque
         return done
     assert tail.payload == b"".join(sections(ids[: done + len(tail.ids)]))
     return done + len(tail.ids)
+
+
+def own_rows(tier: DiskTier, conversation: str) -> int:
+    """Rows that lie in a conversation's own folder, by the sizes of its files."""
+    files = tier.folder.conversation(conversation).glob("*.kv")
+    return sum((path.stat().st_size - PAGE) // STRIDE for path in files)
 
 
 def files_of(folder: KvFolder, row: BranchRow) -> tuple[Path, Path]:
