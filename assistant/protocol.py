@@ -453,6 +453,8 @@ class Forget(Wire):
     id: str
     folder: str
     conversation: str
+    heirs: dict[str, list[int]] = Field(default_factory=dict)
+    """Conversations that were forked from it, with the token ids of their text: they keep what they begin with."""
 
 
 class Check(Wire):
@@ -544,6 +546,16 @@ class ResidentSet(Wire):
     """Entries of the layer that holds least, where `entries` are those of the layer that holds most."""
 
 
+class StoredUse(Wire):
+    """What a conversation stores on disk: bytes of its `own`, and those that it shares with what it was forked from."""
+
+    conversation: str
+    own: int
+    shared: int
+    origin: str | None = None
+    """Name of the conversation that it was forked from, while there is one."""
+
+
 class Outside(Wire):
     """What the budget does not cover, in bytes: without a GPU of the worker's process, with one of the whole GPU.
 
@@ -565,6 +577,8 @@ class KvStatus(Wire):
     sets: list[ResidentSet] = Field(default_factory=list)
     layers: list[int] = Field(default_factory=list)
     """Entries that each layer without a sliding window can hold, where they differ."""
+    stored: list[StoredUse] = Field(default_factory=list)
+    """Every conversation of which anything is stored, and the forks of which nothing is yet."""
     counters: dict[str, int] = Field(default_factory=dict)
     spilling: bool = False
     notice: str | None = None

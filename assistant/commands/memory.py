@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from rich.table import Table
 
+from assistant.commands.forks import fork_lines
 from assistant.commands.progress import plain_console
 from assistant.commands.terminal import without_controls
 from assistant.protocol import KvStatus, MemoryReport, MemorySplit, TierUse
@@ -37,6 +38,8 @@ def show(report: MemoryReport, expected: Forecast | None = None, parts: Sequence
         console.print(_conversations(report.kv))
     if parts:
         console.print(_episodes(parts))
+    for line in fork_lines(report.kv):
+        console.print(line, soft_wrap=True)
     if report.kv.layers:
         limits = " ".join(str(count) for count in report.kv.layers)
         console.print(f"A layer holds at most (entries, first layer to last): {limits}", soft_wrap=True)

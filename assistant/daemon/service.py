@@ -14,6 +14,7 @@ from assistant.daemon.records import Records
 from assistant.daemon.shelf import Shelf
 from assistant.daemon.titles import Titles
 from assistant.daemon.turns import Turn
+from assistant.daemon.uses import named_uses
 from assistant.daemon.worker import Worker
 from assistant.history import History
 from assistant.protocol import (
@@ -108,11 +109,13 @@ class Service:
         """Cancel what runs for conversations, then delete them: text, ids and everything that is kept of their KV."""
         for one in ids:
             await self.lane.cancel_all(one)
-            await self.shelf.forget(one)  # first: if it fails, the name is still there to try again with
+            heirs = await self.records.run(History.heirs, one)
+            kept = {fork: tokens for fork, tokens in heirs.items() if fork not in ids}
+            await self.shelf.forget(one, kept)  # first: if it fails, the name is still there to try again with
         await self.records.run(History.erase, ids)
         for one in ids:
             if await self.lane.cancel_all(one):  # a message that came in between may have stored KV again
-                await self.shelf.forget(one)
+                await self.shelf.forget(one, {})
 
     async def episodes(self, name: str) -> Episodes:
         """The topics of a conversation, and how its questions were routed."""
@@ -124,6 +127,7 @@ class Service:
         names = await self.records.run(History.names)
         for resident in kv.sets:
             resident.conversation = names.get(resident.conversation, resident.conversation)
+        kv.stored = named_uses(kv.stored, names, await self.records.run(History.conversations, "", True))
         for tier in (kv.device, kv.ram, kv.disk):
             tier.conversations = {names.get(one, one): size for one, size in tier.conversations.items()}
         return MemoryReport(model=self._worker.model, memory=self._worker.memory, kv=kv)

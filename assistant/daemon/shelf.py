@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TypeVar
@@ -26,10 +26,13 @@ from assistant.protocol import (
     MemorySplit,
     Plan,
     Planned,
+    StoredUse,
     TierUse,
 )
 from memory.errors import KvLocked
 from memory.folder import KvFolder
+from memory.forgetting import forget
+from memory.sharing import stored_by
 from memory.sweep import CheckReport, check
 
 WAIT_S = 10.0
@@ -52,16 +55,16 @@ class Shelf:
         self._folder = folder
         self._limit = limit
 
-    async def forget(self, conversation_id: str) -> None:
-        """Remove everything kept of a conversation.
+    async def forget(self, conversation_id: str, heirs: Mapping[str, list[int]]) -> None:
+        """Remove everything kept of a conversation but the rows that its forks (`heirs`: the ids of their text) use.
 
         Raises:
             AssistantError: it could not be removed; the text says where it lies.
         """
-        request = Forget(id=_id(), folder=str(self._folder), conversation=conversation_id)
+        request = Forget(id=_id(), folder=str(self._folder), conversation=conversation_id, heirs=dict(heirs))
         try:
             if await self._asked(request) is None and self._folder.exists():
-                await self._alone(lambda folder: folder.forget(conversation_id))
+                await self._alone(lambda folder: forget(folder, conversation_id, heirs))
         except (OSError, DatabaseError) as error:
             raise AssistantError(
                 f"The stored KV could not be removed ({error}); the conversation is still there. The KV lies in "
@@ -92,6 +95,8 @@ class Shelf:
             status.notice = "The worker is busy and does not say what it holds: only the disk is shown."
         if not status.disk.total and self._folder.exists():
             status.disk = await asyncio.to_thread(self._on_disk)
+        stored = await asyncio.to_thread(stored_by, self._folder)
+        status.stored = [StoredUse(conversation=name, own=one.own, shared=one.shared) for name, one in stored.items()]
         return status
 
     async def explain(self, conversation_id: str) -> Episodes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from itertools import takewhile
 
 from assistant.errors import UsageError
 from assistant.history.base import Base, UnknownConversation, turn_of, unpack_ids
@@ -36,6 +37,13 @@ class Reading(Base):
         """Ids of the conversations that this one was forked from, nearest first."""
         row = self._db.execute("SELECT origins FROM conversations WHERE id = ?", [conversation_id]).fetchone()
         return [] if row is None else list(map(str, json.loads(row[0])))
+
+    def heirs(self, conversation_id: str) -> dict[str, list[int]]:
+        """The conversations that were forked from this one, and the ids of what was read of the path each shows."""
+        rows = self._db.execute(
+            "SELECT c.id FROM conversations c, json_each(c.origins) o WHERE o.value = ?", [conversation_id]
+        )
+        return {str(row[0]): self._read_ids(str(row[0])) for row in rows.fetchall()}
 
     def conversation(self, name: str) -> Conversation:
         """The conversation of exactly this name."""
@@ -139,6 +147,14 @@ class Reading(Base):
 
     def _described(self, conversation_id: str) -> Conversation:
         return Conversation(**next(self._db.query(f"{_CONVERSATION} WHERE c.id = ?", [conversation_id])))
+
+    def _read_ids(self, conversation_id: str) -> list[int]:
+        rows = self._db.execute(
+            "SELECT token_ids FROM turns WHERE conversation_id = ? AND shown AND text <> '' ORDER BY depth",
+            [conversation_id],
+        )
+        read = takewhile(lambda ids: ids is not None, (unpack_ids(row[0]) for row in rows.fetchall()))
+        return [token for ids in read for token in ids or ()]
 
     def _parent(self, turn_id: int) -> int | None:
         row = self._db.execute("SELECT parent FROM turns WHERE id = ?", [turn_id]).fetchone()

@@ -167,7 +167,7 @@ class Engine:
     def _resume(self, loaded: Loaded, request: Run, prompt: Prompt, send: Send) -> tuple[Found, Receipt | None]:
         """Make the conversation active with all that is known of it; a receipt if it was read before."""
         started, memory, ids = time.perf_counter(), loaded.memory, prompt.ids
-        memory.open(request.conversation)
+        memory.open(request.conversation, request.origins)
         memory.protect(prompt.prefix)
         found = memory.resume(ids if request.sampling else [*ids, -1])
         known = min(_known(request), len(ids))

@@ -23,6 +23,7 @@ from assistant.worker.division import Division
 from assistant.worker.episodes import encoder_room, open_episodes
 from assistant.worker.layers import layer_shares
 from assistant.worker.tiers import expected_staging, fingerprint_of, make_codecs, open_spill, ram_bytes, staging_bytes
+from assistant.worker.words import caller
 from memory.attention import NAME, register
 from memory.budget import parse_size
 from memory.episode import Episodes
@@ -99,6 +100,7 @@ def load(spec: ModelSpec, progress: LoadProgress) -> Loaded:
         spill = open_spill(spec, spec.kv, fingerprint, codecs, device)
     ends = sentence_ends(tokenizer) if policy.unit == "sentence" else frozenset[int]()
     memory = Memory(model, plan, policy, patch, geometry=geometry, dtype=dtype, spill=spill, mode=spec.mode, ends=ends)
+    memory.call_token = caller(tokenizer)
     episodes = open_episodes(spec, room, device)
     stops = stop_tokens(model, tokenizer)
     return Loaded(spec, model, tokenizer, stops, quant, memory, gauge, budget, episodes, division)

@@ -12,6 +12,7 @@ from assistant.protocol import Check, Forget, KvCheck, KvStatus, Outside, Reside
 from assistant.worker.loader import Loaded
 from memory.block import CHUNK
 from memory.folder import KvFolder
+from memory.forgetting import forget as remove
 from memory.spill import Spill
 from memory.store import Memory
 from memory.sweep import CheckReport
@@ -48,12 +49,12 @@ def forget(loaded: Loaded | None, request: Forget) -> None:
     if (spill := _spill_of(loaded, request.folder)) is not None and loaded is not None:
         loaded.memory.forget_later(request.conversation)
         loaded.episodes.forget(request.conversation)
-        spill.forget(request.conversation)
+        spill.forget(request.conversation, request.heirs)
         return
     if loaded is not None:
         loaded.episodes.forget(request.conversation)
     with _folder(request.folder) as folder:
-        folder.forget(request.conversation)
+        remove(folder, request.conversation, request.heirs)
 
 
 def check(loaded: Loaded | None, request: Check) -> KvCheck:

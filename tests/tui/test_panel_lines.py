@@ -7,7 +7,7 @@ from datetime import UTC
 import pytest
 from rich.cells import cell_len
 
-from assistant.protocol import KvStatus, MemoryReport, MemorySplit, Outside, TierUse
+from assistant.protocol import KvStatus, MemoryReport, MemorySplit, Outside, StoredUse, TierUse
 from assistant.views.atlas import atlas, rows
 from assistant.views.reason import Passage
 from tests.assistant.views.made import episodes, turn, usage
@@ -53,6 +53,21 @@ def test_memory_shows_the_sum_the_gap_and_who_holds_what() -> None:
     assert ["trip", "40", "MiB", "-", "6.0", "MiB"] in held
     assert ["[b]x", "-", "-", "2.0", "MiB"] in held
     assert all(len(line) <= 90 for line in shown.splitlines() if "█" in line)
+
+
+def test_memory_says_what_forks_share_and_what_episodes_hold() -> None:
+    forks = [
+        StoredUse(conversation="trip", own=9, shared=0),
+        StoredUse(conversation="fork", own=0, shared=8 * MIB, origin="trip"),
+        StoredUse(conversation="late", own=MIB, shared=7 * MIB, origin="trip"),
+    ]
+    found = episodes(8, residency=[1.0] * 4 + [0.0] * 4, stored=512)
+    shown = text(memory_lines(report(stored=forks), [], "trip", 90, found))
+    assert "fork, forked from trip: 0 B of its own until it diverges" in shown
+    assert "late, forked from trip: 1.0 MiB of its own, 7.0 MiB shared" in shown
+    held = [line.split() for line in shown.splitlines()]
+    assert ["1", "topic", "1", "256", "40", "MiB", "-"] in held
+    assert ["2", "topic", "2", "256", "-", "-"] in held
 
 
 def test_memory_without_a_model_says_so() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from assistant.protocol import Episodes, KvStatus, MemoryReport, TierUse, Turn
+from assistant.protocol import Episodes, KvStatus, MemoryReport, StoredUse, TierUse, Turn
 from assistant.views.forecast import forecast
 from assistant.views.held import Held, held
 from assistant.views.ledger import counted, hit_rate, ledger
@@ -44,7 +44,11 @@ def memory_lines(
         lines += [*heading(f"Forecast for {name}"), [(forecast(turns, report.memory).sentence(), "")]]
     lines += [*heading("Tiers"), *_tiers(report.kv, width)]
     if rows := _conversations(report.kv):
-        lines += [*heading("Conversations, bytes"), *table(rows, (1, 2, 3), width, ("", "", "", ""))]
+        lines += [
+            *heading("Conversations, bytes"),
+            *table(rows, (1, 2, 3), width, ("", "", "", "")),
+            *_forks(report.kv),
+        ]
     if name is not None and found is not None and (parts := held(found, report.kv, name)):
         lines += [*heading(f"Episodes of {name}, bytes"), *_episodes(parts, width)]
     if report.kv.notice:
@@ -104,6 +108,18 @@ def _conversations(kv: KvStatus) -> list[tuple[str, str, str, str]]:
         return []
     held = [(name, *(size(tier[name]) if name in tier else "-" for tier in tiers)) for name in names]
     return [("", "device", "RAM", "disk"), *held]  # type: ignore[list-item]
+
+
+def _forks(kv: KvStatus) -> list[Line]:
+    """What forks share with where they come from."""
+    return [[(_fork(one), QUIET)] for one in kv.stored if one.shared or one.origin is not None]
+
+
+def _fork(one: StoredUse) -> str:
+    origin = one.origin or "another conversation"
+    if not one.own:
+        return f"{one.conversation}, forked from {origin}: 0 B of its own until it diverges"
+    return f"{one.conversation}, forked from {origin}: {size(one.own)} of its own, {size(one.shared)} shared"
 
 
 def _episodes(parts: Sequence[Held], width: int) -> list[Line]:
