@@ -55,6 +55,9 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _on_a_terminal(args: list[str]) -> bool:
+    """Whether the terminal app is wanted; `--web` brings its own terminal."""
+    if "--web" in args and "--plain" not in args:
+        return True
     return not {"--plain", "--help"} & set(args) and sys.stdin.isatty() and sys.stdout.isatty()
 
 

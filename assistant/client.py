@@ -7,101 +7,47 @@ import sys
 from asyncio.subprocess import PIPE
 from collections.abc import AsyncGenerator
 from contextlib import suppress
-from typing import Any, Self, TypeVar
+from typing import Any
 from urllib.parse import quote
 
-import httpx2
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import ValidationError
 
-from assistant.daemon import spawn
-from assistant.daemon.probe import listener
-from assistant.errors import AssistantError, BudgetError, DaemonError, Exit, ModelError, UsageError
-from assistant.places import Places, find_places
+from assistant.connection import Connection, error_of
+from assistant.errors import AssistantError, Exit, UsageError
 from assistant.protocol import (
-    EVENT,
-    PROTOCOL,
     AskRequest,
     CheckRequest,
+    ChooseRequest,
     Conversation,
+    ConversationChange,
     DaemonStatus,
-    Done,
     Episodes,
     Event,
     Failed,
+    ForkRequest,
     Hit,
     ImportRequest,
     KvCheck,
     MemoryReport,
+    MemorySplit,
     ModelStatus,
+    NewTurn,
     PullProgress,
-    Rename,
+    Removed,
+    RestoreRequest,
+    StoreRequest,
     Turn,
-    Version,
 )
 
-T = TypeVar("T")
+__all__ = ["Client", "error_of", "pull"]
 
-SILENCE_S = 60.0
-"""The daemon pings every 15 s: a stream that is silent for longer than this is dead."""
 CHECK_S = 3600.0
-LARGEST_EVENT = 64 * 1024 * 1024
-
-_KINDS: dict[int, type[AssistantError]] = {
-    Exit.USAGE: UsageError,
-    Exit.BUDGET: BudgetError,
-    Exit.MODEL: ModelError,
-    Exit.DAEMON: DaemonError,
-}
+PAGE = 500
+"""Most turns that come at once."""
 
 
-class _Gone(DaemonError):
-    """The connection broke before an answer came."""
-
-
-class Client:
-    """A connection to the daemon. Made by `connect`; an async context manager."""
-
-    def __init__(self, http: httpx2.AsyncClient) -> None:
-        self._http = http
-
-    @classmethod
-    async def connect(cls, places: Places | None = None, start: bool = True) -> Self:
-        """Connect, after starting a daemon when none runs (and `start`), and check that it speaks our protocol.
-
-        Raises:
-            DaemonError: none runs and none could be started, or it is of another version.
-        """
-        places = places or find_places()
-        try:
-            return await cls._open(places, start)
-        except _Gone:
-            return await cls._open(places, start)  # it died between answering the probe and being asked
-
-    @classmethod
-    async def _open(cls, places: Places, start: bool) -> Self:
-        if await asyncio.to_thread(listener, places.socket) is None:
-            if not start:
-                raise DaemonError("No daemon is running. Start one with: assistant daemon start")
-            await asyncio.to_thread(spawn.start, places)
-        transport = httpx2.AsyncHTTPTransport(uds=str(places.socket))
-        timeout = httpx2.Timeout(SILENCE_S, connect=5.0)
-        client = cls(httpx2.AsyncClient(transport=transport, base_url="http://daemon", timeout=timeout))
-        try:
-            await client._greet()
-        except BaseException:
-            await client.close()
-            raise
-        return client
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.close()
-
-    async def close(self) -> None:
-        """Close the connection. A stream that is still open is cancelled by the daemon."""
-        await self._http.aclose()
+class Client(Connection):
+    """Everything that can be asked of the daemon."""
 
     async def status(self) -> DaemonStatus:
         """Who serves, with which model, and where its memory goes."""
@@ -111,24 +57,66 @@ class Client:
         """Where every byte lies, by tier and purpose."""
         return await self._get("/api/memory", MemoryReport)
 
+    async def plan(self, budget: str) -> MemorySplit:
+        """What a budget ("700MiB") would come to; nothing is loaded or allocated.
+
+        Raises:
+            BudgetError: it would not hold the model; the text shows the sum.
+            UsageError: it is no size.
+        """
+        return await self._get("/api/plan", MemorySplit, budget=budget)
+
     async def check(self, *, repair: bool = False) -> KvCheck:
         """Verify every stored row; may take as long as reading all of them."""
         request = CheckRequest(repair=repair)
         answer = await self._send("POST", "/api/kv/check", json=request.model_dump(), timeout=CHECK_S)
         return KvCheck.model_validate(answer.json())
 
-    async def models(self) -> list[ModelStatus]:
-        """The catalogue, and what of it is on this machine."""
-        return await self._get("/api/models", list[ModelStatus])
+    async def models(self, *, fit: bool = False) -> list[ModelStatus]:
+        """The catalogue, and what of it is on this machine; `fit`: and whether it fits."""
+        return await self._get("/api/models", list[ModelStatus], fit=fit)
 
-    async def conversations(self, query: str = "") -> list[Conversation]:
-        """Conversations whose name or title contains `query`, the latest first."""
-        return await self._get("/api/conversations", list[Conversation], query=query)
+    async def conversations(self, query: str = "", archived: bool = False, removed: bool = False) -> list[Conversation]:
+        """Conversations whose name or title contains `query`: pinned ones first, then the one written to last.
 
-    async def turns(self, name: str, before: int | None = None, limit: int = 50) -> list[Turn]:
-        """The newest turns (of those with an id below `before`), oldest first."""
+        `archived`: archived ones too, at the end; `removed`: instead those that were put away.
+        """
+        which = {"query": query, "archived": archived, "removed": removed}
+        return await self._get("/api/conversations", list[Conversation], **which)
+
+    async def conversation(self, name: str) -> Conversation:
+        """The conversation of exactly this name."""
+        return await self._get(_path(name, "/about"), Conversation)
+
+    async def turns(self, name: str, before: int | None = None, limit: int = 50, versions: bool = False) -> list[Turn]:
+        """The newest turns (of those with an id below `before`), oldest first.
+
+        Those of the path that is shown, or with `versions` all that there are.
+        """
         page: dict[str, Any] = {"limit": limit} if before is None else {"limit": limit, "before": before}
-        return await self._get(_path(name, "/turns"), list[Turn], **page)
+        return await self._get(_path(name, "/turns"), list[Turn], versions=versions, **page)
+
+    async def all_turns(self, name: str, versions: bool = False) -> list[Turn]:
+        """Every turn, oldest first, however many there are."""
+        turns = page = await self.turns(name, None, PAGE, versions)
+        while len(page) == PAGE:
+            page = await self.turns(name, page[0].id, PAGE, versions)
+            turns = page + turns
+        return turns
+
+    async def siblings(self, name: str, turn: int) -> list[Turn]:
+        """The versions of a turn, itself included, oldest first."""
+        return await self._get(_path(name, "/siblings"), list[Turn], turn=turn)
+
+    async def choose(self, name: str, turn: int) -> None:
+        """Make the path go through a turn, and on to what was last written after it."""
+        await self._send("POST", _path(name, "/choose"), json=ChooseRequest(turn=turn).model_dump())
+
+    async def fork(self, name: str, turn: int | None = None, new: str | None = None) -> Conversation:
+        """Begin a conversation with the turns up to and including `turn` (None: with all of them)."""
+        body = ForkRequest(turn=turn, name=_checked(new))
+        answer = await self._send("POST", _path(name, "/fork"), json=body.model_dump())
+        return Conversation.model_validate_json(answer.content)
 
     async def episodes(self, name: str) -> Episodes:
         """The topics of a conversation, and how its questions were routed."""
@@ -138,9 +126,14 @@ class Client:
         """The conversation that a turn is in."""
         return await self._get(f"/api/turns/{turn}/conversation", Conversation)
 
-    async def search(self, words: str, limit: int = 20) -> list[Hit]:
-        """Turns that contain all words."""
-        return await self._get("/api/search", list[Hit], words=words, limit=limit)
+    async def prompts(self, limit: int = 200) -> list[str]:
+        """What the user wrote last, in all conversations that are not put away; the newest first."""
+        return await self._get("/api/prompts", list[str], limit=limit)
+
+    async def search(self, words: str, limit: int = 20, conversation: str | None = None) -> list[Hit]:
+        """Turns that contain all words, of all conversations or one."""
+        within = {} if conversation is None else {"conversation": conversation}
+        return await self._get("/api/search", list[Hit], words=words, limit=limit, **within)
 
     def ask(self, name: str, request: AskRequest) -> AsyncGenerator[Event, None]:
         """Send a message; what happens, up to Done or Failed. Closing the iterator early stops the reply."""
@@ -150,6 +143,13 @@ class Client:
         """Store turns and have them read; what happens, up to Done or Failed."""
         return self._stream(_path(name, "/import"), request)
 
+    async def store(self, name: str, turns: list[NewTurn]) -> Conversation:
+        """Store turns without having them read: that comes with the next question."""
+        content = StoreRequest(turns=turns).model_dump_json().encode()
+        headers = {"Content-Type": "application/json"}
+        answer = await self._send("POST", _path(name, "/turns"), content=content, headers=headers)
+        return Conversation.model_validate_json(answer.content)
+
     async def stop(self, name: str) -> bool:
         """Cancel what runs or waits for a conversation; returns when it has ended: whether anything did."""
         answer = await self._send("POST", _path(name, "/stop"), json={})
@@ -157,66 +157,34 @@ class Client:
 
     async def rename(self, old: str, new: str) -> None:
         """Give a conversation another name."""
-        try:
-            body = Rename(name=new)
-        except ValidationError:
-            raise UsageError(f"{new[:100]!r} cannot be a name: 1 to 80 printable characters.") from None
-        await self._send("PATCH", _path(old), json=body.model_dump())
+        await self.change(old, ConversationChange(name=_checked(new)))
+
+    async def change(self, name: str, change: ConversationChange) -> Conversation:
+        """Change what `change` says, all of it or nothing; the conversation afterwards."""
+        answer = await self._send("PATCH", _path(name), json=change.model_dump(exclude_none=True))
+        return Conversation.model_validate_json(answer.content)
 
     async def remove(self, name: str) -> None:
-        """Delete a conversation and everything in it."""
+        """Put a conversation away: it is in no list and no search any more, and can be restored for 30 days."""
         await self._send("DELETE", _path(name))
+
+    async def restore(self, name: str, new: str | None = None) -> Conversation:
+        """Bring back the conversation that was put away last under this name."""
+        body = RestoreRequest(name=_checked(new))
+        answer = await self._send("POST", _path(name, "/restore"), json=body.model_dump())
+        return Conversation.model_validate_json(answer.content)
+
+    async def purge(self, name: str | None = None) -> list[str]:
+        """Remove a conversation and everything in it for good, or (None) all that were put away; their names."""
+        if name is None:
+            answer = await self._send("POST", "/api/purge", json={})
+        else:
+            answer = await self._send("DELETE", _path(name), params={"for_good": True})
+        return Removed.model_validate_json(answer.content).names
 
     async def shutdown(self) -> None:
         """Ask the daemon to drain and end."""
         await self._send("POST", "/api/shutdown", json={})
-
-    async def _greet(self) -> None:
-        version = await self._get("/version", Version)
-        if version.protocol != PROTOCOL:
-            raise DaemonError(
-                f"The running daemon (pid {version.pid}, version {version.version}) speaks protocol "
-                f"{version.protocol}, this program {PROTOCOL}. Run: assistant daemon restart"
-            )
-
-    async def _get(self, path: str, kind: type[T], **params: Any) -> T:
-        answer = await self._send("GET", path, params=params)
-        return TypeAdapter(kind).validate_json(answer.content)
-
-    async def _send(self, method: str, path: str, **content: Any) -> httpx2.Response:
-        try:
-            answer = await self._http.request(method, path, **content)
-        except httpx2.TransportError as error:
-            raise _Gone(
-                f"The daemon does not answer ({_kind(error)}). Start it with: assistant daemon start"
-            ) from error
-        _raise_for(answer)
-        return answer
-
-    async def _stream(self, path: str, request: BaseModel) -> AsyncGenerator[Event, None]:
-        """Events as they come; the last one when the stream has ended, so that nothing is left open behind it."""
-        # What the caller left out is left out: the daemon's settings decide it.
-        content, last = request.model_dump_json(exclude_unset=True).encode(), None
-        headers = {"Content-Type": "application/json"}
-        try:
-            async with self._http.sse(
-                path, method="POST", content=content, headers=headers, max_event_size=LARGEST_EVENT
-            ) as source:
-                if source.response.is_error:
-                    await source.response.aread()
-                    _raise_for(source.response)
-                async for message in source:
-                    event = EVENT.validate_json(message.data)
-                    if isinstance(event, Done | Failed):
-                        last = event
-                    else:
-                        yield event
-        except httpx2.TransportError as error:
-            if last is None:
-                raise DaemonError(_lost(_kind(error))) from error
-        if last is None:
-            raise DaemonError(_lost("the stream ended early"))
-        yield last
 
 
 async def pull(model_id: str) -> AsyncGenerator[PullProgress, None]:
@@ -247,30 +215,15 @@ def _path(name: str, rest: str = "") -> str:
     return f"/api/conversations/{quote(name, safe='').replace('.', '%2E')}{rest}"
 
 
-def _raise_for(answer: httpx2.Response) -> None:
-    if not answer.is_error:
-        return
+def _checked(name: str | None) -> str | None:
+    """A name that a conversation can have."""
     try:
-        failed = Failed.model_validate_json(answer.content)
+        return RestoreRequest(name=name).name
     except ValidationError:
-        raise DaemonError(f"The daemon answered {answer.status_code}; its log says why.") from None
-    raise error_of(failed)
-
-
-def error_of(failed: Failed) -> AssistantError:
-    """The exception for a failure that came over the wire."""
-    return _KINDS.get(failed.exit_code, AssistantError)(failed.message, exit_code=Exit(failed.exit_code))
+        raise UsageError(f"{(name or '')[:100]!r} cannot be a name: 1 to 80 printable characters.") from None
 
 
 def _error(said: str, code: int) -> AssistantError:
     lines = [line for line in said.splitlines() if line.strip()]
     message = lines[-1].removeprefix("assistant: ") if lines else f"The download ended with code {code}."
     return error_of(Failed(message=message, exit_code=code if code in set(Exit) else 1))
-
-
-def _lost(how: str) -> str:
-    return f"The daemon died ({how}). What was written so far is kept in the history as interrupted."
-
-
-def _kind(error: Exception) -> str:
-    return str(error) or type(error).__name__

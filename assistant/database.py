@@ -88,3 +88,40 @@ def m002_search(db: Database) -> None:
                 SELECT 'delete', old.id, old.text WHERE old.state <> 'pending';
             INSERT INTO turns_fts(rowid, text) SELECT new.id, new.text WHERE new.state <> 'pending';
         END""")
+
+
+@HISTORY()
+def m003_tree(db: Database) -> None:
+    """Turns have a parent, one path of them is shown; conversations are pinned, archived, forked and put away.
+
+    `position` stays the order in which turns were written. Every turn of an earlier history is on the one path it had.
+    """
+    for column in (
+        "pinned INTEGER NOT NULL DEFAULT 0 CHECK (pinned IN (0, 1))",
+        "archived INTEGER NOT NULL DEFAULT 0 CHECK (archived IN (0, 1))",
+        "titled INTEGER NOT NULL DEFAULT 0 CHECK (titled IN (0, 1))",
+        "origins TEXT NOT NULL DEFAULT '[]' CHECK (json_valid(origins))",
+        "removed TEXT",
+        "name_before TEXT",
+    ):
+        db.execute(f"ALTER TABLE conversations ADD COLUMN {column}")
+    for column in (
+        "parent INTEGER REFERENCES turns(id)",
+        "depth INTEGER NOT NULL DEFAULT 0",
+        "shown INTEGER NOT NULL DEFAULT 1 CHECK (shown IN (0, 1))",
+    ):
+        db.execute(f"ALTER TABLE turns ADD COLUMN {column}")
+    db.execute("""
+        UPDATE turns SET parent = found.before, depth = found.rank
+        FROM (SELECT id, lag(id) OVER line AS before, row_number() OVER line - 1 AS rank FROM turns
+              WINDOW line AS (PARTITION BY conversation_id ORDER BY position)) AS found
+        WHERE found.id = turns.id""")
+    db.execute("CREATE INDEX turns_parent ON turns (parent, conversation_id)")
+    db.execute("CREATE UNIQUE INDEX turns_path ON turns (conversation_id, depth) WHERE shown")
+
+
+@HISTORY()
+def m004_titles_and_copies(db: Database) -> None:
+    """How many turns a title was made of (0: it is the first line), and which turn one of a fork is a copy of."""
+    db.execute("ALTER TABLE conversations ADD COLUMN title_turns INTEGER NOT NULL DEFAULT 0")
+    db.execute("ALTER TABLE turns ADD COLUMN copy_of INTEGER")

@@ -10,8 +10,9 @@ from pathlib import Path
 from assistant.protocol import Episodes, Recalled, Route, Segment, SegmentTurn
 from memory.episode_reader import EpisodeReader
 from memory.episode_schema import EPISODES_FILE
+from memory.episode_view import NEW_QUESTION, SegmentView
 from memory.episode_view import Route as Routed
-from memory.episode_view import SegmentView
+from memory.stored import stored_tokens
 
 
 def look_up(folder: Path, conversation: str) -> Episodes:
@@ -24,15 +25,20 @@ def look_up(folder: Path, conversation: str) -> Episodes:
         return Episodes()
     reader = EpisodeReader.look(folder / EPISODES_FILE)
     try:
-        return wired(reader.segments(conversation), reader.titles(conversation), reader.routes(conversation))
+        told = wired(reader.segments(conversation), reader.titles(conversation), reader.routes(conversation))
     finally:
         reader.close()
+    told.stored = stored_tokens(folder, conversation)
+    return told
 
 
 def wired(segments: Sequence[SegmentView], titles: Mapping[int, str], routes: Sequence[Routed]) -> Episodes:
     """The same as wire types."""
     return Episodes(
-        segments=[_segment(one) for one in segments], titles=dict(titles), routes=[_route(one) for one in routes]
+        segments=[_segment(one) for one in segments],
+        titles=dict(titles),
+        routes=[_route(one) for one in routes],
+        threshold=NEW_QUESTION,
     )
 
 

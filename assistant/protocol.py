@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter
 
-PROTOCOL = 2
+PROTOCOL = 3
 """Bumped whenever client and daemon of two builds would misunderstand each other."""
 
 MAX_TEXT = 4 * 1024 * 1024
@@ -104,10 +104,16 @@ class Turn(Wire):
     state: TurnState
     created: str
     usage: Usage | None = None
+    version: int = 1
+    versions: int = 1
+    """This is one of so many turns of its role after the same turn."""
+    parent: int | None = None
+    shown: bool = True
+    """Whether it is on the path that its conversation shows."""
 
 
 class Conversation(Wire):
-    """One row of the conversation list."""
+    """One row of the conversation list; `turns` counts those of the path that it shows."""
 
     id: str
     name: str
@@ -115,6 +121,47 @@ class Conversation(Wire):
     turns: int
     created: str
     updated: str
+    pinned: bool = False
+    archived: bool = False
+    origin: str | None = None
+    """Name of the conversation that it was forked from, while there is one."""
+    removed: str | None = None
+    """When it was put away; it can be restored for 30 days."""
+
+
+class ConversationChange(Wire):
+    """PATCH /api/conversations/{name}: what is None stays. `system` only while nothing but it was said."""
+
+    name: Name | None = None
+    title: str | None = Field(None, min_length=1, max_length=200)
+    pinned: bool | None = None
+    archived: bool | None = None
+    system: str | None = Field(None, max_length=MAX_TEXT)
+
+
+class ChooseRequest(Wire):
+    """POST /api/conversations/{name}/choose: show the path through this turn."""
+
+    turn: int = Field(ge=1, le=2**62)
+
+
+class ForkRequest(Wire):
+    """POST /api/conversations/{name}/fork: up to and including `turn` (None: all), under `name` (None: a free one)."""
+
+    turn: int | None = Field(None, ge=1, le=2**62)
+    name: Name | None = None
+
+
+class RestoreRequest(Wire):
+    """POST /api/conversations/{name}/restore: bring back what was put away, under `name` (None: the one it had)."""
+
+    name: Name | None = None
+
+
+class Removed(Wire):
+    """Names of conversations that were removed for good."""
+
+    names: list[str]
 
 
 class Hit(Wire):
@@ -134,13 +181,16 @@ class AskRequest(Wire):
     sampling: Sampling = Field(default_factory=Sampling)
     engine: Engine = Field(default_factory=Engine)
     system: str | None = Field(None, max_length=MAX_TEXT)
+    replaces: int | None = Field(None, ge=1, le=2**62)
+    """A user turn that the text becomes another version of; with the same text, another reply to it is written."""
 
 
 class NewTurn(Wire):
-    """One imported turn, text ready to be shown and read."""
+    """One imported turn, text ready to be shown and read; `created` is when it was said, None: nobody knows."""
 
     role: Role
     text: str = Field(min_length=1, max_length=MAX_TEXT)
+    created: AwareDatetime | None = None
 
 
 class ImportRequest(Wire):
@@ -148,6 +198,12 @@ class ImportRequest(Wire):
 
     turns: list[NewTurn] = Field(min_length=1, max_length=200_000)
     engine: Engine = Field(default_factory=Engine)
+
+
+class StoreRequest(Wire):
+    """POST /api/conversations/{name}/turns: store the turns; they are read into memory with the next question."""
+
+    turns: list[NewTurn] = Field(min_length=1, max_length=200_000)
 
 
 class SegmentTurn(Wire):
@@ -225,7 +281,9 @@ class Episodes(Wire):
     """GET /api/conversations/{name}/episodes: topics of a conversation, and how its questions were routed.
 
     `titles` names every episode there ever was. `residency` is the share of each 64 tokens that lies on the device,
-    None unless the conversation is the one there now. `notice` says why there are no (new) episodes.
+    None unless the conversation is the one there now. `notice` says why there are no (new) episodes. `stored` counts
+    the tokens from the beginning whose KV lies on disk, None where nobody knows; `threshold` is the similarity below
+    which no episode counts as near.
     """
 
     segments: list[Segment] = Field(default_factory=list)
@@ -233,12 +291,8 @@ class Episodes(Wire):
     routes: list[Route] = Field(default_factory=list)
     residency: list[float] | None = None
     notice: str | None = None
-
-
-class Rename(Wire):
-    """PATCH /api/conversations/{name}."""
-
-    name: Name
+    stored: int | None = None
+    threshold: float | None = None
 
 
 class Version(Wire):
@@ -376,6 +430,8 @@ class Run(Wire):
     turns: list[WorkerTurn]
     reply_id: int | None = None
     sampling: Sampling | None = None
+    origins: list[str] = Field(default_factory=list)
+    """Ids of the conversations that this one was forked from, nearest first."""
 
 
 class Cancel(Wire):
@@ -397,6 +453,8 @@ class Forget(Wire):
     id: str
     folder: str
     conversation: str
+    heirs: dict[str, list[int]] = Field(default_factory=dict)
+    """Conversations that were forked from it, with the token ids of their text: they keep what they begin with."""
 
 
 class Check(Wire):
@@ -417,13 +475,21 @@ class Explain(Wire):
     conversation: str
 
 
+class Plan(Wire):
+    """What a budget would come to for the loaded model; nothing is loaded or allocated."""
+
+    op: Literal["plan"] = "plan"
+    id: str
+    budget: str
+
+
 class Quit(Wire):
     """End; what waits to be written is written first."""
 
     op: Literal["quit"] = "quit"
 
 
-Request = Annotated[Run | Cancel | Status | Forget | Check | Explain | Quit, Field(discriminator="op")]
+Request = Annotated[Run | Cancel | Status | Forget | Check | Explain | Plan | Quit, Field(discriminator="op")]
 REQUEST: TypeAdapter[Request] = TypeAdapter(Request)
 
 
@@ -445,14 +511,22 @@ class MemorySplit(Wire):
     """The RAM tier, where it lies in the same memory (no GPU)."""
     process: int = 0
     """What the process itself may grow by beside tensors."""
+    working_set_tokens: int = 0
+    """Entries that stay when a block must make room (`capacity_tokens` includes the room for it)."""
+    estimated: bool = False
+    """No model is loaded: `weights` and the rest follow from its shape alone."""
 
 
 class TierUse(Wire):
-    """Bytes of one tier by purpose, and what the tier holds in all as measured; `limit` is what it may hold."""
+    """Bytes of one tier by purpose, and what the tier holds in all as measured; `limit` is what it may hold.
+
+    `conversations` divides what belongs to one among them.
+    """
 
     parts: dict[str, int] = Field(default_factory=dict)
     total: int = 0
     limit: int | None = None
+    conversations: dict[str, int] = Field(default_factory=dict)
 
     @property
     def gap(self) -> int:
@@ -472,6 +546,28 @@ class ResidentSet(Wire):
     """Entries of the layer that holds least, where `entries` are those of the layer that holds most."""
 
 
+class StoredUse(Wire):
+    """What a conversation stores on disk: bytes of its `own`, and those that it shares with what it was forked from."""
+
+    conversation: str
+    own: int
+    shared: int
+    origin: str | None = None
+    """Name of the conversation that it was forked from, while there is one."""
+
+
+class Outside(Wire):
+    """What the budget does not cover, in bytes: without a GPU of the worker's process, with one of the whole GPU.
+
+    `seen` is in use as the operating system or the driver says, `parts` what of it is not ours to count, `capacity` all
+    there is.
+    """
+
+    seen: int
+    parts: dict[str, int]
+    capacity: int
+
+
 class KvStatus(Wire):
     """Where the KV of all conversations lies; counters count since the model was loaded."""
 
@@ -481,9 +577,14 @@ class KvStatus(Wire):
     sets: list[ResidentSet] = Field(default_factory=list)
     layers: list[int] = Field(default_factory=list)
     """Entries that each layer without a sliding window can hold, where they differ."""
+    stored: list[StoredUse] = Field(default_factory=list)
+    """Every conversation of which anything is stored, and the forks of which nothing is yet."""
     counters: dict[str, int] = Field(default_factory=dict)
     spilling: bool = False
     notice: str | None = None
+    outside: Outside | None = None
+    row_bytes: int = 0
+    """Bytes that 64 sealed tokens take on disk."""
 
 
 class KvCheck(Wire):
@@ -529,8 +630,24 @@ class Explained(Wire):
     episodes: Episodes
 
 
+class Planned(Wire):
+    event: Literal["planned"] = "planned"
+    memory: MemorySplit
+
+
 WorkerEvent = Annotated[
-    Loading | Resumed | Notice | Prefill | Piece | WorkerDone | WorkerStatus | Forgotten | Checked | Explained | Failed,
+    Loading
+    | Resumed
+    | Notice
+    | Prefill
+    | Piece
+    | WorkerDone
+    | WorkerStatus
+    | Forgotten
+    | Checked
+    | Explained
+    | Planned
+    | Failed,
     Field(discriminator="event"),
 ]
 
@@ -579,6 +696,8 @@ class ModelStatus(Wire):
     present: bool
     download_bytes: int | None
     default: bool = False
+    verdict: str | None = None
+    """Whether it fits the budget on this machine, as a sentence with an estimate; only where that was asked for."""
 
 
 class PullProgress(Wire):

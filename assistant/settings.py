@@ -122,6 +122,16 @@ class Settings(BaseSettings):
         5.0, ge=0.0, le=600.0, allow_inf_nan=False, description="Seconds a stopping daemon waits for the running reply."
     )
 
+    theme: str = Field(
+        "dark",
+        min_length=1,
+        max_length=60,
+        description="Colours of the chat: dark, light, contrast, ansi, or a theme of Textual.",
+    )
+    keys: dict[str, str] = Field(
+        default_factory=dict, max_length=200, description="Keys of the chat by the id of what they do; F1 shows both."
+    )
+
     _origins: dict[str, str] = PrivateAttr(default_factory=dict)
 
     @field_validator("model")

@@ -13,7 +13,7 @@ import os
 import struct
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -75,12 +75,12 @@ class FileHeader:
     first_row: int = 0
     chunk: int = CHUNK
 
-    def pack(self) -> bytes:
-        """Magic, version, length, checksum, JSON, zeros up to a multiple of 4 KiB."""
+    def pack(self, least: int = 0) -> bytes:
+        """Magic, version, length, checksum, JSON, zeros up to a multiple of 4 KiB and at least to `least` bytes."""
         layout = Layout(tuple(self.sections))
         body = asdict(self) | {"row_header": layout.row_header, "stride": layout.stride}
         text = json.dumps(body, sort_keys=True).encode()
-        size = _up(_FILE_HEAD.size + len(text), PAGE)
+        size = max(_up(_FILE_HEAD.size + len(text), PAGE), least)
         rest = text.ljust(size - _FILE_HEAD.size, b"\0")
         return _FILE_HEAD.pack(MAGIC, VERSION, size, xxhash.xxh3_128_digest(rest)) + rest
 
@@ -273,6 +273,19 @@ class ChunkFile:
         start = self._start + self.layout.offset(layer)
         for at in range(index, index + count):
             _expect(self._descriptor, start + at * self.layout.stride, self.layout.sections[layer])
+
+    def give(self, conversation: str) -> None:
+        """Rewrite the header, in its place: the rows belong to another conversation now.
+
+        Raises:
+            DamagedFile: the header has no room for that name.
+            OSError: it could not be written.
+        """
+        header = replace(self.header, conversation=conversation)
+        if len(packed := header.pack(self._start)) != self._start:
+            raise DamagedFile("The chunk file's header has no room for another conversation's name.")
+        self._write(0, [packed])
+        self.header = header
 
     def truncate(self, rows: int) -> None:
         """Cut everything after the first `rows` rows."""

@@ -20,12 +20,9 @@ from torch import Tensor
 from memory.encoder import Encoder
 from memory.episode_state import Known, bytes_of, read, save, tensor_of
 from memory.episode_store import EpisodeStore
-from memory.episode_view import EpisodeView, Route, SegmentView
+from memory.episode_view import NEW_QUESTION, EpisodeView, Route, SegmentView
 from memory.segment import TURNS, EpisodeTurn, lines, tidy
 from memory.thread import lone_thread
-
-NEW_QUESTION = 0.25
-"""A question that is less similar to every centroid is about something new. Calibrated: docs/episodes.md."""
 
 BATCH = 16
 """Segments that are embedded before anything else that waits has its turn."""

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+NEW_QUESTION = 0.25
+"""A question that is less similar to every centroid is about something new. Calibrated: docs/episodes.md."""
+
 
 @dataclass(frozen=True, slots=True)
 class Route:

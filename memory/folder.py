@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import time
 from collections import Counter
 from contextlib import suppress
@@ -21,7 +20,6 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from memory.episode_schema import EPISODES_FILE
-from memory.episode_store import forget_episodes
 from memory.errors import KvLocked
 from memory.index import BranchRow, Index
 from memory.score_store import SCORES_FILE, ScoreStore
@@ -113,13 +111,15 @@ class KvFolder:
 
     def conversation(self, name: str) -> Path:
         """The folder of a conversation (made when something is written)."""
-        plain = _PLAIN.fullmatch(name) and name not in (LOCK, QUARANTINE)
-        safe = name if plain else blake2b(name.encode(), digest_size=20).hexdigest()
-        return self.path / safe
+        return place_of(self.path, name)
 
     def chunks(self, row: BranchRow) -> Path:
         """The chunk file of a branch."""
         return self.conversation(row.conversation) / (row.branch + CHUNKS)
+
+    def holds(self, branch: str) -> bool:
+        """Whether there is a file of this branch, whatever the index says."""
+        return any(self.path.glob(f"*/{branch}{CHUNKS}"))
 
     def remove(self, row: BranchRow) -> None:
         """Delete a branch: chunk file, tail, index row. Children of it are useless and go too."""
@@ -129,19 +129,6 @@ class KvFolder:
             with suppress(FileNotFoundError):
                 path.unlink()
         self.index.remove(row.branch)
-
-    def forget(self, conversation: str) -> None:
-        """Delete everything of a conversation: chunks, digests, tails, quarantine, index rows, scores, episodes.
-
-        Raises:
-            OSError: something of it could not be removed.
-        """
-        with suppress(FileNotFoundError):
-            shutil.rmtree(self.conversation(conversation))
-        self.index.forget(conversation)
-        if (self.path / SCORES_FILE).exists():
-            self.scores.forget(conversation)
-        forget_episodes(self.path, conversation)
 
     def usage(self) -> FolderUsage:
         """What lies on the disk now."""
@@ -156,6 +143,12 @@ class KvFolder:
                 with suppress(FileNotFoundError):
                     _count(usage, root, Path(folder) / name)
         return usage
+
+
+def place_of(root: Path, conversation: str) -> Path:
+    """Where in the KV folder `root` the files of a conversation lie."""
+    plain = _PLAIN.fullmatch(conversation) and conversation not in (LOCK, QUARANTINE)
+    return root / (conversation if plain else blake2b(conversation.encode(), digest_size=20).hexdigest())
 
 
 def make_private(folder: Path) -> None:

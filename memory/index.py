@@ -14,7 +14,7 @@ from typing import Any
 
 from sqlite_utils import Database, Migrations
 
-from memory.database import as_os_error, committed, open_disposable
+from memory.database import as_os_error, committed, open_disposable, open_read_only
 
 INDEX = Migrations("kv-index")
 _WHAT = "the index"
@@ -91,6 +91,15 @@ class Index:
             self._db.execute("DELETE FROM chunks WHERE branch = ? AND number >= ?", [branch, rows])
             self._db.execute("UPDATE branches SET rows = ?, bytes = ? WHERE branch = ?", [rows, size, branch])
 
+    def give(self, branch: str, conversation: str, rows: int, size: int) -> None:
+        """This branch, of which `rows` rows are left in a file of `size` bytes, belongs to `conversation` now."""
+        with committed(self._db, _WHAT):
+            self._db.execute("DELETE FROM chunks WHERE branch = ? AND number >= ?", [branch, rows])
+            self._db.execute(
+                "UPDATE branches SET conversation = ?, rows = ?, bytes = ? WHERE branch = ?",
+                [conversation, rows, size, branch],
+            )
+
     def remove(self, branch: str) -> None:
         """Record nothing of this branch any more."""
         with committed(self._db, _WHAT):
@@ -130,10 +139,13 @@ class Index:
         return dict(json.loads(rows[0][0])) if rows else {}
 
     def matching(self, conversation: str, fingerprint: bytes, chains: Iterable[bytes]) -> list[tuple[str, int]]:
-        """(branch, rows that match) of every branch of the conversation with this fingerprint, the best one first."""
+        """(branch, rows that match) of every branch of the conversation with this fingerprint, the best one first.
+
+        Of a branch without a matching row of its own, those that it builds on may match.
+        """
         wanted = json.dumps([chain.hex() for chain in chains])
         rows = self._read(
-            """SELECT b.branch, coalesce(max(c.number) + 1, 0) AS matched
+            """SELECT b.branch, coalesce(max(c.number) + 1, b.parent_rows) AS matched
                FROM branches b LEFT JOIN chunks c ON c.branch = b.branch
                    AND c.chain IN (SELECT value FROM json_each(:wanted))
                WHERE b.conversation = :conversation AND b.fingerprint = :fingerprint
@@ -142,13 +154,21 @@ class Index:
         )
         return [(str(row[0]), int(row[1])) for row in rows]
 
-    def leaves(self) -> list[BranchRow]:
-        """Branches that no other one builds on, the one used longest ago first."""
+    def spare(self) -> list[tuple[BranchRow, int]]:
+        """Branches with rows that no other one builds on, and how many of all their rows others do build on.
+
+        The one used longest ago first; a branch counts as used when one of its conversation that builds on it was, and
+        comes after that one.
+        """
         rows = self._read(
-            f"SELECT {_COLUMNS} FROM branches WHERE branch NOT IN "
-            "(SELECT parent FROM branches WHERE parent IS NOT NULL) ORDER BY used"
+            f"""WITH children AS (SELECT parent, conversation, max(parent_rows) AS needed, max(used) AS latest
+                                  FROM branches WHERE parent IS NOT NULL GROUP BY parent, conversation)
+                SELECT {_COLUMNS}, (SELECT max(needed) FROM children c WHERE c.parent = b.branch) AS needed
+                FROM branches b WHERE needed IS NULL OR rows > needed
+                ORDER BY max(used, coalesce((SELECT latest FROM children c WHERE c.parent = b.branch
+                                             AND c.conversation = b.conversation), 0)), needed IS NOT NULL"""
         )
-        return [BranchRow(*row) for row in rows]
+        return [(BranchRow(*row[:-1]), int(row[-1] or 0)) for row in rows]
 
     def children(self, branch: str) -> list[BranchRow]:
         """Branches whose parent this is."""
@@ -163,13 +183,11 @@ class Index:
         """Rows recorded."""
         return int(self._read("SELECT count(*) FROM chunks")[0][0])
 
-    def chains(self) -> dict[str, set[str]]:
-        """The chained ids (hex) of all rows, by conversation."""
-        found = dict[str, set[str]]()
-        for conversation, chain in self._read(
-            "SELECT b.conversation, c.chain FROM chunks c JOIN branches b ON b.branch = c.branch"
-        ):
-            found.setdefault(str(conversation), set()).add(str(chain))
+    def chains(self) -> dict[str, list[str]]:
+        """The chained ids (hex) of all rows, by branch, in order."""
+        found = dict[str, list[str]]()
+        for branch, chain in self._read("SELECT branch, chain FROM chunks ORDER BY branch, number"):
+            found.setdefault(str(branch), []).append(str(chain))
         return found
 
     # --- parts -------------------------------------------------------------------------------------------------------
@@ -189,6 +207,19 @@ class Index:
     def _add_chunks(self, branch: str, first: int, chains: Sequence[bytes]) -> None:
         rows = [(branch, first + index, chain.hex()) for index, chain in enumerate(chains)]
         self._db.conn.executemany("INSERT INTO chunks (branch, number, chain) VALUES (?, ?, ?)", rows)
+
+
+def look(path: Path) -> list[BranchRow]:
+    """Every branch in the index at `path`, which another process may be writing, the one used longest ago first.
+
+    Raises:
+        DatabaseError: it is not there, damaged or no index.
+    """
+    db = open_read_only(path)
+    try:
+        return [BranchRow(*row) for row in db.execute(f"SELECT {_COLUMNS} FROM branches ORDER BY used").fetchall()]
+    finally:
+        db.close()
 
 
 @INDEX()

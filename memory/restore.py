@@ -11,6 +11,7 @@ import json
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
 
 import torch
 from torch import Tensor
@@ -18,9 +19,10 @@ from torch import Tensor
 from memory.block import CHUNK
 from memory.cache import LayerState, WorkingSet, WorkingSetLayer, WorkingSetState
 from memory.codec import RowCodec, split
-from memory.errors import DamagedFile
+from memory.errors import DamagedFile, RowDamaged
 from memory.spill import GROUP, Scratch, Spill, Stored
 from memory.tailfile import Tail
+from memory.tier.disk import Found
 
 _BITS = torch.tensor([1, 2, 4, 8, 16, 32, 64, 128], dtype=torch.uint8)
 
@@ -36,12 +38,21 @@ class Snapshot:
 
 
 @dataclass(frozen=True, slots=True)
+class OpenChunk:
+    """The first tokens of a chunk: its encoded sections [bytes], one a layer, and whether they were read exactly."""
+
+    codec: RowCodec
+    sections: list[Tensor]
+    exact: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Available:
     """What can be put back: `tokens` of the conversation, the positions their keys are rotated at, the open chunk."""
 
     tokens: int
     positions: Tensor
-    tail: Tail | None
+    open: OpenChunk | None
 
     @property
     def plain(self) -> bool:
@@ -201,8 +212,8 @@ def put_back(
             for index, target in enumerate(targets):
                 start, size = spill.layout.offset(index), spill.codec.sections[index]
                 target.take(spill.codec, index, batch, rows[:, start : start + size])
-        if available.tail is not None:
-            _take_tail(spill, targets, available)
+        if available.open is not None:
+            _take_open(available.open, targets, available.tokens // CHUNK)
     except BaseException:
         cache.clear()
         raise
@@ -279,11 +290,27 @@ def _pieces(rows: Sequence[int], most: int) -> Iterator[range]:
             start = index
 
 
-def _take_tail(spill: Spill, targets: Sequence[_Target], available: Available) -> None:
-    assert available.tail is not None
-    payload = torch.frombuffer(bytearray(available.tail.payload), dtype=torch.uint8)
-    row, at = available.tokens // CHUNK, 0
-    for index, target in enumerate(targets):
-        size = spill.lossless.sections[index]
-        target.take(spill.lossless, index, range(row, row + 1), payload[at : at + size][None])
-        at += size
+def open_tail(spill: Spill, tail: Tail) -> OpenChunk:
+    """The open chunk as it was at the end of a turn."""
+    payload = torch.frombuffer(bytearray(tail.payload), dtype=torch.uint8)
+    ends = list(accumulate(spill.lossless.sections, initial=0))
+    return OpenChunk(spill.lossless, [payload[start:end] for start, end in pairwise(ends)], tail.exact)
+
+
+def open_row(spill: Spill, found: Found) -> OpenChunk | None:
+    """A sealed row of which another text goes on, as an open chunk; None if it is damaged: then it is read again."""
+    assert found.begun is not None
+    lender = Stored(found.begun.conversation, found.begun, found.begun.rows, found.begun.rows)
+    try:
+        row = spill.call(spill.load_rows, lender, found.rows, 1, 0)[0].clone()
+    except RowDamaged as damage:
+        spill.damaged(lender, damage)
+        return None
+    places = zip(spill.layout.offsets, spill.codec.sections, strict=True)
+    exact = found.begun.headers[found.rows].exact
+    return OpenChunk(spill.codec, [row[start : start + size] for start, size in places], exact)
+
+
+def _take_open(chunk: OpenChunk, targets: Sequence[_Target], row: int) -> None:
+    for index, (target, section) in enumerate(zip(targets, chunk.sections, strict=True)):
+        target.take(chunk.codec, index, range(row, row + 1), section[None])

@@ -25,6 +25,7 @@ from memory.budget import MIB
 from memory.chunkfile import Layout
 from memory.codec import RowCodec
 from memory.errors import CodecError, RowDamaged
+from memory.forgetting import NO_HEIRS, Heirs
 from memory.sweep import CheckReport, check
 from memory.tailfile import Tail
 from memory.tier.disk import Branch, DiskTier, Found, QuotaReached
@@ -369,9 +370,13 @@ class Spill:
 
     # --- finding and forgetting --------------------------------------------------------------------------------------
 
-    def find(self, conversation: str, ids: Sequence[int]) -> Found:
-        """The longest stored beginning of `ids` (see `DiskTier.find`)."""
-        return self.call(self.disk.find, conversation, ids)
+    def find(self, conversation: str, ids: Sequence[int], origins: Sequence[str] = ()) -> Found:
+        """The longest stored beginning of `ids` (see `DiskTier.find`); rows of `origins` in RAM serve this one too."""
+        found = self.call(self.disk.find, conversation, ids, origins)
+        if found.branch is not None and self.ram.capacity:
+            for origin in origins:
+                self.ram.share(origin, conversation, [header.chain for header in found.branch.headers[: found.rows]])
+        return found
 
     def damaged(self, stored: Stored, damage: RowDamaged) -> None:
         """Put a bad row into quarantine; what comes after it is read again."""
@@ -387,10 +392,10 @@ class Spill:
             self.disk.sweep(SWEEP_S)
         return report
 
-    def forget(self, conversation: str) -> None:
-        """Remove everything stored of a conversation."""
+    def forget(self, conversation: str, heirs: Heirs = NO_HEIRS) -> None:
+        """Remove everything stored of a conversation but what its forks, the `heirs` too, begin with."""
         self.ram.drop(conversation)
-        self.call(self.disk.forget, conversation)
+        self.call(self.disk.forget, conversation, heirs)
 
 
 def _copy(row: Tensor, slot: Tensor) -> None:

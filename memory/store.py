@@ -19,7 +19,7 @@ from memory.geometry import FULL, SLIDING, Geometry
 from memory.policy import POLICIES, Policy, Protection
 from memory.prefill import Progress, Reader
 from memory.recall import Recalled
-from memory.restore import Available, Snapshot, choose, put_back, unpack_state
+from memory.restore import Available, Snapshot, choose, open_row, open_tail, put_back, unpack_state
 from memory.rope import layer_ropes
 from memory.sealing import Sealer, Served, Trail, Wanted
 from memory.spill import Spill, Stored
@@ -32,6 +32,7 @@ RECENT = 256
 Mode = Literal["auto", "exact", "bounded"]
 Source = Literal["resident", "disk", "none"]
 T = TypeVar("T")
+CallToken = Callable[[Sequence[int], int], str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +98,9 @@ class Memory:
         self._focus = Focus(spill, self.geometry, self.reader, self.sealer) if spill and fills else None
         self._waiting: dict[str, Trail] = {}
         self._forgotten: set[str] = set()
+        self._origins: tuple[str, ...] = ()
+        self.call_token: CallToken = _by_number
+        """How a token is called in a reason: whoever has the tokenizer can quote its word."""
         self.protect(0)
 
     # --- what it holds -----------------------------------------------------------------------------------------------
@@ -148,9 +152,13 @@ class Memory:
 
     # --- conversations -----------------------------------------------------------------------------------------------
 
-    def open(self, conversation: str) -> None:
-        """Make `conversation` the active one. The one before waits in the pool while there is room for both."""
+    def open(self, conversation: str, origins: Sequence[str] = ()) -> None:
+        """Make `conversation` the active one. The one before waits in the pool while there is room for both.
+
+        `origins`: the conversations that it was forked from, the nearest first; what is stored of them is used for it.
+        """
         self._drop_forgotten()
+        self._origins = tuple(origins)
         trail = self.sealer.trail
         if trail.conversation == conversation:
             return
@@ -193,18 +201,21 @@ class Memory:
     def resume(self, ids: Sequence[int]) -> Resumed:
         """Keep the longest prefix of `ids` that was read before, on the device or stored, token by token.
 
-        At least one token of `ids` is left to read, because its logits start the reply.
+        Where the text parts from what is on the device, another line of it that was stored may go further. At least one
+        token of `ids` is left to read, because its logits start the reply.
         """
         trail = self.sealer.trail
         known, common = len(trail.tokens), min(_common(trail.tokens, ids), len(ids) - 1)
-        kept = common == known or self.working_set.can_drop(known - common)
+        parted = 0 < common < min(known, len(ids) - 1)
+        found = self._find(ids) if parted and self.spill is not None else None
+        more = found is not None and found.tokens > common
+        kept = not more and (common == known or self.working_set.can_drop(known - common))
         if kept:
             self._take_back(known - common)
         self.sealer.start(self._wants(len(ids)))
         if common and kept and (self.sealer.reachable or not self.sealer.wanted.steps):
-            return Resumed(common, None)
-        reason = None if kept else f"token {common} differs from what was read, and it lies before what stayed whole"
-        return self._restore(ids, reason) if self.spill is not None else self._start_over(common, known, kept=kept)
+            return Resumed(common, None if found is None else self._absent(found, ids))
+        return self._restore(ids) if self.spill is not None else self._start_over(ids, common, known, kept=kept)
 
     def focus(self, patch: Sequence[int]) -> int:
         """A turn begins: what `patch` attends to most of what is stored becomes resident; without one the latest.
@@ -289,11 +300,12 @@ class Memory:
             if trail.recaller is not None:
                 trail.recaller.cut(trail.stored.rows)
 
-    def _start_over(self, common: int, known: int, *, kept: bool) -> Resumed:
+    def _start_over(self, ids: Sequence[int], common: int, known: int, *, kept: bool) -> Resumed:
         if kept:
             return Resumed(common, None, "resident" if common else "none")
         self.clear()
-        return Resumed(0, _broken(common, known) if known else None, "none")
+        why = "differs from what was read, and it lies before what eviction kept whole"
+        return Resumed(0, f"{self.call_token(ids, common)} {why}" if known else None, "none")
 
     def _wants(self, tokens: int) -> Wanted:
         """Which tokens of a request shall attend to everything, by mode, length and measured cost."""
@@ -306,16 +318,21 @@ class Memory:
         bearable = self.sealer.trail.exact and self.sealer.bearable(single=True)
         return Wanted(blocks=bearable, steps=bearable)
 
-    def _restore(self, ids: Sequence[int], reason: str | None) -> Resumed:
+    def _find(self, ids: Sequence[int]) -> Found:
+        """What the tiers hold of `ids[:-1]`."""
+        assert self.spill is not None
+        return self.spill.find(self.sealer.trail.conversation, ids[:-1], self._origins)
+
+    def _restore(self, ids: Sequence[int]) -> Resumed:
         """Put back what the tiers hold of `ids[:-1]`; damaged rows are put aside and the rows before them taken."""
         assert self.spill is not None
         self.clear()
+        reason: str | None = None
         while True:
-            trail = self.sealer.trail
-            found = self.spill.find(trail.conversation, ids[:-1])
-            stored, available, snapshot = self._available(found, ids[:-1])
+            trail, found = self.sealer.trail, self._find(ids)
+            stored, available, snapshot = self._available(found)
             if not available.tokens:
-                return Resumed(0, reason or _absent(found, ids), "none")
+                return Resumed(0, reason or self._absent(found, ids), "none")
             try:
                 self._put_back(stored, available, snapshot, found)
             except RowDamaged as damage:
@@ -323,20 +340,31 @@ class Memory:
                 reason = f"what was stored from token {damage.row * CHUNK} on is damaged ({damage.why})"
                 continue
             trail.tokens = list(ids[: available.tokens])
-            return Resumed(available.tokens, reason or _absent(found, ids), "disk")
+            return Resumed(available.tokens, reason or self._absent(found, ids), "disk")
 
-    def _available(self, found: Found, ids: Sequence[int]) -> tuple[Stored, Available, Snapshot | None]:
+    def _available(self, found: Found) -> tuple[Stored, Available, Snapshot | None]:
+        assert self.spill is not None
         stored = Stored(self.sealer.trail.conversation, found.branch, found.rows, found.rows)
-        positions = [place for number in range(found.rows) for place in self._headers(found)[number].positions]
-        tail, snapshot = found.tail, None
-        if tail is not None:
-            snapshot = self._snapshot(tail)
-            positions += tail.positions[
-                : _common(tail.ids, ids[found.rows * CHUNK :]) if tail.rows == found.rows else 0
-            ]
-        if len(positions) == found.rows * CHUNK:
-            tail = None
-        return stored, Available(len(positions), torch.tensor(positions, dtype=torch.int32), tail), snapshot
+        positions = [place for header in self._headers(found)[: found.rows] for place in header.positions]
+        tail, begun, opened = found.tail, found.begun, None
+        if begun is not None and found.further and (opened := open_row(self.spill, found)) is not None:
+            positions += begun.headers[found.rows].positions[: found.further]
+        elif begun is None and tail is not None and found.further:
+            opened = open_tail(self.spill, tail)
+            positions += tail.positions[: found.further]
+        # what was resident at a later moment need not hold the tokens that a row was cut at
+        snapshot = self._snapshot(tail) if tail is not None and (begun is None or opened is None) else None
+        return stored, Available(len(positions), torch.tensor(positions, dtype=torch.int32), opened), snapshot
+
+    def _absent(self, found: Found, ids: Sequence[int]) -> str | None:
+        """Why the tiers do not hold all of `ids`."""
+        if found.foreign:
+            return f"what is stored was made with another {', '.join(found.foreign)}"
+        if found.differs is not None:
+            return f"{self.call_token(ids, found.differs)} differs from what is stored"
+        if found.branch is None:
+            return "nothing is stored of this conversation"
+        return "what is stored ends before: the rest was not written before the worker ended, or has given way"
 
     def _snapshot(self, tail: Tail) -> Snapshot | None:
         try:
@@ -349,7 +377,7 @@ class Memory:
         sealer, cache = self.sealer, self.working_set
         sealer.trail.stored = stored
         sealer.trail.exact = all(header.exact for header in self._headers(found)[: found.rows]) and (
-            available.tail is None or available.tail.exact
+            available.open is None or available.open.exact
         )
         sealer.wanted = self._wants(available.tokens + 1)
         state = choose(cache, available, snapshot, sealer.first, self.geometry.window)
@@ -402,6 +430,10 @@ def _recent(cache: WorkingSet, first: int) -> int:
     return min(recent, least // 2, max(least // 8, least - CHUNK - first))
 
 
+def _by_number(_: Sequence[int], at: int) -> str:
+    return f"token {at}"
+
+
 def _new(conversation: str) -> Trail:
     return Trail(conversation, stored=Stored(conversation))
 
@@ -416,18 +448,3 @@ def _ledger(plan: Plan) -> Ledger:
 def _common(known: Sequence[int], ids: Sequence[int]) -> int:
     pairs = zip(known, ids, strict=False)
     return next((index for index, (old, new) in enumerate(pairs) if old != new), min(len(known), len(ids)))
-
-
-def _broken(common: int, known: int) -> str:
-    return f"token {common} of {known} differs from what was read, and it lies before what eviction kept whole"
-
-
-def _absent(found: Found, ids: Sequence[int]) -> str | None:
-    """Why the tiers do not hold all of `ids`."""
-    if found.foreign:
-        return f"what is stored was made with another {', '.join(found.foreign)}"
-    if found.differs is not None:
-        return f"token {found.differs} is {ids[found.differs]} now and differs from what is stored"
-    if found.branch is None:
-        return "nothing is stored of this conversation"
-    return "the tokens after what is stored were not written before the worker ended"

@@ -15,6 +15,7 @@ from memory.errors import DamagedFile, RowDamaged
 from memory.fingerprint import Fingerprint
 from memory.folder import CHUNKS, PROFILE, QUARANTINE, TAIL, KvFolder, make_private, now
 from memory.index import BranchRow
+from memory.lineage import borrowed, by_conversation
 from memory.publish import TEMPORARY
 from memory.score_store import SCORES_FILE
 from memory.tailfile import unpack
@@ -71,6 +72,7 @@ def sweep(folder: KvFolder, limit_s: float = 2.0, *, keep: str | None = None) ->
     _remove_old_scores(folder, report)
     _trim_quarantine(folder.path, report)
     _remove_empty(folder.path)
+    folder.index.fresh = False
     folder.counters["swept_files"] += report.removed
     folder.counters["sweep_errors"] += report.failed
     return report
@@ -114,6 +116,8 @@ def _reconcile(folder: KvFolder, path: Path, known: dict[str, BranchRow], report
         row = known.get(path.stem)
         if row is None or folder.chunks(row) != path:
             _adopt(folder, path, report, used=0)
+            if (found := folder.index.branch(path.stem)) is not None and found != row:
+                known.pop(path.stem, None)  # it lay elsewhere before
         else:
             del known[path.stem]
             if row.bytes != path.stat().st_size:
@@ -122,7 +126,8 @@ def _reconcile(folder: KvFolder, path: Path, known: dict[str, BranchRow], report
 
 
 def _adopt(folder: KvFolder, path: Path, report: SweepReport, *, used: int) -> None:
-    """Record a chunk file from its own headers; one that cannot be read is set aside, a misplaced one removed."""
+    """Record a chunk file from its own headers; one that cannot be read is set aside, a misplaced one goes where it
+    belongs, or away if that place is taken or its conversation was removed."""
     try:
         file = ChunkFile.open(path, writable=True)
     except DamagedFile:
@@ -131,10 +136,13 @@ def _adopt(folder: KvFolder, path: Path, report: SweepReport, *, used: int) -> N
         return
     try:
         header = file.header
-        if path != folder.conversation(header.conversation) / (header.branch + CHUNKS):
+        home = folder.conversation(header.conversation) / (header.branch + CHUNKS)
+        if path != home and (home.exists() or not home.parent.exists()):
             path.unlink(missing_ok=True)
             report.removed += 1
             return
+        if path != home:  # the process ended while the file changed hands
+            path.replace(home)
         _record(folder, file, used)
         report.adopted += not used
     finally:
@@ -197,8 +205,9 @@ def _remove_unpublished_profiles(root: Path, report: SweepReport) -> None:
 def _remove_old_foreign(folder: KvFolder, keep: str | None, report: SweepReport) -> None:
     branches = folder.index.branches()
     latest = max((row.used for row in branches), default=0)
+    parents = {row.parent for row in branches}
     for row in branches:
-        if keep is None or row.fingerprint.hex() == keep or latest - row.used < FOREIGN_USES:
+        if keep is None or row.fingerprint.hex() == keep or latest - row.used < FOREIGN_USES or row.branch in parents:
             continue
         with suppress(OSError):
             if now() - folder.chunks(row).stat().st_mtime > FOREIGN_S:
@@ -210,7 +219,21 @@ def _remove_old_scores(folder: KvFolder, report: SweepReport) -> None:
     if not (folder.path / SCORES_FILE).exists():
         return
     with _counting_failures(report):
-        report.removed += folder.scores.keep(folder.index.chains())
+        report.removed += folder.scores.keep(_chains(folder))
+
+
+def _chains(folder: KvFolder) -> dict[str, set[str]]:
+    """The chained ids (hex) of all rows that each conversation uses, its own and those that it builds on."""
+    branches, chains = folder.index.branches(), folder.index.chains()
+    first = {row.branch: row.first_row for row in branches}
+    found = {
+        name: {chain for row in rows for chain in chains.get(row.branch, [])}
+        for name, rows in by_conversation(branches).items()
+    }
+    for name, lent in borrowed(branches).items():
+        for branch, rows in lent.items():
+            found[name].update(chains.get(branch, [])[: rows - first[branch]])
+    return found
 
 
 def _trim_quarantine(root: Path, report: SweepReport) -> None:
@@ -298,6 +321,9 @@ def _drift(folder: KvFolder) -> list[str]:
     files = {path.stem: path for path in _files(folder.path) if path.suffix == CHUNKS}
     problems = [f"The index lists {name}, which has no file." for name in sorted(rows.keys() - files.keys())]
     problems += [f"The file of {name} is not in the index." for name in sorted(files.keys() - rows.keys())]
+    for row in rows.values():
+        if row.parent and (row.parent not in rows or rows[row.parent].rows < row.parent_rows):
+            problems.append(f"The rows that {row.branch} builds on are gone.")
     for name in sorted(rows.keys() & files.keys()):
         if rows[name].bytes != files[name].stat().st_size:
             problems.append(f"The index says {name} has {rows[name].bytes} bytes, its file has another size.")

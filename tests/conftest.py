@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -19,6 +17,7 @@ import pytest
 from assistant.daemon.probe import listener
 from assistant.places import Places, find_places
 from memory.minilm import PACKAGE, VERSION
+from tests.home import make_home
 
 if threading.current_thread() is threading.main_thread():
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job of a shell inherits it ignored
@@ -48,8 +47,8 @@ def broken_embeddings(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def home(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """An own ASSISTANT_HOME with a short path (sockets), and the model `fake` in its catalogue, as the default."""
-    folder = _make_home()
-    _enter(folder, monkeypatch)
+    folder = make_home()
+    enter_home(folder, monkeypatch)
     yield folder
     shutil.rmtree(folder)
 
@@ -112,7 +111,7 @@ def daemon(start_daemon: Callable[..., RunningDaemon]) -> RunningDaemon:
 
 @pytest.fixture(scope="session")
 def _shared() -> Iterator[RunningDaemon]:
-    folder = _make_home()
+    folder = make_home()
     places = find_places({"ASSISTANT_HOME": str(folder)})
     daemon = RunningDaemon(places, ASSISTANT_HOME=str(folder), ASSISTANT_MODEL="fake")
     yield daemon
@@ -123,30 +122,13 @@ def _shared() -> Iterator[RunningDaemon]:
 @pytest.fixture
 def shared_daemon(_shared: RunningDaemon, monkeypatch: pytest.MonkeyPatch) -> RunningDaemon:
     """A daemon that many tests use, for what leaves nothing behind (refusals) or is judged by its own names."""
-    _enter(_shared.places.runtime.parent, monkeypatch)
+    enter_home(_shared.places.runtime.parent, monkeypatch)
     return _shared
 
 
-def _enter(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def enter_home(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make `folder` the ASSISTANT_HOME of this test, with no other setting from outside."""
     for name in [name for name in os.environ if name.startswith("ASSISTANT_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("ASSISTANT_HOME", str(folder))
     monkeypatch.setenv("ASSISTANT_MODEL", "fake")
-
-
-def _make_home() -> Path:
-    folder = Path(tempfile.mkdtemp(prefix="a", dir="/tmp"))
-    _make_model(folder / "fake")
-    (folder / "config").mkdir()
-    (folder / "config" / "models.toml").write_text(
-        f'[fake]\nsource = "file:{folder / "fake"}"\naliases = ["pretend"]\n'
-    )
-    return folder
-
-
-def _make_model(folder: Path) -> None:
-    """What the catalogue takes for a model that can be loaded; nobody loads it."""
-    folder.mkdir()
-    (folder / "config.json").write_text(json.dumps({"model_type": "llama"}))
-    for name in ("model.safetensors", "tokenizer.json", "tokenizer_config.json"):
-        (folder / name).write_text("{}")

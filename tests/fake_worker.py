@@ -6,6 +6,7 @@ The first word of the last turn's text is the script; anything else is echoed as
     crash-at-once      ends itself before it writes anything
     slow [FILE]        writes one piece, waits until FILE exists (without FILE: until it is cancelled), then goes on
     long N             writes N pieces, "word0 word1 ..."
+    pace RATE N        writes N pieces of Markdown, RATE a second
     deaf               writes one piece and ignores Cancel
     turns              replies with the turns it was given, as JSON
     spec               replies with the model spec it was given, as JSON
@@ -28,6 +29,7 @@ import shutil
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
@@ -52,7 +54,10 @@ from assistant.protocol import (
     MemorySplit,
     ModelSpec,
     Notice,
+    Outside,
     Piece,
+    Plan,
+    Planned,
     Prefill,
     Quit,
     Receipt,
@@ -70,6 +75,7 @@ from assistant.protocol import (
     dump,
 )
 from memory.block import CHUNK
+from memory.budget import format_size, parse_size
 from memory.episode_store import forget_episodes
 from memory.folder import TAIL, make_private
 from memory.publish import publish
@@ -78,9 +84,12 @@ from tests.fake_episodes import observe
 
 MIB = 1024**2
 BUDGET = 900 * MIB
+SMALLEST = 200 * MIB
 BRANCH = "0123456789abcdef"
 LOCK_S = 10.0
 Finish = Literal["stop", "length", "cancelled", "read"]
+_MARKS = {0: "\n\n", 30: "\n\n- **one** ", 40: "\n- two ", 50: "\n\n```python\n", 60: "\n", 70: "\n```\n\n", 90: "\n\n"}
+"""What `pace` writes before a word, by its number in a round of 120."""
 
 
 class FakeWorker:
@@ -124,6 +133,8 @@ class FakeWorker:
                     self._say(request.id, Checked(report=found))
                 case Explain():
                     self._say(request.id, Explained(episodes=self._explain(request)))
+                case Plan():
+                    self._say(request.id, self._planned(request))
                 case Quit():
                     break
         os._exit(0)
@@ -185,6 +196,9 @@ class FakeWorker:
             case "long":
                 for number in range(int(rest or 100)):
                     yield f"word{number} "
+            case "pace":
+                speed, _, count = rest.partition(" ")
+                yield from _paced(float(speed), int(count), stop)
             case "deaf":
                 yield "I hear nothing. "
                 threading.Event().wait()
@@ -240,6 +254,20 @@ class FakeWorker:
             told.residency = [float(at % 2) for at in range(-(-tokens // 64))]
         return told
 
+    def _planned(self, request: Plan) -> WorkerEvent:
+        """The KV takes what the rest leaves; the smallest budget is 200 MiB, and what is no size is refused."""
+        try:
+            budget = parse_size(request.budget)
+        except ValueError as error:
+            return Failed(message=str(error), exit_code=2)
+        if budget < SMALLEST:
+            text = f"The budget of {format_size(budget)} is too small. The smallest budget that works is 200 MiB."
+            return Failed(message=text, exit_code=5)
+        kv = budget * 150 // 900
+        entries = 4096 * budget // BUDGET
+        changes = {"budget": budget, "kv": kv, "capacity_tokens": entries, "working_set_tokens": entries - 96}
+        return Planned(memory=self._memory().model_copy(update=changes | {"peak": 0}))
+
     def _usage(self, run: Run, text: str, fresh: list[WorkerTurn]) -> Usage:
         prompt = sum(len(turn.text) for turn in run.turns)
         computed = sum(len(turn.text) for turn in fresh)
@@ -280,10 +308,17 @@ class FakeWorker:
         return KvStatus(
             device=TierUse(parts={"weights": 100 * MIB, "working sets": MIB}, total=110 * MIB, limit=BUDGET),
             ram=TierUse(parts={"rows": 0, "free slots": 0}, total=0, limit=0),
-            disk=TierUse(parts={"chunks": 5 * MIB, "index": MIB}, total=6 * MIB, limit=100 * MIB),
+            disk=TierUse(
+                parts={"chunks": 5 * MIB, "index": MIB},
+                total=6 * MIB,
+                limit=100 * MIB,
+                conversations={self.conversation: 5 * MIB} if self.conversation else {},
+            ),
             sets=[held] if self.conversation else [],
             counters={"rows_sealed": 7},
             spilling=True,
+            outside=Outside(seen=160 * MIB, parts={"Python and libraries": 50 * MIB}, capacity=4096 * MIB),
+            row_bytes=MIB,
         )
 
     def _memory(self) -> MemorySplit:
@@ -296,6 +331,7 @@ class FakeWorker:
             activations=40 * MIB,
             peak=300 * MIB,
             capacity_tokens=4096,
+            working_set_tokens=4000,
             resident_tokens=min(stored, 4096),
             stored_tokens=stored,
             device="cpu",
@@ -309,6 +345,15 @@ class FakeWorker:
 
 def _last_text(run: Run) -> str:
     return run.turns[-1].text
+
+
+def _paced(rate: float, count: int, stop: threading.Event) -> Iterator[str]:
+    """Paragraphs, list items and a code block, word by word at a steady pace."""
+    start = time.monotonic()
+    for number in range(count):
+        if stop.wait(max(start + number / rate - time.monotonic(), 0)):
+            return
+        yield _MARKS.get(number % 120, "") + f"word{number} "
 
 
 def _echo(text: str) -> Iterator[str]:

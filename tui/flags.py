@@ -26,7 +26,15 @@ def parse(argv: list[str]) -> Options:
         SystemExit: the help was asked for and printed.
     """
     given = _parser().parse_args(argv)
-    return Options(given.conversation, given.model, given.budget, given.quant, given.policy, given.mode)
+    return Options(
+        given.conversation, given.model, given.budget, given.quant, given.policy, given.mode, given.web, given.port
+    )
+
+
+def without_web(argv: list[str]) -> list[str]:
+    """The flags of the chat itself, which is started for every page."""
+    kept = [one for one in argv if one != "--web" and not one.startswith("--port=")]
+    return [one for at, one in enumerate(kept) if one != "--port" and (not at or kept[at - 1] != "--port")]
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -47,6 +55,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--policy", metavar="P", help="how the working set is chosen, for example patched_prompt")
     parser.add_argument("--plain", action="store_true", help="plain lines, for pipes and screen readers")
+    parser.add_argument("--web", action="store_true", help="serve the chat to a browser on this machine")
+    parser.add_argument("--port", type=int, default=8000, metavar="N", help="port of --web (default: 8000)")
     return parser
 
 

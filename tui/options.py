@@ -15,3 +15,5 @@ class Options:
     quant: str | None = None
     policy: str | None = None
     mode: str | None = None
+    web: bool = False
+    port: int = 8000

@@ -1,4 +1,4 @@
-"""The Textual app: its theme, its signals, its one chat screen.
+"""The Textual app: its themes, its signals, its one chat screen.
 
 Only what the first paint needs is imported here; the client and the wire types come after it (`tui.session`).
 """
@@ -6,35 +6,36 @@ Only what the first paint needs is imported here; the client and the wire types 
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import time
+from typing import TYPE_CHECKING
 
+from textual._context import active_message_pump
 from textual.app import App
+from textual.await_complete import AwaitComplete
+from textual.dom import NoScreen
 from textual.screen import Screen
-from textual.theme import Theme
+from textual.widget import Widget
 
 from assistant.errors import Exit
+from tui import garbage, themes
 from tui.options import Options
+from tui.preferences import Preferences
 from tui.screens.chat import ChatScreen
 from tui.session import Session
 
+if TYPE_CHECKING:
+    from textual.command import Provider
+
 _QUIT_S = 2.0
 
-CALM = Theme(
-    name="calm",
-    primary="#8fb8de",
-    secondary="#a9b9c9",
-    accent="#7cc4a4",
-    foreground="#d7dce2",
-    background="#15181d",
-    surface="#1b1f26",
-    panel="#242a33",
-    success="#7cc4a4",
-    warning="#e0b36a",
-    error="#e08a8a",
-    dark=True,
-    variables={"footer-background": "#15181d", "scrollbar": "#2c333d", "scrollbar-background": "#15181d"},
-)
+
+def _commands() -> type[Provider]:
+    """What the command palette offers; imported when it is opened."""
+    from tui.palette import Commands
+
+    return Commands
 
 
 class ChatApp(App[None]):
@@ -42,14 +43,19 @@ class ChatApp(App[None]):
 
     CSS_PATH = "app.tcss"
     TITLE = "assistant"
-    ENABLE_COMMAND_PALETTE = True
+    COMMANDS = {_commands}
 
-    def __init__(self, options: Options | None = None) -> None:
+    def __init__(self, options: Options | None = None, preferences: Preferences | None = None) -> None:
+        """The command line's options, and what the settings say about looks and keys."""
         super().__init__()
-        self.session = Session(options or Options())
+        said = preferences or Preferences()
+        self.session = Session(options or Options(), said)
         self._quit_until = 0.0
-        self.register_theme(CALM)
-        self._start_with_theme(CALM.name)
+        if said.keys:
+            self.set_keymap(said.keys)
+        for theme in themes.OWN.values():
+            self.register_theme(theme)
+        self._start_with_theme(said.theme or themes.DEFAULT)
 
     def _start_with_theme(self, name: str) -> None:
         """Assigning to `theme` would compute every style twice before the first paint."""
@@ -74,6 +80,21 @@ class ChatApp(App[None]):
         else:
             self.notify(sentence, timeout=_QUIT_S, markup=False)
 
+    def copy_to_clipboard(self, text: str) -> None:
+        """Onto the clipboard of the terminal, also through tmux and screen."""
+        from tui.clipboard import sequences
+
+        self._clipboard = text
+        if self._driver is not None:
+            self._driver.write(sequences(text, os.environ))
+
+    def pop_screen(self) -> AwaitComplete:
+        """Leave the screen on top. One that is left twice at once (two quick Esc) does not take the next one along."""
+        asking = active_message_pump.get(None)
+        if len(self.screen_stack) < 2 or (isinstance(asking, Widget) and _screen_of(asking) is not self.screen):
+            return AwaitComplete()
+        return super().pop_screen()
+
     def on_mount(self) -> None:
         loop = asyncio.get_running_loop()
         for number, code in ((signal.SIGTERM, Exit.SIGTERM), (signal.SIGHUP, 129), (signal.SIGINT, Exit.SIGINT)):
@@ -81,6 +102,14 @@ class ChatApp(App[None]):
 
     async def on_unmount(self) -> None:
         await self.session.close()
+        garbage.end()
 
     def _leave(self, code: int) -> None:
         self.exit(return_code=code)
+
+
+def _screen_of(widget: Widget) -> Screen[object] | None:
+    try:
+        return widget.screen
+    except NoScreen:
+        return None

@@ -12,10 +12,23 @@ from typing import TYPE_CHECKING
 
 from assistant.errors import AssistantError, DaemonError, UsageError
 from tui.options import Options
+from tui.preferences import Preferences
 
 if TYPE_CHECKING:
     from assistant.client import Client
-    from assistant.protocol import AskRequest, Conversation, DaemonStatus, Event, ModelStatus, PullProgress, Turn
+    from assistant.protocol import (
+        AskRequest,
+        Conversation,
+        DaemonStatus,
+        Episodes,
+        Event,
+        Hit,
+        MemoryReport,
+        MemorySplit,
+        ModelStatus,
+        PullProgress,
+        Turn,
+    )
 
 DEFAULT_NAME = "chat"
 
@@ -23,10 +36,17 @@ DEFAULT_NAME = "chat"
 class Session:
     """Calls of one chat program to the daemon. Every method raises `AssistantError` with a sentence."""
 
-    def __init__(self, options: Options) -> None:
+    def __init__(self, options: Options, preferences: Preferences) -> None:
         self.options = options
+        self.preferences = preferences
         self.told: set[str] = set()
         """Notices that were shown: each is shown once."""
+        self.earlier: list[str] = []
+        """Budgets that were in force before, for taking a change back."""
+        self.sampling: dict[str, str] = {}
+        """Decoding parameters of the next replies, as they were typed; others are as the settings say."""
+        self.systems: dict[str, str] = {}
+        """System prompts of conversations that begin with their next message."""
         self._client: Client | None = None
         self._lock = asyncio.Lock()
 
@@ -54,6 +74,25 @@ class Session:
     async def status(self) -> DaemonStatus:
         return await self._reached().status()
 
+    async def models(self, *, fit: bool = False) -> list[ModelStatus]:
+        """The catalogue; `fit`: and what of it fits this machine."""
+        return await self._reached().models(fit=fit)
+
+    async def prompts(self) -> list[str]:
+        """What the user wrote last in all conversations, the oldest of it first."""
+        return (await self._reached().prompts())[::-1]
+
+    async def first_turns(self, name: str) -> list[Turn]:
+        """The newest two turns: enough to know whether anything but a system prompt was said."""
+        return await self._reached().turns(name, limit=2)
+
+    async def exported(self, name: str, form: str) -> str:
+        """The path of a conversation that is shown, as md, json or jsonl."""
+        from assistant.export import Form, exported
+
+        client = self._reached()
+        return exported(Form(form), await client.conversation(name), await client.all_turns(name))
+
     async def missing_model(self) -> ModelStatus | None:
         """The model this chat would use, when it is in the catalogue and not on this machine."""
         models = await self._reached().models()
@@ -61,27 +100,54 @@ class Session:
         used = next((model for model in models if (model.id == wanted if wanted else model.default)), None)
         return used if used is not None and not used.present else None
 
-    async def conversations(self, query: str = "") -> list[Conversation]:
-        """Conversations, the one used last first."""
-        found = await self._reached().conversations(query)
-        return sorted(found, key=lambda one: one.updated, reverse=True)
+    async def conversations(self, *, archived: bool = False) -> list[Conversation]:
+        """Conversations: pinned ones first, then the one used last; archived ones at the end or not at all."""
+        return await self._reached().conversations(archived=archived)
 
     async def turns(self, name: str, before: int | None = None, limit: int = 50) -> list[Turn]:
         return await self._reached().turns(name, before=before, limit=limit)
 
-    async def ask(self, name: str, text: str) -> AsyncGenerator[Event, None]:
+    async def siblings(self, name: str, turn: int) -> list[Turn]:
+        """The versions of a turn, oldest first."""
+        return await self._reached().siblings(name, turn)
+
+    async def choose(self, name: str, turn: int) -> None:
+        """Make the conversation go through a turn."""
+        await self._reached().choose(name, turn)
+
+    async def fork(self, name: str, turn: int | None, new: str | None) -> Conversation:
+        """A new conversation with the turns up to one (None: all)."""
+        return await self._reached().fork(name, turn, new)
+
+    async def ask(self, name: str, text: str, replaces: int | None = None) -> AsyncGenerator[Event, None]:
         """Send a message and yield what happens until the reply is committed."""
-        async with aclosing(self._reached().ask(name, self._request(text))) as events:
+        request = self._request(text, replaces, self.systems.get(name))
+        async with aclosing(self._reached().ask(name, request)) as events:
             async for event in events:
+                self.systems.pop(name, None)
                 yield event
 
-    def _request(self, text: str) -> AskRequest:
+    def checked_sampling(self, values: dict[str, str]) -> None:
+        """See that parameters are what they may be.
+
+        Raises:
+            UsageError: one is not.
+        """
+        from assistant.protocol import Sampling
+
+        try:
+            Sampling.model_validate(values)
+        except ValueError as error:
+            raise UsageError(f"This cannot be set: {_reasons(error)}.") from error
+
+    def _request(self, text: str, replaces: int | None, system: str | None) -> AskRequest:
         from assistant.protocol import AskRequest
 
         chosen = self.options
         engine = {name: getattr(chosen, name) for name in ("model", "budget", "quant", "policy", "mode")}
+        said = {"text": text, "engine": engine, "replaces": replaces, "system": system, "sampling": self.sampling}
         try:
-            return AskRequest.model_validate({"text": text, "engine": engine})
+            return AskRequest.model_validate({name: value for name, value in said.items() if value not in (None, {})})
         except ValueError as error:
             raise UsageError(f"This message cannot be sent: {_reasons(error)}.") from error
 
@@ -91,8 +157,47 @@ class Session:
     async def rename(self, old: str, new: str) -> None:
         await self._reached().rename(old, new)
 
+    async def change(
+        self, name: str, *, pinned: bool | None = None, archived: bool | None = None, system: str | None = None
+    ) -> None:
+        """Change what is not None."""
+        from assistant.protocol import ConversationChange
+
+        await self._reached().change(name, ConversationChange(pinned=pinned, archived=archived, system=system))
+
     async def remove(self, name: str) -> None:
+        """Put a conversation away; `restore` brings it back."""
         await self._reached().remove(name)
+
+    async def put_away(self) -> list[Conversation]:
+        """What was removed and can be restored."""
+        return await self._reached().conversations(removed=True)
+
+    async def restore(self, name: str) -> None:
+        await self._reached().restore(name)
+
+    async def search(self, words: str, limit: int = 50) -> list[Hit]:
+        """Turns of all conversations that contain all words."""
+        return await self._reached().search(words, limit)
+
+    async def every_turn(self, name: str) -> list[Turn]:
+        """A whole conversation, oldest turn first; of one that is not stored yet, none."""
+        from assistant.views.history import PAGE, every_turn
+
+        client = self._reached()
+        try:
+            return await every_turn(lambda before: client.turns(name, before=before, limit=PAGE))
+        except UsageError:
+            return []
+
+    async def memory(self) -> MemoryReport:
+        return await self._reached().memory()
+
+    async def episodes(self, name: str) -> Episodes:
+        return await self._reached().episodes(name)
+
+    async def plan(self, budget: str) -> MemorySplit:
+        return await self._reached().plan(budget)
 
     async def pull(self, model_id: str) -> AsyncGenerator[PullProgress, None]:
         """Fetch a model; leaving the iteration early ends the download and keeps what can be resumed."""

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import re
 
+from assistant.errors import AssistantError
+
 _ESCAPE = re.compile(
     r"\x1b\[[0-?]*[ -/]*[@-~]"  # CSI: colours, cursor movement
     r"|\x1b[\]PX^_][^\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c)"  # OSC, DCS, SOS, PM, APC: titles, clipboard
@@ -37,6 +39,12 @@ def one_line(text: str, limit: int) -> str:
     """The text on one line of at most `limit` characters, with an ellipsis when cut."""
     flat = " ".join(clean(text).split())
     return flat if len(flat) <= limit else flat[: max(limit - 1, 0)] + "…"
+
+
+def sentence_of(error: BaseException) -> str:
+    """What to tell of an error: ours are sentences, anything else is a fault of the program and named as one."""
+    known = isinstance(error, AssistantError)
+    return str(error) if known else f"Internal error, {type(error).__name__}: {error}"
 
 
 class Cleaner:

@@ -1,4 +1,4 @@
-"""`assistant map`: the topics of a conversation over time, and how much of each lies on the device."""
+"""`assistant map`: the topics of a conversation over time, its sittings, and where the KV of each lies."""
 
 from __future__ import annotations
 
@@ -19,12 +19,16 @@ from assistant.commands.options import AsJson
 from assistant.commands.progress import plain_console
 from assistant.commands.terminal import without_controls
 from assistant.errors import UsageError
-from assistant.protocol import Episodes, Segment
+from assistant.protocol import Episodes, Segment, Turn
+from assistant.views.atlas import MEANING, SHAPES, Sitting, atlas, episode_mark, rows, states
+from assistant.views.history import PAGE, every_turn
 
 app = typer.Typer()
 
 In = Annotated[str | None, typer.Option("--conversation", "-c", metavar="NAME", help="Default: the latest one.")]
 Lines = Annotated[int, typer.Option("--lines", "-n", metavar="N", min=0, help="The last N stretches; 0: all.")]
+
+Sittings = Annotated[bool, typer.Option("--sittings", help="A row a sitting, a mark an exchange: where its KV lies.")]
 
 STRIP = 76
 """Characters of the strip: episodes over time."""
@@ -33,7 +37,6 @@ CHUNK = 64
 """Tokens that one figure of the residency is about."""
 
 _COLOURS = ("cyan", "magenta", "green", "yellow", "blue", "red")
-_MARKS = "123456789abcdefghijklmnopqrstuvwxyz"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,14 +55,23 @@ class Stretch:
 
 
 @app.command("map", epilog="Example: assistant map -c trip --json")
-def show_map(conversation: In = None, lines: Lines = 20, as_json: AsJson = False) -> None:
-    """Show a conversation's episodes over time, and how much of each is on the device; the rest is on disk."""
-    name, found = asyncio.run(_ask(conversation))
+def show_map(conversation: In = None, lines: Lines = 20, sittings: Sittings = False, as_json: AsJson = False) -> None:
+    """Show a conversation's episodes over time, and how much of each is on the device; the rest is on disk.
+
+    With --sittings, every exchange of every sitting instead: verbatim, compressed, on disk or text only.
+    """
+    name, found, turns = asyncio.run(_ask(conversation))
+    drawn = atlas(turns, found)
     if as_json:
-        print(json.dumps({"conversation": name, **as_record(found)}, ensure_ascii=False))
+        record = {"conversation": name, **as_record(found), "sittings": sittings_record(drawn), "states": states(drawn)}
+        print(json.dumps(record, ensure_ascii=False))
         return
     console = plain_console()
     console.print(headline(name, found))
+    if sittings:
+        for line in sitting_lines(drawn):
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
+        return
     if found.notice:
         console.print(without_controls(found.notice))
     if any(one.episode is not None for one in found.segments):
@@ -85,6 +97,24 @@ def as_record(found: Episodes) -> dict[str, object]:
         "resident": _overall(every),
         "notice": found.notice,
     }
+
+
+def sittings_record(drawn: Sequence[Sitting]) -> list[dict[str, object]]:
+    """The sittings with their cells, without the texts."""
+    return [
+        {"label": one.label, "cells": [{k: v for k, v in asdict(cell).items() if k != "said"} for cell in one.cells]}
+        for one in drawn
+    ]
+
+
+def sitting_lines(drawn: Sequence[Sitting]) -> Iterator[str]:
+    """A row a sitting (long ones go on below), and what its marks say."""
+    width = max((len(one.label) for one in drawn), default=0)
+    for row in rows(drawn, STRIP - width - 2):
+        yield without_controls(f"{row.label:<{width}}  {''.join(cell.shape for cell in row.cells)}")
+    yield ""
+    for state, tokens in states(drawn).items():
+        yield f"{SHAPES[state]} {state}: {MEANING[state]} ({tokens:,} tokens)"
 
 
 def headline(name: str, found: Episodes) -> str:
@@ -147,7 +177,7 @@ def _overall(every: Sequence[Stretch]) -> float | None:
 def _mark(episode: int | None) -> Text:
     if episode is None:
         return Text("·", style="dim")
-    return Text(_MARKS[(episode - 1) % len(_MARKS)], style=_COLOURS[(episode - 1) % len(_COLOURS)])
+    return Text(episode_mark(episode), style=_COLOURS[(episode - 1) % len(_COLOURS)])
 
 
 def _legend(found: Episodes) -> Table:
@@ -180,10 +210,11 @@ def _count(number: int, what: str) -> str:
     return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
-async def _ask(conversation: str | None) -> tuple[str, Episodes]:
+async def _ask(conversation: str | None) -> tuple[str, Episodes, list[Turn]]:
     async with await Client.connect() as client:
         name = conversation or await latest(client)
-        return name, await client.episodes(name)
+        found = await client.episodes(name)
+        return name, found, await every_turn(lambda before: client.turns(name, before, PAGE))
 
 
 async def latest(client: Client) -> str:
@@ -195,4 +226,4 @@ async def latest(client: Client) -> str:
     known = await client.conversations()
     if not known:
         raise UsageError('There are no conversations yet. Begin one: assistant ask -c trip "hello"')
-    return known[0].name
+    return max(known, key=lambda one: one.updated).name

@@ -4,96 +4,91 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import asdict
+from typing import Annotated, Any
 
 import typer
-from rich.table import Table
 
 from assistant.client import Client
+from assistant.commands.memory import show, show_ledger, show_plan
 from assistant.commands.options import AsJson
-from assistant.commands.progress import plain_console
-from assistant.commands.terminal import without_controls
-from assistant.protocol import KvStatus, MemoryReport, TierUse
-from memory.budget import format_size
+from assistant.protocol import Episodes, MemoryReport, MemorySplit, Turn
+from assistant.views.forecast import forecast
+from assistant.views.held import held
+from assistant.views.history import PAGE, every_turn
+from assistant.views.ledger import ledger
+from assistant.views.meter import meter, surroundings
+from assistant.views.plan import compare, consequence
 
 app = typer.Typer()
 
+In = Annotated[str | None, typer.Option("--conversation", "-c", metavar="NAME", help="Default: the latest one.")]
+Ledger = Annotated[bool, typer.Option("--ledger", help="What left the working set, came back, was read again.")]
+Planned = Annotated[str | None, typer.Option("--plan", metavar="SIZE", help="What this budget would come to.")]
 
-@app.command(epilog="Example: assistant mem --json")
-def mem(as_json: AsJson = False) -> None:
-    """Show bytes by tier (device, RAM, disk) and by purpose; what the parts do not account for has its own line."""
-    report = asyncio.run(_report())
-    if as_json:
-        print(json.dumps(as_record(report)))
+
+@app.command(epilog="Example: assistant mem --plan 700MiB")
+def mem(conversation: In = None, with_ledger: Ledger = False, budget: Planned = None, as_json: AsJson = False) -> None:
+    """Show bytes by tier (device, RAM, disk) and by purpose; what the parts do not account for has its own line.
+
+    With --ledger, what happened to the tokens of a conversation, reply by reply. With --plan, what another budget would
+    come to, before it is used; exit code 5 when it would not hold the model.
+    """
+    name, report, turns, found, planned = asyncio.run(_ask(conversation, budget))
+    if planned is not None:
+        _out(plan_record(report, planned, turns)) if as_json else show_plan(report, planned, _stored(turns))
+    elif as_json:
+        episodes = [asdict(one) for one in held(found, report.kv, name or "")]
+        _out(as_record(report) | of_conversation(name, report, turns) | {"episodes": episodes})
+    elif with_ledger:
+        show_ledger(name, ledger(turns))
     else:
-        show(report)
+        show(report, forecast(turns, report.memory) if name is not None else None, held(found, report.kv, name or ""))
 
 
-def show(report: MemoryReport) -> None:
-    """The report as tables."""
-    console = plain_console()
-    loaded = f"{report.model} ({report.memory.device}, weights {report.memory.quant})"
-    console.print(f"Model: {loaded if report.model else 'none loaded'}")
-    console.print(_tiers(report.kv))
-    if report.kv.sets:
-        console.print(_sets(report.kv))
-    if report.kv.layers:
-        limits = " ".join(str(count) for count in report.kv.layers)
-        console.print(f"A layer holds at most (entries, first layer to last): {limits}", soft_wrap=True)
-    if report.kv.counters:
-        counted = (f"{name.replace('_', ' ')} {count:,}" for name, count in report.kv.counters.items())
-        console.print(f"Since the model was loaded: {', '.join(counted)}")
-    if report.kv.notice:
-        console.print(without_controls(report.kv.notice))
-
-
-def as_record(report: MemoryReport) -> dict[str, object]:
-    """The report with each tier's gap written out."""
+def as_record(report: MemoryReport) -> dict[str, Any]:
+    """The report with each tier's gap written out, and the meter."""
     record = report.model_dump()
     for name in ("device", "ram", "disk"):
         record["kv"][name]["gap"] = getattr(report.kv, name).gap
+    drawn, outside = meter(report), surroundings(report)
+    record["meter"] = None if drawn is None else asdict(drawn)
+    record["outside"] = None if outside is None else asdict(outside)
     return record
 
 
-async def _report() -> MemoryReport:
+def of_conversation(name: str | None, report: MemoryReport, turns: list[Turn]) -> dict[str, Any]:
+    """What is known of the conversation that was asked about."""
+    expected = forecast(turns, report.memory)
+    return {
+        "conversation": name,
+        "forecast": asdict(expected) | {"estimate": True, "sentence": expected.sentence()},
+        "ledger": [asdict(entry) for entry in ledger(turns)],
+    }
+
+
+def plan_record(report: MemoryReport, planned: MemorySplit, turns: list[Turn]) -> dict[str, Any]:
+    """The plan in force, the one that was asked about, and the two line by line."""
+    lines = compare(report.memory, planned, _stored(turns))
+    plans = {"now": report.memory.model_dump(), "then": planned.model_dump()}
+    return plans | {"lines": [asdict(one) for one in lines], "consequence": consequence(report.memory, planned)}
+
+
+def _stored(turns: list[Turn]) -> int | None:
+    """Tokens of the conversation, as its last reply counted them."""
+    return next((turn.usage.stored_tokens for turn in reversed(turns) if turn.usage is not None), None)
+
+
+def _out(record: dict[str, Any]) -> None:
+    print(json.dumps(record, ensure_ascii=False))
+
+
+async def _ask(
+    conversation: str | None, budget: str | None
+) -> tuple[str | None, MemoryReport, list[Turn], Episodes, MemorySplit | None]:
     async with await Client.connect() as client:
-        return await client.memory()
-
-
-def _tiers(kv: KvStatus) -> Table:
-    table = Table(box=None, pad_edge=False)
-    for column in ("tier", "purpose", "size", ""):
-        table.add_column(column, justify="right" if column == "size" else "left")
-    _tier(table, "device", kv.device, ("planned", "measured now"), "budget")
-    _tier(table, "RAM", kv.ram, ("counted", "allocated"), "limit")
-    _tier(table, "disk", kv.disk, ("counted", "measured now"), "limit")
-    return table
-
-
-def _tier(table: Table, name: str, use: TierUse, known: tuple[str, str], limit: str) -> None:
-    """The tier's parts, the gap to its total, that total, and its limit; `known`: how parts and total are known."""
-    if not use.total and not any(use.parts.values()):
-        table.add_row(name, "not used", "", "")
-        return
-    for purpose, size in use.parts.items():
-        table.add_row(name, purpose, format_size(size), known[0])
-    if use.gap:
-        what = "not accounted for" if use.gap > 0 else "planned, not in use"
-        table.add_row(name, what, format_size(use.gap), "difference")
-    table.add_row(name, "total", format_size(use.total), known[1])
-    if use.limit is not None:
-        table.add_row(name, limit, format_size(use.limit), "as set")
-    table.add_section()
-
-
-def _sets(kv: KvStatus) -> Table:
-    table = Table(box=None, pad_edge=False)
-    for column in ("resident conversation", "state", "tokens", "entries", "size"):
-        table.add_column(column, justify="left" if column in ("resident conversation", "state") else "right")
-    for one in kv.sets:
-        name = without_controls(one.conversation)
-        table.add_row(name, one.state, f"{one.tokens:,}", _span(one.least, one.entries), format_size(one.bytes))
-    return table
-
-
-def _span(least: int | None, most: int) -> str:
-    return f"{most:,}" if least in (None, most) else f"{least:,}-{most:,}"
+        planned = None if budget is None else await client.plan(budget)
+        name = conversation or next((one.name for one in await client.conversations()), None)
+        turns = [] if name is None else await every_turn(lambda before: client.turns(name, before, PAGE))
+        found = Episodes() if name is None else await client.episodes(name)
+        return name, await client.memory(), turns, found, planned

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime
 from typing import Annotated, Any
 
 from fastapi import FastAPI, Path, Query, Request
@@ -17,24 +19,30 @@ from assistant.daemon.guard import Guard
 from assistant.daemon.lane import LaneFull
 from assistant.daemon.service import Service
 from assistant.daemon.turns import Turn
-from assistant.errors import AssistantError, DaemonError, Exit, ModelError, UsageError
+from assistant.errors import AssistantError, BudgetError, DaemonError, Exit, ModelError, UsageError
 from assistant.history import History, NameTaken, UnknownConversation
 from assistant.protocol import (
     PROTOCOL,
     AskRequest,
     CheckRequest,
+    ChooseRequest,
     Conversation,
+    ConversationChange,
     DaemonStatus,
     Engine,
     Episodes,
     Failed,
+    ForkRequest,
     Hit,
     ImportRequest,
     KvCheck,
     MemoryReport,
+    MemorySplit,
     ModelStatus,
     Name,
-    Rename,
+    Removed,
+    RestoreRequest,
+    StoreRequest,
     Version,
     dump,
 )
@@ -47,6 +55,7 @@ STATUSES: dict[type[AssistantError], int] = {
     LaneFull: 429,
     DaemonError: 503,
     ModelError: 409,
+    BudgetError: 409,
     UsageError: 400,
 }
 
@@ -61,6 +70,7 @@ def create_app(service: Service, shut_down: Callable[[], None]) -> FastAPI:
     _add_errors(app)
     _add_state(app, service, shut_down)
     _add_conversations(app, service)
+    _add_turns(app, service)
     _add_requests(app, service)
     return app
 
@@ -84,12 +94,16 @@ def _add_state(app: FastAPI, service: Service, shut_down: Callable[[], None]) ->
         return await service.status()
 
     @app.get("/api/models")
-    async def models() -> list[ModelStatus]:
-        return service.engines.models()
+    async def models(fit: bool = False) -> list[ModelStatus]:
+        return await asyncio.to_thread(service.engines.models, fit=fit)
 
     @app.get("/api/memory")
     async def memory() -> MemoryReport:
         return await service.memory()
+
+    @app.get("/api/plan")
+    async def plan(budget: Annotated[str, Query(min_length=1, max_length=32)]) -> MemorySplit:
+        return await service.plan(budget)
 
     @app.post("/api/kv/check")
     async def check(body: CheckRequest) -> KvCheck:
@@ -105,14 +119,14 @@ def _add_conversations(app: FastAPI, service: Service) -> None:
     records = service.records
 
     @app.get("/api/conversations")
-    async def conversations(query: Annotated[str, Query(max_length=200)] = "") -> list[Conversation]:
-        return await records.run(History.conversations, query)
+    async def conversations(
+        query: Annotated[str, Query(max_length=200)] = "", archived: bool = False, removed: bool = False
+    ) -> list[Conversation]:
+        return await records.run(History.conversations, query, archived, removed)
 
-    @app.get("/api/conversations/{name:path}/turns")
-    async def turns(
-        name: Named, before: Ident = None, limit: Annotated[int, Query(ge=1, le=500)] = 50
-    ) -> list[TurnRow]:
-        return await records.run(History.turns, name, before, limit)
+    @app.get("/api/conversations/{name:path}/about")
+    async def about(name: Named) -> Conversation:
+        return await records.run(History.conversation, name)
 
     @app.get("/api/conversations/{name:path}/episodes")
     async def episodes(name: Named) -> Episodes:
@@ -122,20 +136,63 @@ def _add_conversations(app: FastAPI, service: Service) -> None:
     async def owner(turn: Annotated[int, Path(ge=1, le=2**62)]) -> Conversation:
         return await records.run(History.owner, turn)
 
-    @app.patch("/api/conversations/{name:path}", status_code=204)
-    async def rename(name: Named, body: Rename) -> None:
-        await records.run(History.rename, name, body.name)
+    @app.patch("/api/conversations/{name:path}")
+    async def change(name: Named, body: ConversationChange) -> Conversation:
+        return await records.run(History.conversation, await records.run(History.change, name, body))
 
-    @app.delete("/api/conversations/{name:path}", status_code=204)
-    async def remove(name: Named) -> None:
-        await service.remove(name)
+    @app.delete("/api/conversations/{name:path}")
+    async def remove(name: Named, for_good: bool = False) -> Removed:
+        if for_good:
+            return Removed(names=await service.remove(name))
+        await service.put_away(name)
+        return Removed(names=[])
+
+    @app.post("/api/conversations/{name:path}/restore")
+    async def restore(name: Named, body: RestoreRequest) -> Conversation:
+        return await records.run(History.conversation, await records.run(History.restore, name, body.name))
+
+    @app.post("/api/purge")
+    async def purge() -> Removed:
+        return Removed(names=await service.purge(datetime.now(UTC)))
+
+    @app.get("/api/prompts")
+    async def prompts(limit: Annotated[int, Query(ge=1, le=1000)] = 200) -> list[str]:
+        return await records.run(History.prompts, limit)
 
     @app.get("/api/search")
     async def search(
         words: Annotated[str, Query(min_length=1, max_length=1000)],
         limit: Annotated[int, Query(ge=1, le=200)] = 20,
+        conversation: Annotated[Name | None, Query()] = None,
     ) -> list[Hit]:
-        return await records.run(History.search, words, limit)
+        return await records.run(History.search, words, limit, conversation)
+
+
+def _add_turns(app: FastAPI, service: Service) -> None:
+    records = service.records
+
+    @app.get("/api/conversations/{name:path}/turns")
+    async def turns(
+        name: Named, before: Ident = None, limit: Annotated[int, Query(ge=1, le=500)] = 50, versions: bool = False
+    ) -> list[TurnRow]:
+        return await records.run(History.turns, name, before, limit, versions)
+
+    @app.post("/api/conversations/{name:path}/turns")
+    async def store(name: Named, body: StoreRequest) -> Conversation:
+        await records.run(History.add, name, body.turns)
+        return await records.run(History.conversation, name)
+
+    @app.get("/api/conversations/{name:path}/siblings")
+    async def siblings(name: Named, turn: Annotated[int, Query(ge=1, le=2**62)]) -> list[TurnRow]:
+        return await records.run(History.siblings, name, turn)
+
+    @app.post("/api/conversations/{name:path}/choose", status_code=204)
+    async def choose(name: Named, body: ChooseRequest) -> None:
+        await records.run(History.choose, name, body.turn)
+
+    @app.post("/api/conversations/{name:path}/fork")
+    async def fork(name: Named, body: ForkRequest) -> Conversation:
+        return await records.run(History.conversation, await records.run(History.fork, name, body.turn, body.name))
 
 
 def _add_requests(app: FastAPI, service: Service) -> None:

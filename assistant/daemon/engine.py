@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from assistant import machine
 from assistant.catalog import load_catalog
-from assistant.errors import UsageError
+from assistant.entry import ModelEntry
+from assistant.errors import BudgetError, ModelError, UsageError
+from assistant.fit import Fit, fits, verdict
 from assistant.places import Places
-from assistant.protocol import Engine, KvSpec, ModelSpec, ModelStatus
+from assistant.protocol import Engine, KvSpec, MemorySplit, ModelSpec, ModelStatus
 from assistant.settings import Settings
-from memory.budget import parse_size
+from memory.budget import PATCH_TOKENS, parse_size
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +49,40 @@ class Engines:
             kv=self._kv(),
         )
 
+    def estimate(self, budget: str) -> MemorySplit:
+        """What a budget would come to for the model of the settings, by its shape alone.
+
+        Raises:
+            BudgetError: it would not hold the model; the text shows the sum.
+            ModelError: the shape of the model is not known before it is pulled.
+        """
+        size, here = parse_size(_size(budget) or "0"), machine.look()
+        entry = load_catalog(self.places).find(self.settings.model)
+        if (geometry := entry.shape(self.places)) is None:
+            raise ModelError(f"What {entry.id} takes is not known before it is here. Run: {entry.pull_command}")
+        found = [one for one in fits(geometry, size, here.itemsize, self.settings.block) if one.here]
+        chosen = next((one for one in found if one.fits and self._may_load(one)), None)
+        if chosen is None:
+            raise BudgetError(f"{entry.id}: {verdict(found, size)} (an estimate: no model is loaded).")
+        return MemorySplit(
+            budget=size,
+            **chosen.model_dump(include={"weights", "kv", "staging", "activations", "process"}),
+            capacity_tokens=chosen.kv_tokens,
+            working_set_tokens=max(0, chosen.kv_tokens - chosen.block - PATCH_TOKENS),
+            device=here.device,
+            quant=chosen.quantisation,
+            estimated=True,
+        )
+
+    def _may_load(self, fit: Fit) -> bool:
+        """Whether the settings let the weights be loaded like that."""
+        asked = self.settings.quant
+        return (
+            asked == "auto"
+            or fit.quantisation == asked
+            or (asked == "none" and fit.quantisation.endswith(("16", "32")))
+        )
+
     def disk_limit(self) -> int | None:
         """Bytes that stored KV may take on disk; None when none is stored."""
         return parse_size(self.settings.disk) if self.settings.spill else None
@@ -61,9 +98,25 @@ class Engines:
             disk=parse_size(settings.disk),
         )
 
-    def models(self) -> list[ModelStatus]:
-        """Every model of the catalogue."""
-        return load_catalog(self.places).statuses(self.places, self.settings.model)
+    def models(self, *, fit: bool = False) -> list[ModelStatus]:
+        """Every model of the catalogue; `fit`: and whether it fits this machine (asks the GPU's driver: slow)."""
+        catalog = load_catalog(self.places)
+        found = catalog.statuses(self.places, self.settings.model)
+        if fit:
+            here = machine.look()
+            for one in found:
+                one.verdict = self._verdict(catalog.find(one.id), here)
+        return found
+
+    def _verdict(self, entry: ModelEntry, here: machine.Machine) -> str | None:
+        try:
+            geometry = entry.shape(self.places)
+        except ModelError as error:
+            return str(error)
+        if geometry is None:
+            return None
+        budget = parse_size(self.settings.budget) if self.settings.budget else here.budget
+        return verdict(fits(geometry, budget, here.itemsize, self.settings.block), budget)
 
 
 def _size(text: str | None) -> str | None:

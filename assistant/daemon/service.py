@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import time
 from datetime import UTC, datetime
@@ -11,10 +12,21 @@ from assistant.daemon.engine import Engines
 from assistant.daemon.lane import Lane
 from assistant.daemon.records import Records
 from assistant.daemon.shelf import Shelf
+from assistant.daemon.titles import Titles
 from assistant.daemon.turns import Turn
+from assistant.daemon.uses import named_uses
 from assistant.daemon.worker import Worker
 from assistant.history import History
-from assistant.protocol import PROTOCOL, Accepted, AskRequest, DaemonStatus, Episodes, ImportRequest, MemoryReport
+from assistant.protocol import (
+    PROTOCOL,
+    Accepted,
+    AskRequest,
+    DaemonStatus,
+    Episodes,
+    ImportRequest,
+    MemoryReport,
+    MemorySplit,
+)
 
 
 class Service:
@@ -25,6 +37,7 @@ class Service:
         self.engines = engines
         self.lane = Lane(engines.settings.queue)
         self.shelf = Shelf(worker, engines.places.kv, engines.disk_limit())
+        self.titles = Titles(records, self.lane, engines.places.kv)
         self._worker = worker
         self._started = datetime.now(UTC)
         self._clock = time.monotonic()
@@ -38,16 +51,22 @@ class Service:
         self.lane.admit()
         try:
             begun = await self.records.run(
-                History.begin, name, request.text, request.system, default_system=self.engines.settings.system
+                History.begin,
+                name,
+                request.text,
+                request.system,
+                default_system=self.engines.settings.system,
+                replaces=request.replaces,
             )
         except BaseException:
             self.lane.release()
             raise
         accepted = Accepted(conversation=name, turn_id=begun.turn_id, reply_id=begun.reply_id)
-        said = "sampling" in request.model_fields_set
-        sampling = request.sampling if said else self.engines.settings.sampling()
+        said = request.sampling.model_dump(exclude_unset=True)
+        sampling = self.engines.settings.sampling().model_copy(update=said)
         turn = Turn(self.records, self._worker, accepted, begun.conversation_id, spec, sampling)
         self.lane.submit(turn)
+        self.titles.note(turn.conversation_id)
         return turn
 
     async def read(self, name: str, request: ImportRequest) -> Turn:
@@ -62,20 +81,41 @@ class Service:
         accepted = Accepted(conversation=name, turn_id=added.last_turn_id, reply_id=None)
         turn = Turn(self.records, self._worker, accepted, added.conversation_id, spec, None)
         self.lane.submit(turn)
+        self.titles.note(turn.conversation_id)
         return turn
 
     async def stop(self, name: str) -> bool:
         """Cancel whatever runs or waits for a conversation; whether anything did."""
         return await self.lane.cancel_all(await self.records.run(History.find, name))
 
-    async def remove(self, name: str) -> None:
-        """Cancel what runs for a conversation, then delete it: text, ids and everything that is kept of its KV."""
-        conversation_id = await self.records.run(History.find, name)
-        await self.lane.cancel_all(conversation_id)
-        await self.shelf.forget(conversation_id)  # first: if it fails, the name is still there to try again with
-        await self.records.run(History.remove, name)
-        if await self.lane.cancel_all(conversation_id):  # a message that came in between may have stored KV again
-            await self.shelf.forget(conversation_id)
+    async def put_away(self, name: str) -> None:
+        """Cancel what runs for a conversation, then put it away. Its KV stays: restored, it goes on at once."""
+        await self.lane.cancel_all(await self.records.run(History.find, name))
+        await self.records.run(History.put_away, name)
+
+    async def remove(self, name: str) -> list[str]:
+        """Remove a conversation (or all that were put away under its name) for good."""
+        await self._erase(await self.records.run(History.ids, name))
+        return [name]
+
+    async def purge(self, before: datetime | None = None) -> list[str]:
+        """Remove for good what was put away before a moment (None: longer ago than it is kept); the names."""
+        found = await self.records.run(History.put_away_before, before)
+        if found:
+            await self._erase(list(found))
+        return list(found.values())
+
+    async def _erase(self, ids: list[str]) -> None:
+        """Cancel what runs for conversations, then delete them: text, ids and everything that is kept of their KV."""
+        for one in ids:
+            await self.lane.cancel_all(one)
+            heirs = await self.records.run(History.heirs, one)
+            kept = {fork: tokens for fork, tokens in heirs.items() if fork not in ids}
+            await self.shelf.forget(one, kept)  # first: if it fails, the name is still there to try again with
+        await self.records.run(History.erase, ids)
+        for one in ids:
+            if await self.lane.cancel_all(one):  # a message that came in between may have stored KV again
+                await self.shelf.forget(one, {})
 
     async def episodes(self, name: str) -> Episodes:
         """The topics of a conversation, and how its questions were routed."""
@@ -87,7 +127,20 @@ class Service:
         names = await self.records.run(History.names)
         for resident in kv.sets:
             resident.conversation = names.get(resident.conversation, resident.conversation)
+        kv.stored = named_uses(kv.stored, names, await self.records.run(History.conversations, "", True))
+        for tier in (kv.device, kv.ram, kv.disk):
+            tier.conversations = {names.get(one, one): size for one, size in tier.conversations.items()}
         return MemoryReport(model=self._worker.model, memory=self._worker.memory, kv=kv)
+
+    async def plan(self, budget: str) -> MemorySplit:
+        """What a budget would come to: for the loaded model as it is, else for the one of the settings by its shape.
+
+        Raises:
+            BudgetError: it would not hold the model; the text shows the sum.
+        """
+        if self._worker.state != "starting" and (planned := await self.shelf.plan(budget)) is not None:
+            return planned
+        return await asyncio.to_thread(self.engines.estimate, budget)
 
     async def status(self) -> DaemonStatus:
         """Who runs here, with what, and where its memory goes."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TypeVar
@@ -12,7 +12,7 @@ from typing import TypeVar
 from assistant.daemon.worker import Worker, WorkerDied
 from assistant.database import DatabaseError
 from assistant.episodes import look_up
-from assistant.errors import AssistantError, DaemonError
+from assistant.errors import AssistantError, BudgetError, DaemonError, Exit, UsageError
 from assistant.protocol import (
     Check,
     Checked,
@@ -23,10 +23,16 @@ from assistant.protocol import (
     Forget,
     KvCheck,
     KvStatus,
+    MemorySplit,
+    Plan,
+    Planned,
+    StoredUse,
     TierUse,
 )
 from memory.errors import KvLocked
 from memory.folder import KvFolder
+from memory.forgetting import forget
+from memory.sharing import stored_by
 from memory.sweep import CheckReport, check
 
 WAIT_S = 10.0
@@ -34,6 +40,8 @@ WAIT_S = 10.0
 
 PATIENCE_S = 5.0
 """How long a worker may take to say where its memory is: writing to a slow disk comes first."""
+
+_KINDS: dict[int, type[AssistantError]] = {Exit.BUDGET: BudgetError, Exit.USAGE: UsageError}
 
 T = TypeVar("T")
 
@@ -47,16 +55,16 @@ class Shelf:
         self._folder = folder
         self._limit = limit
 
-    async def forget(self, conversation_id: str) -> None:
-        """Remove everything kept of a conversation.
+    async def forget(self, conversation_id: str, heirs: Mapping[str, list[int]]) -> None:
+        """Remove everything kept of a conversation but the rows that its forks (`heirs`: the ids of their text) use.
 
         Raises:
             AssistantError: it could not be removed; the text says where it lies.
         """
-        request = Forget(id=_id(), folder=str(self._folder), conversation=conversation_id)
+        request = Forget(id=_id(), folder=str(self._folder), conversation=conversation_id, heirs=dict(heirs))
         try:
             if await self._asked(request) is None and self._folder.exists():
-                await self._alone(lambda folder: folder.forget(conversation_id))
+                await self._alone(lambda folder: forget(folder, conversation_id, heirs))
         except (OSError, DatabaseError) as error:
             raise AssistantError(
                 f"The stored KV could not be removed ({error}); the conversation is still there. The KV lies in "
@@ -87,6 +95,8 @@ class Shelf:
             status.notice = "The worker is busy and does not say what it holds: only the disk is shown."
         if not status.disk.total and self._folder.exists():
             status.disk = await asyncio.to_thread(self._on_disk)
+        stored = await asyncio.to_thread(stored_by, self._folder)
+        status.stored = [StoredUse(conversation=name, own=one.own, shared=one.shared) for name, one in stored.items()]
         return status
 
     async def explain(self, conversation_id: str) -> Episodes:
@@ -108,12 +118,26 @@ class Shelf:
         except OSError as error:
             raise AssistantError(f"The episodes in {self._folder} could not be read ({error.strerror}).") from error
 
-    def _on_disk(self) -> TierUse:
-        """Bytes by kind; looking takes no lock."""
-        usage = KvFolder.walk(self._folder)
-        return TierUse(parts=usage.kinds, total=usage.total, limit=self._limit)
+    async def plan(self, budget: str) -> MemorySplit | None:
+        """What a budget would come to for the loaded model; None when none is loaded, or it does not answer in time.
 
-    async def _asked(self, request: Forget | Check | Explain) -> object | None:
+        Raises:
+            BudgetError: it would not hold the model.
+            UsageError: it is no size.
+        """
+        try:
+            async with asyncio.timeout(PATIENCE_S):
+                answer = await self._asked(Plan(id=_id(), budget=budget))
+        except TimeoutError:
+            return None
+        return answer.memory if isinstance(answer, Planned) and answer.memory.budget else None
+
+    def _on_disk(self) -> TierUse:
+        """Bytes by kind and conversation; looking takes no lock."""
+        usage = KvFolder.walk(self._folder)
+        return TierUse(parts=usage.kinds, total=usage.total, limit=self._limit, conversations=dict(usage.conversations))
+
+    async def _asked(self, request: Forget | Check | Explain | Plan) -> object | None:
         """The worker's answer, None when none lives.
 
         Raises:
@@ -124,7 +148,7 @@ class Shelf:
         except WorkerDied:
             return None
         if isinstance(answer, Failed):
-            raise AssistantError(answer.message)
+            raise _KINDS.get(answer.exit_code, AssistantError)(answer.message)
         return answer
 
     async def _alone(self, action: Callable[[KvFolder], T]) -> T:

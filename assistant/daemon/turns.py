@@ -127,6 +127,7 @@ class Turn(Job):
             turns=turns,
             reply_id=self._accepted.reply_id,
             sampling=self._sampling,
+            origins=await self._records.run(History.origins, self.conversation_id),
         )
         try:
             await self._exchange(request, checkpoints)

@@ -25,6 +25,7 @@ from assistant.protocol import (
     Forget,
     MemorySplit,
     ModelSpec,
+    Plan,
     Quit,
     Request,
     Run,
@@ -122,7 +123,7 @@ class Worker:
                     return answer
         return None
 
-    async def aside(self, request: Status | Forget | Check | Explain) -> WorkerEvent:
+    async def aside(self, request: Status | Forget | Check | Explain | Plan) -> WorkerEvent:
         """What a living worker answers beside the reply that it may be writing.
 
         Raises:

@@ -16,7 +16,19 @@ from typing import TextIO
 from pydantic import ValidationError
 
 from assistant.errors import AssistantError, Exit
-from assistant.protocol import REQUEST, Cancel, Check, Explain, Failed, Forget, Run, Status, WorkerEvent, WorkerLine
+from assistant.protocol import (
+    REQUEST,
+    Cancel,
+    Check,
+    Explain,
+    Failed,
+    Forget,
+    Plan,
+    Run,
+    Status,
+    WorkerEvent,
+    WorkerLine,
+)
 
 
 def main() -> None:
@@ -47,7 +59,7 @@ def main() -> None:
                     runs.put(request)
                 case Cancel() if running == [request.id]:
                     engine.cancelled.set()
-                case Status() | Forget() | Check() | Explain():
+                case Status() | Forget() | Check() | Explain() | Plan():
                     # On a thread of its own: a check of every row must not keep a Cancel from being heard.
                     threading.Thread(target=lambda asked=request: send(asked.id, aside(asked)), daemon=True).start()
                 case Cancel():
@@ -57,10 +69,12 @@ def main() -> None:
         engine.cancelled.set()
         runs.put(None)
 
-    def aside(request: Status | Forget | Check | Explain) -> WorkerEvent:
+    def aside(request: Status | Forget | Check | Explain | Plan) -> WorkerEvent:
         """What is answered while a reply is being written."""
         try:
             return engine.aside(request)
+        except AssistantError as error:
+            return Failed(message=str(error), exit_code=error.exit_code)
         except Exception as error:
             traceback.print_exc()
             return Failed(message=_unexpected(error), exit_code=Exit.FAILED)

@@ -74,6 +74,20 @@ class Gauge:
             return torch.cuda.memory_allocated(self.device)
         return self.weights + max(0, _resident() - self.baseline)
 
+    def outside(self) -> tuple[int, dict[str, int], int]:
+        """(what the system says is in use, what of it `current` does not count, all there is), in bytes.
+
+        Without a GPU it is this process that is asked about, else the whole GPU.
+        """
+        if self.device.type == "cuda":
+            free, capacity = torch.cuda.mem_get_info(self.device)
+            kept = torch.cuda.memory_reserved(self.device)
+            others = capacity - free - kept
+            parts = {"kept by the allocator": kept - self.current(), "other processes and the driver": others}
+            return capacity - free, parts, capacity
+        libraries = {"Python and libraries": max(0, self.baseline - self.weights)}
+        return _resident(), libraries, int(psutil.virtual_memory().total)
+
     def peak(self) -> int:
         """Bytes at the highest point since `loaded`."""
         if self.device.type == "cuda":

@@ -26,6 +26,8 @@ from assistant.protocol import (
     ModelSpec,
     Notice,
     Piece,
+    Plan,
+    Planned,
     Prefill,
     Receipt,
     Resumed,
@@ -41,6 +43,7 @@ from assistant.protocol import (
 from assistant.template import Prompt, build_prompt
 from assistant.worker.episodes import explain, focus, prepare, recalled_json, turns_of
 from assistant.worker.loader import Loaded, load
+from assistant.worker.preview import preview, split_of
 from assistant.worker.sampling import Sampler, TextStream
 from assistant.worker.shelf import check, forget, kv_status
 from memory.episode_view import Route
@@ -91,8 +94,14 @@ class Engine:
             self._forget()
             raise BudgetError("The device ran out of memory. Use a smaller --budget or a smaller model.") from error
 
-    def aside(self, request: Status | Forget | Check | Explain) -> WorkerStatus | Forgotten | Checked | Explained:
-        """Answered from another thread while a reply may be on its way."""
+    def aside(
+        self, request: Status | Forget | Check | Explain | Plan
+    ) -> WorkerStatus | Forgotten | Checked | Explained | Planned:
+        """Answered from another thread while a reply may be on its way.
+
+        Raises:
+            AssistantError: the answer is that it cannot be.
+        """
         match request:
             case Forget():
                 forget(self.loaded, request)
@@ -101,6 +110,8 @@ class Engine:
                 return Checked(report=check(self.loaded, request))
             case Explain():
                 return Explained(episodes=explain(self.loaded, request))
+            case Plan():
+                return Planned(memory=preview(self.loaded, request))
             case _:
                 model = self.loaded.spec.id if self.loaded else None
                 return WorkerStatus(model=model, memory=self._split(), kv=kv_status(self.loaded))
@@ -156,7 +167,7 @@ class Engine:
     def _resume(self, loaded: Loaded, request: Run, prompt: Prompt, send: Send) -> tuple[Found, Receipt | None]:
         """Make the conversation active with all that is known of it; a receipt if it was read before."""
         started, memory, ids = time.perf_counter(), loaded.memory, prompt.ids
-        memory.open(request.conversation)
+        memory.open(request.conversation, request.origins)
         memory.protect(prompt.prefix)
         found = memory.resume(ids if request.sampling else [*ids, -1])
         known = min(_known(request), len(ids))
@@ -262,24 +273,7 @@ class Engine:
             torch.cuda.empty_cache()
 
     def _split(self) -> MemorySplit:
-        if self.loaded is None:
-            return MemorySplit()
-        plan, memory = self.loaded.memory.plan, self.loaded.memory
-        return MemorySplit(
-            budget=plan.budget,
-            weights=plan.weights,
-            kv=plan.kv,
-            staging=plan.staging,
-            activations=plan.activations,
-            peak=self.loaded.gauge.peak(),
-            capacity_tokens=plan.capacity,
-            resident_tokens=memory.resident,
-            stored_tokens=len(memory.tokens),
-            device=str(self.loaded.gauge.device),
-            quant=self.loaded.quant,
-            ram=plan.ram,
-            process=plan.process,
-        )
+        return MemorySplit() if self.loaded is None else split_of(self.loaded)
 
 
 def _new_ids(request: Run, prompt: Prompt, reply: Reply) -> dict[int, list[int]]:

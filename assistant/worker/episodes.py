@@ -26,6 +26,7 @@ from memory.minilm import EncoderMissing, encoder_bytes, find_minilm
 from memory.segment import EpisodeTurn
 from memory.selection import cut
 from memory.store import Memory
+from memory.stored import stored_tokens
 
 if TYPE_CHECKING:
     from assistant.worker.loader import Loaded
@@ -147,10 +148,17 @@ def explain(loaded: Loaded | None, request: Explain) -> Told:
     except RuntimeError:  # closed: another model is about to be loaded
         return look_up(Path(request.folder), name)
     told.notice = episodes.failure or episodes.reason
+    told.stored = _stored(loaded, name)
     if memory.sealer.trail.conversation == name:
         with suppress(RuntimeError, IndexError):  # a reply that is being written moves entries meanwhile
             told.residency = residency(memory)
     return told
+
+
+def _stored(loaded: Loaded, conversation: str) -> int:
+    """Tokens from the beginning of a conversation that are on disk, for this model."""
+    spill = loaded.memory.spill
+    return 0 if spill is None else stored_tokens(spill.disk.folder.path, conversation, spill.disk.fingerprint.digest)
 
 
 def residency(memory: Memory) -> list[float]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,26 +15,24 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 from transformers.utils import logging as transformers_logging
 
-from assistant.errors import BudgetError, ModelError, UsageError
-from assistant.fit import weight_bytes
+from assistant.errors import ModelError, UsageError
 from assistant.protocol import ModelSpec
 from assistant.template import encode_text, prepare_tokenizer, sentence_ends
 from assistant.worker.device import Gauge, compute_dtype, pick_device, standard_budget
+from assistant.worker.division import Division
 from assistant.worker.episodes import encoder_room, open_episodes
 from assistant.worker.layers import layer_shares
 from assistant.worker.tiers import expected_staging, fingerprint_of, make_codecs, open_spill, ram_bytes, staging_bytes
+from assistant.worker.words import caller
 from memory.attention import NAME, register
-from memory.budget import PROCESS, Plan, parse_size, plan
+from memory.budget import parse_size
 from memory.episode import Episodes
-from memory.errors import BudgetTooSmall, UnsupportedModel
+from memory.errors import UnsupportedModel
 from memory.geometry import Geometry
 from memory.policy import POLICIES, Policy
 from memory.recall import recall_bytes
 from memory.selection import selection_bytes
 from memory.store import Memory, make_policy
-
-ENCODER_SHARE = 2
-"""On a CPU the embedding model comes out of the budget, as long as the capacity stays one part in so many."""
 
 LoadProgress = Callable[[int, int], None]
 """Called with (bytes loaded, bytes to load)."""
@@ -53,6 +51,7 @@ class Loaded:
     gauge: Gauge
     budget: int
     episodes: Episodes
+    division: Division
     patches: dict[tuple[str, int], Sequence[int]] = field(default_factory=dict)
     """The last patch of each conversation's episode that was scored."""
 
@@ -72,10 +71,18 @@ def load(spec: ModelSpec, progress: LoadProgress) -> Loaded:
     config = _config(spec)
     geometry = _geometry(spec, config)
     dtype = compute_dtype(device)
-    ram = ram_bytes(spec.kv, device) if spec.kv and device.type == "cpu" else 0
     choosing = _choosing(policy, geometry, device)
-    beside = (expected_staging(geometry, spec.kv, dtype) + choosing, ram) if spec.kv else (0, 0)
-    quant = choose(geometry, budget, spec.quant, dtype.itemsize, spec.block, *beside)
+    division = Division(
+        geometry,
+        dtype.itemsize,
+        spec.block,
+        spec.quant,
+        expected=expected_staging(geometry, spec.kv, dtype) + choosing if spec.kv else 0,
+        staging=0,
+        ram=ram_bytes(spec.kv, device) if spec.kv and device.type == "cpu" else 0,
+        encoder=encoder_room(device),
+    )
+    quant = division.choose(budget)
     tokenizer = _tokenizer(spec)
     model = _weights(spec, config, quant, dtype, device, progress)
     weights = loaded_bytes(model)
@@ -85,39 +92,18 @@ def load(spec: ModelSpec, progress: LoadProgress) -> Loaded:
     staging = staging_bytes(geometry, codecs[0], dtype.itemsize) + choosing if codecs else 0
     fingerprint = fingerprint_of(spec, model, quant, dtype, codecs[0], tokenizer.chat_template) if codecs else None
     shares = layer_shares(spec, model, tokenizer, geometry, budget - weights, fingerprint)
-    fixed = (geometry, budget, weights, dtype.itemsize, spec.block, staging, ram)
-    division, room = _beside_encoder(lambda process: _plan(*fixed, process, shares), encoder_room(device))
+    division = replace(division, staging=staging, shares=shares)
+    plan, room = division.divide(budget, weights)
     patch = encode_text(tokenizer, policy.patch) if policy.patch else []
     spill = None
     if spec.kv is not None and codecs is not None and fingerprint is not None:
         spill = open_spill(spec, spec.kv, fingerprint, codecs, device)
     ends = sentence_ends(tokenizer) if policy.unit == "sentence" else frozenset[int]()
-    memory = Memory(
-        model, division, policy, patch, geometry=geometry, dtype=dtype, spill=spill, mode=spec.mode, ends=ends
-    )
+    memory = Memory(model, plan, policy, patch, geometry=geometry, dtype=dtype, spill=spill, mode=spec.mode, ends=ends)
+    memory.call_token = caller(tokenizer)
     episodes = open_episodes(spec, room, device)
-    return Loaded(spec, model, tokenizer, stop_tokens(model, tokenizer), quant, memory, gauge, budget, episodes)
-
-
-def choose(
-    geometry: Geometry, budget: int, quant: str, itemsize: int, block: int, staging: int = 0, ram: int = 0
-) -> str:
-    """The quantisation asked for, or for "auto" the most precise one that fits, before anything is loaded.
-
-    `staging` and `ram` bytes go to chunks on their way and to the RAM tier.
-
-    Raises:
-        BudgetError: none fits; the text is that of the smallest.
-    """
-    candidates = ["none", "int8", "nf4"] if quant == "auto" else [quant]
-    for name in candidates:
-        try:
-            _plan(geometry, budget, weight_bytes(geometry, name, itemsize), itemsize, block, staging, ram)
-            return name
-        except BudgetError as error:
-            problem = error
-    hint = "" if quant in ("auto", "nf4") else " --quant nf4 takes less."
-    raise BudgetError(f"{problem}{hint}")
+    stops = stop_tokens(model, tokenizer)
+    return Loaded(spec, model, tokenizer, stops, quant, memory, gauge, budget, episodes, division)
 
 
 def loaded_bytes(model: nn.Module) -> int:
@@ -235,36 +221,6 @@ def _bar(progress: LoadProgress, total: int) -> Any:
             yield item
 
     return lambda _, args, kwargs: count(list(args[0] if args else kwargs["iterable"]))
-
-
-def _beside_encoder(divide: Callable[[int], Plan], room: int) -> tuple[Plan, int]:
-    """The plan with `room` bytes for the embedding model and that room, or without, where it would take too much."""
-    alone = divide(PROCESS)
-    try:
-        beside = divide(PROCESS + room)
-    except BudgetError:
-        return alone, 0
-    return (beside, room) if beside.capacity * ENCODER_SHARE >= alone.capacity else (alone, 0)
-
-
-def _plan(
-    geometry: Geometry,
-    budget: int,
-    weights: int,
-    itemsize: int,
-    block: int,
-    staging: int = 0,
-    ram: int = 0,
-    process: int = PROCESS,
-    shares: Sequence[float] = (),
-) -> Plan:
-    chosen = {"staging": staging, "ram": ram, "process": process}
-    try:
-        return plan(geometry, budget, weights, itemsize, block, shares=shares, **chosen)
-    except BudgetTooSmall as error:
-        raise BudgetError(str(error)) from error
-    except UnsupportedModel as error:
-        raise ModelError(f"{error} Set layers = uniform.") from error
 
 
 def stop_tokens(model: Any, tokenizer: Any) -> frozenset[int]:

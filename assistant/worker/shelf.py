@@ -8,9 +8,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Literal
 
-from assistant.protocol import Check, Forget, KvCheck, KvStatus, ResidentSet, TierUse
+from assistant.protocol import Check, Forget, KvCheck, KvStatus, Outside, ResidentSet, TierUse
 from assistant.worker.loader import Loaded
+from memory.block import CHUNK
 from memory.folder import KvFolder
+from memory.forgetting import forget as remove
 from memory.spill import Spill
 from memory.store import Memory
 from memory.sweep import CheckReport
@@ -25,6 +27,8 @@ def kv_status(loaded: Loaded | None) -> KvStatus | None:
         return None
     memory, spill = loaded.memory, loaded.memory.spill
     status = KvStatus(device=_device(loaded), sets=_sets(memory), layers=list(memory.plan.capacities))
+    seen, beside, capacity = loaded.gauge.outside()
+    status.outside = Outside(seen=seen, parts=beside, capacity=capacity)
     if spill is not None:
         parts, measured = spill.call(spill.disk.use)
         status.ram = TierUse(parts={"rows": spill.ram.used, "free slots": spill.ram.free}, total=spill.ram.capacity)
@@ -32,6 +36,11 @@ def kv_status(loaded: Loaded | None) -> KvStatus | None:
         status.disk = TierUse(parts=parts, total=measured, limit=spill.disk.quota)
         status.counters = dict(sorted((spill.counters + spill.ram.counters + spill.disk.counters).items()))
         status.spilling, status.notice = spill.writing, spill.notice
+        status.row_bytes = spill.disk.layout.stride
+        status.ram.conversations = {
+            name: tokens // CHUNK * spill.ram.row_bytes for name, tokens in spill.ram.tokens.items()
+        }
+        status.disk.conversations = KvFolder.walk(spill.disk.folder.path).conversations
     return status
 
 
@@ -40,12 +49,12 @@ def forget(loaded: Loaded | None, request: Forget) -> None:
     if (spill := _spill_of(loaded, request.folder)) is not None and loaded is not None:
         loaded.memory.forget_later(request.conversation)
         loaded.episodes.forget(request.conversation)
-        spill.forget(request.conversation)
+        spill.forget(request.conversation, request.heirs)
         return
     if loaded is not None:
         loaded.episodes.forget(request.conversation)
     with _folder(request.folder) as folder:
-        folder.forget(request.conversation)
+        remove(folder, request.conversation, request.heirs)
 
 
 def check(loaded: Loaded | None, request: Check) -> KvCheck:
@@ -89,7 +98,8 @@ def _device(loaded: Loaded) -> TierUse:
     }
     if plan.ram:
         parts["RAM tier"] = plan.ram
-    return TierUse(parts=parts, total=loaded.gauge.current(), limit=loaded.budget)
+    held = {one.conversation: one.bytes for one in _sets(loaded.memory)}
+    return TierUse(parts=parts, total=loaded.gauge.current(), limit=loaded.budget, conversations=held)
 
 
 def _sets(memory: Memory) -> list[ResidentSet]:

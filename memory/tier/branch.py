@@ -53,33 +53,36 @@ class Branch:
 class Found:
     """The longest stored beginning of some token ids.
 
-    `rows` rows of `branch` match; `tail` is the branch's open chunk if it is sound (its ids are to be compared).
-    `differs`: the first token that is not what is stored; `foreign`: fields of the fingerprint that differ, when the
-    conversation is stored under other ones only.
+    `rows` rows of `branch` match, and `further` tokens after them: the first ones of the next row of `begun`, else of
+    the open chunk. `tail` is that chunk if it is sound. `differs`: the first token that is not what is stored;
+    `foreign`: fields of the fingerprint that differ, when the conversation is stored under other ones only.
     """
 
     branch: Branch | None = None
     rows: int = 0
+    further: int = 0
+    begun: Branch | None = None
     differs: int | None = None
     foreign: tuple[str, ...] = ()
     tail: Tail | None = None
 
+    @property
+    def tokens(self) -> int:
+        """How many tokens that is."""
+        return self.rows * CHUNK + self.further
 
-def worth(found: Found) -> tuple[int, int]:
-    """Branches are compared by the rows that match, then by the tokens of an open chunk that do."""
-    usable = found.tail is not None and found.tail.rows == found.rows and found.differs is None
-    return found.rows, len(found.tail.ids) if usable and found.tail else 0
 
-
-def differs(branch: Branch, matched: int, tail: Tail | None, ids: Sequence[int]) -> int | None:
-    """The first of `ids` that is not what the branch holds there; None when one of both just ends."""
-    start = matched * CHUNK
-    if matched < branch.rows:
-        stored: Sequence[int] = branch.headers[matched].ids
-    else:
-        stored = tail.ids if tail is not None and tail.rows == matched else ()
-    pairs = zip(stored, ids[start:], strict=False)
-    return next((start + at for at, (old, new) in enumerate(pairs) if old != new), None)
+def compared(branch: Branch, matched: int, tail: Tail | None, ids: Sequence[int]) -> Found:
+    """What a branch of which `matched` rows hold the beginning of `ids` holds of the tokens after them."""
+    start, begun = matched * CHUNK, branch if matched < branch.rows else None
+    stored: Sequence[int] = tail.ids if tail is not None and tail.rows == matched else ()
+    if begun is not None:
+        stored = branch.headers[matched].ids
+    pairs = zip(stored, ids[start : start + CHUNK], strict=False)
+    further = next((at for at, (old, new) in enumerate(pairs) if old != new), None)
+    if further is not None:
+        return Found(branch, matched, further, begun, start + further, tail=tail)
+    return Found(branch, matched, min(len(stored), len(ids) - start), begun, tail=tail)
 
 
 def until(segments: Sequence[Segment], rows: int) -> list[Segment]:

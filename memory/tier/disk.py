@@ -18,15 +18,19 @@ from memory.chunkfile import ChunkFile, FileHeader, Layout, RowHeader
 from memory.errors import DamagedFile, RowDamaged
 from memory.fingerprint import Fingerprint
 from memory.folder import CHUNKS, QUARANTINE, TAIL, KvFolder, make_private
+from memory.forgetting import NO_HEIRS, Heirs, forget
 from memory.index import BranchRow
 from memory.publish import publish
 from memory.sweep import sweep
 from memory.tailfile import Tail, pack, unpack
-from memory.tier.branch import Branch, Found, Segment, compare, differs, pieces, until, worth
+from memory.tier.branch import Branch, Found, Segment, compare, compared, pieces, until
 from memory.tier.files import OpenFiles
 from memory.tier.room import QuotaReached, Room
 
 __all__ = ["Branch", "DiskTier", "Found", "QuotaReached"]
+
+CANDIDATES = 6
+"""Branches that are looked at for the beginning of a text."""
 
 
 class DiskTier:
@@ -78,27 +82,55 @@ class DiskTier:
 
     # --- finding -----------------------------------------------------------------------------------------------------
 
-    def find(self, conversation: str, ids: Sequence[int]) -> Found:
-        """The longest stored beginning of `ids`, whole rows by chained ids *and* token ids, and the open chunk."""
+    def find(self, conversation: str, ids: Sequence[int], origins: Sequence[str] = ()) -> Found:
+        """The longest stored beginning of `ids`, whole rows by chained ids *and* token ids, and the open chunk.
+
+        `origins`: the conversations that this one was forked from, whose rows it may begin with; it gets a branch of
+        its own that builds on them.
+        """
         try:
-            return self._find(conversation, ids)
+            return self._find(conversation, ids, origins)
         except OSError as error:
             return self._miss(f"the disk says {error.strerror or error}", Found())
 
-    def _find(self, conversation: str, ids: Sequence[int]) -> Found:
-        index = self.folder.index
-        ranked = index.matching(conversation, self._root, chain(self._root, ids))
+    def _find(self, conversation: str, ids: Sequence[int], origins: Sequence[str]) -> Found:
+        links = chain(self._root, ids)
+        ranked = [pair for name in (conversation, *origins) for pair in self._matching(name, links)]
         if not ranked:
-            foreign = self._foreign(conversation)
+            foreign = next((fields for name in (conversation, *origins) if (fields := self._foreign(name))), ())
             return self._miss("another fingerprint" if foreign else "nothing stored", Found(foreign=foreign))
-        candidates = [found for name, rows in ranked[:4] if (found := self._verified(name, rows, ids))]
-        found = max(candidates, key=worth, default=Found())
+        candidates = self._candidates(sorted(ranked, key=lambda pair: -pair[1])[:CANDIDATES], ids)
+        found = self._owned(conversation, max(candidates, key=lambda found: found.tokens, default=Found()), candidates)
         if found.branch is None:
             return self._miss("nothing sound", found)
         with suppress(OSError):
-            index.touch(found.branch.name)
+            self.folder.index.touch(found.branch.name)
         self.counters["rows_found"] += found.rows
         return found if found.rows or found.tail else self._miss("other tokens", found)
+
+    def _matching(self, conversation: str, links: Sequence[bytes]) -> list[tuple[str, int]]:
+        return self.folder.index.matching(conversation, self._root, links)
+
+    def _candidates(self, ranked: Sequence[tuple[str, int]], ids: Sequence[int]) -> list[Found]:
+        """What branches hold, the most promising first, until none can be better than what was found."""
+        candidates = list[Found]()
+        for name, rows in ranked:
+            if candidates and rows < max(found.rows for found in candidates):
+                break
+            if (found := self._verified(name, rows, ids)) is not None:
+                candidates.append(found)
+        return candidates
+
+    def _owned(self, conversation: str, found: Found, candidates: Sequence[Found]) -> Found:
+        """The same rows as a branch of `conversation`, if they are another's: what it builds on is not taken away."""
+        if found.branch is None or not found.rows or found.branch.conversation == conversation:
+            return found
+        for one in candidates:
+            if one.branch is not None and one.branch.conversation == conversation and one.rows == found.rows:
+                return replace(found, branch=one.branch)
+        with suppress(OSError, QuotaReached):
+            return replace(found, branch=self.fork(conversation, found.branch, found.rows))
+        return found
 
     def _miss(self, why: str, found: Found) -> Found:
         self.counters["misses"] += 1
@@ -115,8 +147,7 @@ class DiskTier:
             if list(header.ids) != list(ids[matched * CHUNK : (matched + 1) * CHUNK]):
                 break
             matched += 1
-        tail = self._tail(branch)
-        return Found(branch, matched, differs(branch, matched, tail, ids), tail=tail)
+        return compared(branch, matched, self._tail(branch), ids)
 
     def _open(self, name: str) -> Branch | None:
         """A branch with its headers, each verified against the chain of the ones before it; None: it is of no use."""
@@ -144,7 +175,8 @@ class DiskTier:
             return branch
         parent = self.folder.index.branch(row.parent)
         if parent is None or parent.rows < row.parent_rows:
-            self._remove(row)
+            if parent is not None or not self.folder.holds(row.parent):
+                self._remove(row)
             return None
         before = self._open(row.parent)
         if before is None or before.rows < row.parent_rows:
@@ -209,14 +241,16 @@ class DiskTier:
     # --- writing -----------------------------------------------------------------------------------------------------
 
     def fork(self, conversation: str, parent: Branch | None, rows: int) -> Branch:
-        """Where to go on after the first `rows` rows of `parent`: itself, or a new branch that builds on it.
+        """Where to go on after the first `rows` rows of `parent`: itself, or a new branch that builds on it, always
+        the latter where the parent is another conversation's.
 
         Raises:
             QuotaReached, OSError: as `append`.
         """
+        sound = parent is not None and self._sound(parent)
         if rows > (0 if parent is None else parent.rows):
             raise OSError(errno.ESTALE, "rows before it are not stored any more")
-        if parent is not None and parent.rows == rows:
+        if parent is not None and sound and parent.rows == rows and parent.conversation == conversation:
             return parent
         branch = Branch(secrets.token_hex(8), conversation)
         if parent is not None and rows:
@@ -236,13 +270,21 @@ class DiskTier:
             parent=list(branch.parent) if branch.parent else None,
             first_row=branch.rows,
         )
-        self._room.make(len(header.pack()), self.quota, {conversation, *self.in_use})
+        self._room.make(len(header.pack()), self.quota, {conversation, *self.in_use}, branch.parent)
         file = ChunkFile.create(path, header)
         self._files.keep(path, file)
         branch.segments.append(Segment(path, branch.rows, branch.rows, branch.rows))
         self._record(branch, header, file.size)
         self._room.used += file.size
         return branch
+
+    def _sound(self, branch: Branch) -> bool:
+        """Whether a branch's own file is there; it may have gone, behind its back, with rows that it builds on."""
+        last = branch.segments[-1]
+        if self._files.where(last.path).exists():
+            return True
+        branch.resize(min(branch.rows, last.first))
+        return False
 
     def append(
         self,
@@ -305,12 +347,12 @@ class DiskTier:
         self.counters[f"damaged: {re.sub('[0-9]+', 'N', why)}"] += 1
         segment = next(part for part in reversed(branch.segments) if row >= part.first)
         before = [part for part in branch.segments if part.first < segment.first]
-        branch.name = segment.path.stem
+        branch.name, branch.conversation = segment.path.stem, self._owner(segment)
         branch.parent = (before[-1].path.stem, segment.first) if before else None
         branch.segments = [*before, replace(segment, stop=row)]
         del branch.headers[row:]
         try:
-            self._cut(segment, row)
+            self._cut(replace(segment, path=self._files.where(segment.path)), row)
         except OSError:
             self.counters["write_errors"] += 1
             self._unusable[segment.path.stem] = row
@@ -323,11 +365,10 @@ class DiskTier:
             self.counters["sweep_errors"] += 1
         self._room.measure()
 
-    def forget(self, conversation: str) -> None:
-        """Delete everything of a conversation."""
-        folder = self.folder.conversation(conversation)
-        self._files.close_in(folder)
-        self.folder.forget(conversation)
+    def forget(self, conversation: str, heirs: Heirs = NO_HEIRS) -> None:
+        """Delete everything of a conversation but the rows that others build on (see `memory.forgetting`)."""
+        self._files.close_in(self.folder.conversation(conversation))
+        self._files.moved(forget(self.folder, conversation, heirs))
         self._room.measure()
 
     # --- reading -----------------------------------------------------------------------------------------------------
@@ -386,6 +427,13 @@ class DiskTier:
             if child.parent_rows > row:
                 self.folder.remove(child)
         self._room.measure()
+
+    def _owner(self, segment: Segment) -> str:
+        """Whose file a segment lies in; nobody's where the index cannot say."""
+        with suppress(OSError):
+            row = self.folder.index.branch(segment.path.stem)
+            return row.conversation if row is not None else ""
+        return ""
 
     def _quarantine(self, path: Path, file: ChunkFile, index: int) -> None:
         folder = path.parent / QUARANTINE

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 from collections import OrderedDict
+from collections.abc import Mapping
 from pathlib import Path
 
 from memory.chunkfile import ChunkFile
@@ -18,13 +19,27 @@ class OpenFiles:
 
     def __init__(self) -> None:
         self._files: OrderedDict[Path, ChunkFile] = OrderedDict()
+        self._moved: dict[Path, Path] = {}
+
+    def moved(self, places: Mapping[Path, Path]) -> None:
+        """These files changed hands: who knew them by their old path goes on reading them."""
+        for target in places.values():
+            self._moved.pop(target, None)
+        self._moved.update(places)
+
+    def where(self, path: Path) -> Path:
+        """Where a file that was at `path` lies now."""
+        while path in self._moved:
+            path = self._moved[path]
+        return path
 
     def get(self, path: Path, *, writable: bool = False) -> ChunkFile:
-        """The file, opened if it is not.
+        """The file, opened if it is not; to be read it may have moved.
 
         Raises:
             DamagedFile, OSError: as `ChunkFile.open`.
         """
+        path = path if writable else self.where(path)
         file = self._files.get(path)
         if file is not None and file.writable >= writable:
             self._files.move_to_end(path)

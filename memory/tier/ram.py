@@ -28,6 +28,7 @@ class RamTier:
         self._slots = torch.empty((capacity // row_bytes, row_bytes), dtype=torch.uint8, pin_memory=pinned)
         self._free = list(reversed(range(self._slots.shape[0])))
         self._held: OrderedDict[str, Rows] = OrderedDict()
+        self._holders = [0] * self._slots.shape[0]
         self._lock = threading.Lock()
 
     @property
@@ -60,8 +61,21 @@ class RamTier:
                 return False
             write(self._slots[slot])
             rows[number] = (chain, slot)
+            self._holders[slot] = 1
             self.counters["ram_rows_in"] += 1
             return True
+
+    def share(self, origin: str, conversation: str, chains: Sequence[bytes]) -> None:
+        """Hold for a fork, in the same slots, what is held for its origin of the rows with these chained ids."""
+        with self._lock:
+            theirs, mine = self._held.get(origin, {}), self._held.get(conversation, {})
+            for number, chain in enumerate(chains):
+                if number in theirs and theirs[number][0] == chain and number not in mine:
+                    mine[number] = theirs[number]
+                    self._holders[mine[number][1]] += 1
+            if mine:
+                self._held[conversation] = mine
+                self._held.move_to_end(conversation)
 
     def read(self, conversation: str, number: int, chain: bytes, into: Tensor, start: int) -> bool:
         """Copy the row's bytes from `start` on to `into` [bytes]; whether it was here."""
@@ -103,23 +117,28 @@ class RamTier:
         with self._lock:
             rows = self._held.get(conversation, {})
             for number in [number for number in rows if number >= first]:
-                self._free.append(rows.pop(number)[1])
+                self._free += self._let_go(rows, number)
             if not rows:
                 self._held.pop(conversation, None)
 
     def _slot_for(self, conversation: str, number: int) -> int | None:
         """A slot for this row: its own, a free one, or that of the row that is least worth keeping."""
         rows = self._held[conversation]
-        if number in rows:
-            return rows.pop(number)[1]
-        if self._free:
-            return self._free.pop()
-        oldest = next((name for name, held in self._held.items() if held), None)
-        if oldest is None or (oldest == conversation and max(rows) < number):
-            return None
-        held = self._held[oldest]
-        self.counters["ram_rows_evicted"] += 1
-        slot = held.pop(max(held))[1]
-        if not held and oldest != conversation:
-            del self._held[oldest]
-        return slot
+        if number in rows and (own := self._let_go(rows, number)):
+            return own[0]
+        while not self._free:
+            oldest = next((name for name, held in self._held.items() if held), None)
+            if oldest is None or (oldest == conversation and max(rows) < number):
+                return None
+            held = self._held[oldest]
+            self.counters["ram_rows_evicted"] += 1
+            self._free += self._let_go(held, max(held))
+            if not held and oldest != conversation:
+                del self._held[oldest]
+        return self._free.pop()
+
+    def _let_go(self, rows: Rows, number: int) -> list[int]:
+        """Take a row out of what a conversation holds; its slot, if nobody else holds that."""
+        slot = rows.pop(number)[1]
+        self._holders[slot] -= 1
+        return [] if self._holders[slot] else [slot]

@@ -37,8 +37,10 @@ class Room:
         self._scores = kinds["scores"]
         self.used = kinds["chunks"] + kinds["tails"] + kinds["quarantine"] + kinds["scores"]
 
-    def make(self, size: int, quota: int, kept: Collection[str]) -> None:
+    def make(self, size: int, quota: int, kept: Collection[str], beneath: tuple[str, int] | None = None) -> None:
         """Let old rows leave until `size` bytes fit, but none of the conversations in `kept`; scores leave last.
+
+        Rows that others build on stay, and so do those of a new branch's parent (`beneath`: branch, rows).
 
         Raises:
             QuotaReached: nothing more may leave.
@@ -47,9 +49,9 @@ class Room:
         short = max(self.used + size - quota, size - self._free())
         while short > 0:
             before = self.used
-            victim = next((row for row in self._folder.index.leaves() if row.conversation not in kept), None)
+            victim = self._victim(kept, beneath)
             if victim is not None:
-                self._evict(victim, short)
+                self._evict(*victim, short)
             elif self._scores:
                 self._folder.drop_scores()
                 self.measure()
@@ -67,10 +69,19 @@ class Room:
         reserve = min(2 * GIB, whole // 20) if self._reserve is None else self._reserve
         return system.f_bavail * system.f_frsize - reserve
 
-    def _evict(self, row: BranchRow, size: int) -> None:
-        """Take rows from the end of a branch's file, at least `size` bytes; an empty one goes whole."""
+    def _victim(self, kept: Collection[str], beneath: tuple[str, int] | None) -> tuple[BranchRow, int] | None:
+        """The branch that gives way next, and how many of all its rows must stay."""
+        for row, needed in self._folder.index.spare():
+            stays = max(needed, beneath[1]) if beneath is not None and beneath[0] == row.branch else needed
+            cuttable = row.rows > stays and row.fingerprint == self._root
+            if row.conversation not in kept and (not stays or cuttable):
+                return row, stays
+        return None
+
+    def _evict(self, row: BranchRow, stays: int, size: int) -> None:
+        """Take rows from the end of a branch's file, at least `size` bytes, if so many may go; an empty one goes."""
         path = self._folder.chunks(row)
-        rows = max(0, row.rows - row.first_row - -(-size // self._stride))
+        rows = max(0, stays - row.first_row, row.rows - row.first_row - -(-size // self._stride))
         self._files.close(path)
         file = None
         if rows and row.fingerprint == self._root:

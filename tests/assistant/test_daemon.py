@@ -304,7 +304,7 @@ def test_one_megabyte_and_odd_names_go_through(daemon: RunningDaemon) -> None:
             assert done_of(await ask(client, "hello", name)).conversation == name
             assert len(await client.turns(name)) == 2
             await client.rename(name, f"{name}!")
-            await client.remove(f"{name}!")
+            await client.purge(f"{name}!")
         assert await client.conversations() == []
         text = "word " * 200_000
         await ask(client, f"turns {text}")

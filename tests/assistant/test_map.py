@@ -75,6 +75,28 @@ def test_topics_and_where_they_lie(daemon: RunningDaemon, home: Path) -> None:
     assert [line.split()[:2] for line in lines[-3:]] == [["8", "May"]] * 3
 
 
+def test_sittings_and_where_each_exchange_lies(daemon: RunningDaemon, home: Path) -> None:
+    bring(home, TOPICS)
+    record = run_json("map", "-c", "trip")
+    (sitting,) = record["sittings"]
+    cells = sitting["cells"]
+    assert [number for cell in cells for number in cell["turns"]] == list(
+        range(cells[0]["turns"][0], cells[0]["turns"][0] + 16)
+    )
+    assert {cell["episode"] for cell in cells} == {1, 2}
+    assert {cell["state"] for cell in cells} <= {"verbatim", "compressed", "on disk", "text only"}
+    tokens = sum(cell["tokens"] for cell in cells)
+    assert sum(record["states"].values()) == tokens > 0
+
+    shown = run("map", "--sittings").stdout
+    assert "\x1b" not in shown
+    lines = shown.splitlines()
+    assert max(map(len, lines)) <= 80
+    marks = {"verbatim": "█", "compressed": "▒", "on disk": "░", "text only": "·"}
+    assert lines[2] == f"{sitting['label']}  {''.join(marks[cell['state']] for cell in cells)}"
+    assert [line.split(":")[0] for line in lines[-4:]] == [f"{mark} {state}" for state, mark in marks.items()]
+
+
 def test_on_a_terminal_it_has_colour_and_fits(daemon: RunningDaemon, home: Path) -> None:
     bring(home, [f"topic{number}" * 6 for number in range(30)])
     shown = on_a_terminal("map")

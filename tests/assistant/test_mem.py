@@ -8,7 +8,8 @@ from collections.abc import Callable
 
 import pytest
 
-from assistant.commands.mem import as_record, show
+from assistant.commands.mem import as_record
+from assistant.commands.memory import show
 from assistant.protocol import KvStatus, MemoryReport, MemorySplit, ResidentSet, TierUse
 from tests.assistant.command import run, run_json
 from tests.assistant.talk import with_client
@@ -43,6 +44,56 @@ def test_the_table_labels_what_is_planned_and_what_is_measured(daemon: RunningDa
     ):
         assert row.split() in shown
     assert shown[-1][-3:] == ["rows", "sealed", "7"]
+
+
+def test_the_meter_adds_up_and_the_system_agrees(daemon: RunningDaemon) -> None:
+    run("ask", "-c", "trip", "hello")
+    record = run_json("mem")
+    drawn, outside = record["meter"], record["outside"]
+    assert sum(part["bytes"] for part in drawn["parts"]) == drawn["budget"] == 900 * MIB
+    assert (drawn["measured"], drawn["unused"]) == (110 * MIB, 0)
+    assert {part["name"]: part["bytes"] for part in drawn["parts"]}["unaccounted"] == 9 * MIB
+    assert outside["seen"] == outside["ours"] + sum(part["bytes"] for part in outside["parts"]) + outside["gap"]
+    assert record["kv"]["disk"]["conversations"] == {"trip": 5 * MIB}
+    assert record["forecast"]["estimate"]
+    shown = run("mem", "-c", "trip").stdout
+    assert "\x1b" not in shown
+    lines = shown.splitlines()
+    assert lines[1] == "Budget 900 MiB, 110 MiB in use"
+    bar = lines[2].strip("[]")
+    assert len(bar) == 64
+    assert set(bar) == set("█▓?·")
+    assert "? unaccounted 9 MiB" in lines[3]
+    assert lines[4] == "The system sees 160 MiB: in use 110 MiB + Python and libraries 50 MiB"
+    assert any(line.startswith("About ") and "an estimate, from 1 turn" in line for line in lines)
+
+
+def test_what_happened_to_the_tokens(daemon: RunningDaemon) -> None:
+    assert "Nothing has left" in run("mem", "--ledger").stdout
+    run("ask", "-c", "trip", "x" * 5000)
+    run("ask", "-c", "work", "hello")
+    (entry,) = run_json("mem", "--ledger", "-c", "trip")["ledger"]
+    assert entry["kind"] == "left"
+    shown = run("mem", "--ledger", "-c", "trip").stdout
+    assert f"{entry['tokens']:,} tokens left the working set (4,096 of " in " ".join(shown.split())
+    assert "Nothing has left" in run("mem", "--ledger").stdout, "the latest conversation is another one"
+
+
+def test_a_budget_is_planned_before_it_is_used(daemon: RunningDaemon) -> None:
+    run("ask", "-c", "trip", "x" * 5000)
+    record = run_json("mem", "--plan", "450MiB")
+    assert (record["now"]["budget"], record["then"]["budget"]) == (900 * MIB, 450 * MIB)
+    lines = {line["what"]: (line["now"], line["then"]) for line in record["lines"]}
+    assert lines["entries at most"] == (4096, 2048)
+    assert lines["KV"] == (150 * MIB, 75 * MIB)
+    shown = [line.split() for line in run("mem", "--plan", "450MiB").stdout.splitlines()]
+    assert ["entries", "at", "most", "4,096", "2,048"] in shown
+    assert ["Nothing", "was", "changed.", "To", "use", "it:", "assistant", "chat", "--budget", "450MiB"] in shown
+    assert run_json("mem")["memory"]["budget"] == 900 * MIB
+    refused = run("mem", "--plan", "100MiB", code=5)
+    assert "The smallest budget that works is 200 MiB." in refused.stderr
+    assert refused.stdout == ""
+    assert "is not a size" in run("mem", "--plan", "much", code=2).stderr
 
 
 def test_without_a_worker_the_disk_is_looked_at(daemon: RunningDaemon) -> None:

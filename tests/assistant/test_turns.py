@@ -292,7 +292,7 @@ def test_a_removed_conversation_is_stopped_first(daemon: RunningDaemon) -> None:
     async def scene(client: Client) -> None:
         events = client.ask("demo", AskRequest(text="slow"))
         await until(events, Piece)
-        await client.remove("demo")
+        await client.purge("demo")
         assert (await until(events, Done)).finish == "cancelled"
         assert await client.conversations() == []
 

@@ -38,10 +38,12 @@ def test_a_question_its_episode_and_its_sources(daemon: RunningDaemon, home: Pat
     assert shown[0].endswith(": and what of money")
     assert shown[1] == "Episode 2 (money), similarity 0.50; next is 1 (dogs) with 0.25. Switched from 1 (dogs)."
     turn = run_json("map")["stretches"][0]["first_turn"]
-    assert shown[3] == f"Like the question: turns {turn}-{turn + 3}, similarity 0.75"
-    assert shown[7] == f"  turn {turn + 3}, user, 8 May: dogs are what we talk about 3"
-    assert shown[9] == "Of all attention, an estimated 1.0% (at most 2.0%) was on stored tokens that stayed away."
-    assert shown[10] == "1 of 9 steps attended to every stored token."
+    assert shown[2] == "Similarity is a cosine; below 0.25 no episode counts as near."
+    assert shown[4] == f"Like the question: turns {turn}-{turn + 3}, similarity 0.75"
+    assert shown[8] == f"  turn {turn + 3}, user, 8 May: dogs are what we talk about 3"
+    assert shown[10] == "Of all attention, an estimated 1.0% (at most 2.0%) was on stored tokens that stayed away."
+    assert shown[11] == "1 of 9 steps attended to every stored token."
+    assert shown[12] == "Attention says what the reply used, not what caused it."
     assert "Recalled: 5 entries of tokens 0-63, 12.5% of attention" in shown
     assert f"  turn {turn}, user, 8 May: dogs are what we talk about 0" in shown
 

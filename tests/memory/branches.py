@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from memory.block import CHUNK
+from memory.chunkfile import PAGE
 from memory.fingerprint import Fingerprint
 from memory.folder import KvFolder
 from memory.index import BranchRow
@@ -43,9 +44,9 @@ def add_rows(tier: DiskTier, branch: Branch, ids: Sequence[int]) -> Branch:
     return branch
 
 
-def store(tier: DiskTier, conversation: str, ids: Sequence[int]) -> Branch:
+def store(tier: DiskTier, conversation: str, ids: Sequence[int], origins: Sequence[str] = ()) -> Branch:
     """As a turn does it: what is found is kept, the rest is appended, the open chunk is written."""
-    found = tier.find(conversation, ids)
+    found = tier.find(conversation, ids, origins)
     branch = add_rows(tier, tier.fork(conversation, found.branch, found.rows), ids)
     tier.put_tail(branch, make_tail(branch, ids))
     return branch
@@ -58,9 +59,9 @@ def make_tail(branch: Branch, ids: Sequence[int]) -> Tail:
     return Tail(FINGERPRINT.digest, branch.name, branch.rows, open_ids, places, True, b"state", b"".join(sections(ids)))
 
 
-def served(tier: DiskTier, conversation: str, ids: Sequence[int]) -> int:
+def served(tier: DiskTier, conversation: str, ids: Sequence[int], origins: Sequence[str] = ()) -> int:
     """Tokens of `ids` that the tier serves; every row and section of them is compared with what was written."""
-    found = tier.find(conversation, ids)
+    found = tier.find(conversation, ids, origins)
     for number in range(found.rows):
         assert found.branch is not None
         expected = sections(ids[: (number + 1) * CHUNK])
@@ -76,6 +77,12 @@ def served(tier: DiskTier, conversation: str, ids: Sequence[int]) -> int:
         return done
     assert tail.payload == b"".join(sections(ids[: done + len(tail.ids)]))
     return done + len(tail.ids)
+
+
+def own_rows(tier: DiskTier, conversation: str) -> int:
+    """Rows that lie in a conversation's own folder, by the sizes of its files."""
+    files = tier.folder.conversation(conversation).glob("*.kv")
+    return sum((path.stat().st_size - PAGE) // STRIDE for path in files)
 
 
 def files_of(folder: KvFolder, row: BranchRow) -> tuple[Path, Path]:

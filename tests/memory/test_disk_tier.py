@@ -363,7 +363,7 @@ def test_recency_is_no_wall_time(path: Path, monkeypatch: pytest.MonkeyPatch) ->
         monkeypatch.setattr("time.time", lambda when=when: when)
         store(tier, str(number), text(number, 3))
         sweep(tier.folder, 10.0, keep=FINGERPRINT.digest.hex())
-    assert [row.conversation for row in tier.folder.index.leaves()] == ["0", "1", "2", "3"]
+    assert [row.conversation for row, _ in tier.folder.index.spare()] == ["0", "1", "2", "3"]
     assert all(served(tier, str(number), text(number, 3)) == 3 * CHUNK for number in range(4))
     tier.close()
 

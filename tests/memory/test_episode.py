@@ -16,6 +16,7 @@ from memory.episode import BATCH, Episodes
 from memory.episode_reader import EpisodeReader
 from memory.episode_store import EpisodeStore
 from memory.folder import KvFolder
+from memory.forgetting import forget
 from memory.policy.patched_prompt import INSTRUCTION
 from memory.segment import EpisodeTurn
 from tests.memory.failing import failing
@@ -266,7 +267,7 @@ def test_the_folder_forgets_them_when_no_worker_lives(start: Open, file: Path) -
         episodes.observe(name, turns(MIXED)).result()
     episodes.close()
     folder = KvFolder.open(file.parent)
-    folder.forget("c")
+    forget(folder, "c")
     folder.close()
     store = EpisodeStore(file)
     assert (store.segments("c"), len(store.segments("other"))) == ([], len(MIXED))

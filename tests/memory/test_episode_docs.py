@@ -12,7 +12,8 @@ import pytest
 from memory.cluster import DRIFT, FIRST, MOST, NEW_SEGMENT
 from memory.database import open_read_only
 from memory.encoder import Encoder
-from memory.episode import NEW_QUESTION, Episodes
+from memory.episode import Episodes
+from memory.episode_view import NEW_QUESTION
 from tests.memory.talk import turns
 
 PAGE = (Path(__file__).parents[2] / "docs" / "episodes.md").read_text()

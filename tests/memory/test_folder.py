@@ -18,6 +18,7 @@ from memory.block import CHUNK, chain, pack_ids
 from memory.episode_store import EpisodeStore
 from memory.errors import KvLocked
 from memory.folder import KvFolder
+from memory.forgetting import forget
 from memory.score_store import ScoreStore
 from tests.memory.branches import everything, open_tier, served, store, text
 from tests.memory.failing import failing
@@ -27,6 +28,7 @@ HOLDER = """
 import sys
 from pathlib import Path
 from memory.folder import KvFolder
+from memory.forgetting import forget
 folder = KvFolder.open(Path(sys.argv[1]))
 print("open", flush=True)
 sys.stdin.readline()
@@ -169,14 +171,14 @@ def test_forgetting_needs_no_index(path: Path) -> None:
     tier.close()
     (path / "index.db").write_bytes(b"garbage")
     folder = KvFolder.open(path)
-    folder.forget("canary-name")
+    forget(folder, "canary-name")
     assert traces(path, canaries(ids, "canary-name")) == []
     folder.close()
 
 
 def test_forgetting_what_is_not_there_is_no_error(path: Path) -> None:
     folder = KvFolder.open(path)
-    folder.forget("nobody")
+    forget(folder, "nobody")
     folder.close()
 
 

@@ -65,7 +65,7 @@ def test_use_and_writing_make_a_branch_the_latest_one(index: Index) -> None:
     index.add_row("b", 0, chains(1)[0], 100)
     assert [row.branch for row in index.branches()] == ["c", "a", "b"]
     index.put(branch_row("d", parent="a"), FIELDS, [])
-    assert [row.branch for row in index.leaves()] == ["c", "b", "d"]
+    assert [row.branch for row, _ in index.spare()] == ["c", "b", "d"]
     assert [row.branch for row in index.children("a")] == ["d"]
 
 

@@ -8,11 +8,15 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import TypeVar
 
+from textual import events
+from textual.drivers.headless_driver import HeadlessDriver
+from textual.geometry import Size
 from textual.pilot import Pilot
 from textual.widget import Widget
 
 from tui.lines import activity
 from tui.options import Options
+from tui.preferences import Preferences
 from tui.program import ChatApp
 from tui.screens.chat import ChatScreen
 from tui.widgets.prompt import Prompt
@@ -89,11 +93,35 @@ class Driver:
         await self.type(text)
         await self.until(lambda: len(self.replies) > before and self.chat.desk.idle, f"answer to {text!r}")
 
+    def send(self, event: events.Event) -> None:
+        """An event as the terminal would send it, without waiting for what it does."""
+        terminal = self.app._driver
+        assert terminal is not None
+        terminal.send_message(event)
+
+    def resize(self, size: Size) -> None:
+        """Change the size of the terminal, without waiting."""
+        terminal = self.app._driver
+        assert isinstance(terminal, HeadlessDriver)
+        terminal._size = size
+        self.send(events.Resize(size, size))
+
+    async def quit(self) -> None:
+        """Ctrl+Q, and the app ends whatever is open."""
+        if self.app.return_code is None:
+            self.send(events.Key("ctrl+q", None))
+        end = time.monotonic() + DEADLINE_S
+        while self.app.return_code is None:
+            assert time.monotonic() < end, f"it does not quit\n{self.screen_text}"
+            await asyncio.sleep(0.01)
+
 
 @asynccontextmanager
-async def chatting(options: Options | None = None, size: tuple[int, int] = (80, 24)) -> AsyncIterator[Driver]:
+async def chatting(
+    options: Options | None = None, size: tuple[int, int] = (80, 24), preferences: Preferences | None = None
+) -> AsyncIterator[Driver]:
     """The chat program, opened and ready."""
-    app = ChatApp(options)
+    app = ChatApp(options, preferences)
     async with app.run_test(size=size) as pilot:
         driver = Driver(app, pilot)
         await driver.ready()

@@ -17,7 +17,7 @@ from assistant.protocol import ImportRequest, NewTurn
 from tests.conftest import RunningDaemon
 from tests.tui.driver import Driver, chatting
 from tui.options import Options
-from tui.program import CALM
+from tui.themes import DARK
 from tui.widgets.transcript import PAGE
 from tui.widgets.turn import NoteTurn, ReplyTurn
 
@@ -58,7 +58,7 @@ def test_a_message_and_its_reply(daemon: RunningDaemon) -> None:
         for words in ("trip", "one thing", "That is all.", "reused 0, read 12, wrote", "300 MiB", "100 tok/s", "ready"):
             assert words in text
         assert "stays on this machine" not in text
-        assert driver.chat.styles.background.hex == str(CALM.background).upper()
+        assert driver.chat.styles.background.hex == str(DARK.background).upper()
 
     play(scenario)
 
@@ -343,4 +343,4 @@ def test_the_help_names_the_keys_that_are_bound(daemon: RunningDaemon) -> None:
         for words in ("^n", "New conversation", "esc", "Stop the reply and keep it", "^j", "New line", "Rename"):
             assert words in text
 
-    play(scenario, size=(80, 40))
+    play(scenario, size=(80, 110))

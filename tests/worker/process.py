@@ -18,6 +18,8 @@ class WorkerProcess:
 
     def __init__(self, folder: Path, **spec: Any) -> None:
         self.spec = ModelSpec(id="tiny", path=str(folder), **({"budget": "64MiB"} | spec))
+        self.conversation = "c"
+        self.origins: list[str] = []
         self.turns: list[WorkerTurn] = []
         self.events: list[Any] = []
         command = [sys.executable, "-m", "assistant.worker"]
@@ -67,7 +69,15 @@ class WorkerProcess:
 
     def run(self, reply: int | None, sampling: Sampling | None, watch: Callable[[Any], None] | None = None) -> Any:
         """Send a Run and collect its events until it ends."""
-        request = Run(id="1", spec=self.spec, conversation="c", turns=self.turns, reply_id=reply, sampling=sampling)
+        request = Run(
+            id="1",
+            spec=self.spec,
+            conversation=self.conversation,
+            turns=self.turns,
+            reply_id=reply,
+            sampling=sampling,
+            origins=self.origins,
+        )
         self.send(request.model_dump_json())
         self.events = []
         while True:
@@ -82,6 +92,14 @@ class WorkerProcess:
         """Send a request that is answered beside replies, and wait for the answer."""
         self.send(request.model_dump_json())
         return self.receive()
+
+    def fork(self, conversation: str, turns: int) -> None:
+        """Go on in another conversation that begins with the first `turns` turns of this one, as the daemon does it."""
+        self.origins = [self.conversation, *self.origins]
+        self.conversation = conversation
+        self.turns = [
+            turn.model_copy(update={"id": 1000 * len(self.origins) + at}) for at, turn in enumerate(self.turns[:turns])
+        ]
 
     def cancel(self) -> None:
         self.send(Cancel(id="1").model_dump_json())

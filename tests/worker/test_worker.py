@@ -10,8 +10,23 @@ from typing import Any, get_args
 
 import pytest
 
-from assistant.protocol import Check, Failed, Forget, KvSpec, Layers, ModelSpec, Piece, Status, Usage, WorkerDone
+from assistant.protocol import (
+    Check,
+    Explain,
+    Failed,
+    Forget,
+    KvSpec,
+    Layers,
+    ModelSpec,
+    Piece,
+    Plan,
+    Status,
+    Usage,
+    WorkerDone,
+)
+from memory.episode_view import NEW_QUESTION
 from memory.layers import ALLOCATORS
+from memory.stored import stored_tokens
 from tests.worker.process import WorkerProcess
 from tests.worker.tiny import WINDOW, make_model_folder
 
@@ -331,3 +346,51 @@ def test_a_budget_without_room_for_measuring_is_refused_with_the_sum(folder: Pat
 
 def test_the_words_of_the_setting_are_the_allocators() -> None:
     assert get_args(Layers) == tuple(ALLOCATORS)
+
+
+def test_a_plan_is_the_one_that_loading_then_makes(folder: Path, tmp_path: Path) -> None:
+    kv = KvSpec(folder=str(tmp_path), disk=2**30)
+    with WorkerProcess(folder, kv=kv) as worker:
+        assert worker.aside(Plan(id="p", budget="48MiB")).memory.budget == 0, "nothing is known before one is loaded"
+        worker.ask("Hello")
+        planned = worker.aside(Plan(id="p", budget=FEW_ENTRIES)).memory
+        before = worker.aside(Status(id="s")).memory
+        assert before.budget == 64 * 1024**2
+        refused = worker.aside(Plan(id="p", budget="1MiB"))
+        assert refused.exit_code == 5
+        assert "The smallest budget that works is" in refused.message
+        worker.spec = worker.spec.model_copy(update={"budget": FEW_ENTRIES})
+        worker.ask("And now?")
+        after = worker.aside(Status(id="s")).memory
+    measured = {"peak", "resident_tokens", "stored_tokens"}
+    assert planned.model_dump(exclude=measured) == after.model_dump(exclude=measured)
+    assert 0 < after.working_set_tokens < after.capacity_tokens < before.capacity_tokens
+
+
+def test_what_is_outside_of_the_budget_makes_up_the_process(folder: Path, tmp_path: Path) -> None:
+    kv = KvSpec(folder=str(tmp_path), disk=2**30)
+    with WorkerProcess(folder, kv=kv) as worker:
+        worker.ask("Hello there, and a little more than that so that some rows are sealed." * 3)
+        status = worker.aside(Status(id="s")).kv
+        resident = worker.status_bytes("VmRSS")
+        outside = status.outside
+        assert abs(outside.seen - resident) < 8 * 1024**2
+        assert abs(outside.seen - status.device.total - sum(outside.parts.values())) < 8 * 1024**2
+        assert outside.capacity > outside.seen
+        assert status.device.conversations == {"c": status.sets[0].bytes}
+        assert set(status.disk.conversations) == {"c"}
+        assert 0 < status.disk.conversations["c"] <= status.disk.total
+        assert status.row_bytes > 0
+
+
+def test_explain_says_how_much_is_stored(folder: Path, tmp_path: Path) -> None:
+    kv = KvSpec(folder=str(tmp_path), disk=2**30)
+    with WorkerProcess(folder, kv=kv) as worker:
+        done = worker.ask("Hello there, and a little more than that so that some rows are sealed." * 3)
+        told = worker.aside(Explain(id="e", folder=str(tmp_path), conversation="c")).episodes
+        nobody = worker.aside(Explain(id="e", folder=str(tmp_path), conversation="other")).episodes
+    assert told.stored == done.usage.stored_tokens
+    assert nobody.stored == 0
+    assert told.threshold == NEW_QUESTION
+    assert stored_tokens(tmp_path, "c") == told.stored
+    assert stored_tokens(tmp_path, "c", bytes(32)) == 0, "of another model nothing is stored"

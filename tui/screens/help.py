@@ -1,8 +1,6 @@
-"""The key list, generated from the bindings themselves, so that it cannot be wrong."""
+"""The key list, generated from the bindings themselves and the keys they have now, so that it cannot be wrong."""
 
 from __future__ import annotations
-
-from collections.abc import Iterable, Sequence
 
 from textual.app import ComposeResult
 from textual.binding import Binding
@@ -12,44 +10,42 @@ from textual.dom import DOMNode
 from textual.screen import ModalScreen
 from textual.widgets import Static
 
-Section = tuple[str, type[DOMNode]]
+from tui.keys import Keymap, bindings_of, sections, shown
 
 
 class HelpScreen(ModalScreen[None]):
-    """What every key does, section by section."""
+    """What every key does, section by section, with the id by which it can be changed in the settings."""
 
     CSS_PATH = "../sheet.tcss"
     BINDINGS = [Binding("escape,f1,q,enter", "dismiss(None)", "Close")]
 
-    def __init__(self, sections: Sequence[Section]) -> None:
+    def __init__(self, keymap: Keymap) -> None:
         super().__init__()
-        self._sections = sections
+        self._keymap = keymap
 
     def compose(self) -> ComposeResult:
-        with Vertical(classes="sheet"):
-            yield Static("Keys", classes="heading", markup=False)
+        with Vertical(classes="sheet -wide"):
+            yield Static("Keys and commands", classes="heading", markup=False)
             with VerticalScroll(classes="body"):
-                for title, owner in self._sections:
-                    yield Static(_table(title, owner), markup=False)
-            yield Static("esc closes", classes="keys", markup=False)
+                for title, owner in sections():
+                    yield Static(_table(title, owner, self._keymap), markup=False)
+                yield Static(_commands(), markup=False)
+            yield Static(
+                "esc closes · change keys by their ids, in [keys] of the settings", classes="keys", markup=False
+            )
 
 
-def keys_of(owner: type[DOMNode]) -> list[tuple[str, str]]:
-    """(key, what it does) of the bindings that a class itself declares and shows."""
-    declared: Iterable[object] = owner.__dict__.get("BINDINGS", ())
-    return [
-        (one.key_display or _spelled(one.key), one.description)
-        for one in declared
-        if isinstance(one, Binding) and one.description
-    ]
+def _table(title: str, owner: type[DOMNode], keymap: Keymap) -> Content:
+    parts: list[str | tuple[str, str]] = [(f"{title}\n", "$primary")]
+    for one in bindings_of(owner):
+        parts += [f"  {shown(one, keymap):<14} {one.description}", (f"  {one.id}\n" if one.id else "\n", "dim")]
+    return Content.assemble(*parts)
 
 
-def _spelled(keys: str) -> str:
-    """`ctrl+n,f2` → `^n or f2`; Textual's own short form of Ctrl."""
-    names = {"escape": "esc", "pageup": "pgup", "pagedown": "pgdn"}
-    return " or ".join(names.get(key, key).replace("ctrl+", "^") for key in keys.split(","))
+def _commands() -> Content:
+    from tui.commands import COMMANDS
 
-
-def _table(title: str, owner: type[DOMNode]) -> Content:
-    rows = [f"  {key:<12}{words}\n" for key, words in keys_of(owner)]
-    return Content.assemble((f"{title}\n", "dim"), *rows)
+    parts: list[str | tuple[str, str]] = [("Commands, in the prompt\n", "$primary")]
+    for one in COMMANDS:
+        parts += [f"  {f'/{one.name} {one.argument}'.rstrip():<26} {one.words}\n"]
+    return Content.assemble(*parts)

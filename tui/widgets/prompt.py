@@ -6,15 +6,20 @@ as one marker, because drawing a megabyte at every key press would freeze the sc
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from textual import events
 from textual.binding import Binding
 from textual.message import Message
 from textual.widgets import TextArea
 
 from tui.figures import count
+from tui.keys import Keymap, keys_for
 from tui.text import clean, removed
 
-NEWLINE = ("ctrl+j", "shift+enter", "alt+enter")
+if TYPE_CHECKING:
+    from tui.widgets.choices import Choices
+
 LONG = 16_384
 """From this many characters on a text is shown as a marker."""
 
@@ -23,10 +28,10 @@ class Prompt(TextArea):
     """Where messages are written. Posts `Sent`; `give_back` returns a text that could not be sent."""
 
     BINDINGS = [
-        Binding("enter", "send", "Send"),
-        Binding(",".join(NEWLINE), "newline", "New line", key_display="^j"),
-        Binding("up", "older", "Earlier message (in an empty prompt)", key_display="↑"),
-        Binding("down", "newer", "Later message", key_display="↓", show=False),
+        Binding("enter", "send", "Send", id="send"),
+        Binding("ctrl+j,shift+enter,alt+enter", "newline", "New line", key_display="^j", id="newline"),
+        Binding("up", "older", "Earlier message (in an empty prompt)", id="earlier"),
+        Binding("down", "newer", "Later message", show=False, id="later"),
     ]
 
     class Sent(Message):
@@ -43,10 +48,14 @@ class Prompt(TextArea):
             super().__init__()
             self.characters = characters
 
-    def __init__(self) -> None:
+    def __init__(self, keymap: Keymap) -> None:
         super().__init__(
             id="prompt", compact=True, highlight_cursor_line=False, placeholder="Message", max_checkpoints=20
         )
+        self._send_keys = keys_for(Prompt, "send", keymap)
+        self._newline_keys = keys_for(Prompt, "newline", keymap)
+        self.choices: Choices | None = None
+        """What the text can be completed with; made when there is first something to complete."""
         self._sent: list[str] = []
         self._at: int | None = None
         self._kept: dict[str, str] = {}
@@ -59,6 +68,17 @@ class Prompt(TextArea):
             text = text.replace(marker, full, 1)
         return text
 
+    @property
+    def may_complete(self) -> bool:
+        """Something here may be the beginning of a command or of a file's name."""
+        row, column = self.cursor_location
+        return self.text.startswith("/") or "@" in self.document.get_line(row)[:column]
+
+    def complete(self, start: int, text: str) -> None:
+        """Put `text` in place of what is between column `start` and the cursor."""
+        row, _ = self.cursor_location
+        self.replace(text, (row, start), self.cursor_location)
+
     def give_back(self, text: str) -> None:
         """Put a text back in front of whatever has been typed since."""
         shown = self._shown(text)
@@ -69,6 +89,10 @@ class Prompt(TextArea):
         """Earlier messages of the conversation, oldest first, for Up."""
         self._sent = list(messages)
         self._at = None
+
+    def clear_all(self) -> None:
+        """Empty the prompt."""
+        self._clear()
 
     def action_send(self) -> None:
         text = self.message
@@ -98,15 +122,20 @@ class Prompt(TextArea):
 
         As priority bindings they would overtake letters that wait in this widget's queue, and send half a message.
         """
-        if event.key != "enter" and event.key not in NEWLINE:
+        if self.choices is not None and self.choices.take("enter" if event.key in self._send_keys else event.key):
+            taken = _nothing
+        elif event.key == "tab":
+            taken = _nothing  # the focus stays where the text is
+        elif event.key in self._send_keys:
+            taken = self.action_send
+        elif event.key in self._newline_keys or event.key == "enter":
+            taken = self.action_newline  # Enter that does not send is what it is in any editor
+        else:
             await super()._on_key(event)
             return
         event.stop()
         event.prevent_default()
-        if event.key == "enter":
-            self.action_send()
-        else:
-            self.action_newline()
+        taken()
 
     async def _on_paste(self, event: events.Paste) -> None:
         event.prevent_default()
@@ -141,3 +170,7 @@ class Prompt(TextArea):
         self.text = ""
         self._at = None
         self._kept = {}
+
+
+def _nothing() -> None:
+    """A key that was used already."""

@@ -7,19 +7,23 @@ The styles stand here and not in app.tcss because nothing of this file is needed
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import TYPE_CHECKING
 
 from markdown_it import MarkdownIt
 from textual import on
 from textual.app import ComposeResult
-from textual.containers import Vertical
 from textual.content import Content
 from textual.timer import Timer
 from textual.widgets import Markdown, Static
-from textual.widgets.markdown import MarkdownStream
 
-from tui.figures import count, plural, rate, seconds
+from tui.figures import count
+from tui.files import fold
+from tui.lines import report
+from tui.reasoning import Split, split
 from tui.text import Cleaner, clean, shorten
+from tui.widgets.fold import Fold
+from tui.widgets.selectable import Selectable
 
 if TYPE_CHECKING:
     from assistant.protocol import TurnState, Usage
@@ -27,26 +31,15 @@ if TYPE_CHECKING:
 SHOWN = 20_000
 """Longest text of a user's turn that is drawn; the rest is counted."""
 _FLUSH_S = 1 / 10
+_EASE = 3.0
+"""Drawing may take a quarter of the time, on a slow machine too."""
 
 
 def _parser() -> MarkdownIt:
     return MarkdownIt("gfm-like", {"html": False})
 
 
-def report(usage: Usage) -> str:
-    """The usage record as one line under the reply: nothing that was read or kept goes unsaid."""
-    read = f"read {count(usage.computed_tokens)}"
-    if usage.recomputed_tokens:
-        reason = f": {clean(usage.recompute_reason)}" if usage.recompute_reason else ""
-        read += f" ({count(usage.recomputed_tokens)} of them again{reason})"
-    wrote = f"wrote {plural(usage.completion_tokens, 'token')}"
-    parts = [f"reused {count(usage.cached_tokens)}, {read}, {wrote}", f"TTFT {seconds(usage.ttft_s)}"]
-    if usage.decode_tok_s is not None:
-        parts.append(f"{rate(usage.decode_tok_s)} tok/s")
-    return " · ".join(parts)
-
-
-class UserTurn(Vertical):
+class UserTurn(Selectable):
     """A message of the user (or an imported transcript or system turn)."""
 
     DEFAULT_CSS = """
@@ -54,23 +47,45 @@ class UserTurn(Vertical):
         height: auto; margin-top: 1; padding: 0 1; border-left: outer $primary; background: $surface;
         Static { height: auto; }
         .foot { color: $text-disabled; }
+        &:focus { border-left: outer $accent; background: $panel; }
+        &.-edited { border-left: outer $warning; }
+        &.-covered { display: none; }
         &.-transcript, &.-system { border-left: outer $panel; background: $background; color: $text-muted; }
     }
     """
 
-    def __init__(self, text: str, *, role: str = "user", turn_id: int | None = None, waits: str = "") -> None:
+    def __init__(
+        self,
+        text: str,
+        *,
+        role: str = "user",
+        turn_id: int | None = None,
+        waits: str = "",
+        version: tuple[int, int] = (1, 1),
+    ) -> None:
+        """`version`: which of how many."""
         super().__init__(classes=f"turn -{role}")
         self.text = text
+        self.role = role
         self.turn_id = turn_id
+        self.version, self.versions = version
+        self.replaces: int | None = None
+        """The turn whose place this message takes; its own, when only another reply is wanted."""
+        self.replies = 0
+        """Replies to it so far."""
         self._waits = waits
         self.set_class(turn_id is None, "-unsent")
 
     def compose(self) -> ComposeResult:
-        yield Static(shorten(clean(self.text), SHOWN)[0], classes="said", markup=False)
+        yield Static(shorten(clean(fold(self.text)[0]), SHOWN)[0], classes="said", markup=False)
         yield Static("", classes="foot", markup=False)
 
     def on_mount(self) -> None:
         self._foot()
+
+    @property
+    def said(self) -> str:
+        return self.text
 
     def wait(self, reason: str) -> None:
         """Say under the turn what it waits for; empty when it no longer does."""
@@ -84,23 +99,29 @@ class UserTurn(Vertical):
         self.remove_class("-unsent")
 
     def _foot(self) -> None:
-        _, left = shorten(clean(self.text), SHOWN)
+        own, files = fold(self.text)
+        _, left = shorten(clean(own), SHOWN)
         more = f"… and {count(left)} more characters, stored in full" if left else ""
-        words = " · ".join(part for part in (more, self._waits) if part)
+        words = " · ".join(
+            part for part in (*(f"+ {clean(file)}" for file in files), more, self.numbered, self._waits) if part
+        )
         foot = self.query_one(".foot", Static)
         foot.update(words)
         foot.display = bool(words)
 
 
-class ReplyTurn(Vertical):
+class ReplyTurn(Selectable):
     """A reply. Either complete from the history, or fed piece by piece and then finished once."""
 
     DEFAULT_CSS = """
     ReplyTurn {
-        height: auto; margin-top: 1; padding: 0 1 0 2;
-        Markdown { height: auto; padding: 0; margin: 0; background: $background; }
-        Markdown > * { margin-bottom: 1; }
-        Markdown > *:last-child { margin-bottom: 0; }
+        /* The space above is that of the first block. A rule for the last one (:last-child of *) would compute the
+           styles of everything on the screen again with every widget that is added anywhere. */
+        height: auto; padding: 0 1 0 2;
+        &:focus { border-left: outer $accent; padding: 0 1 0 1; }
+        &.-covered { display: none; }
+        Markdown { height: auto; min-height: 1; padding: 0; margin: 0; background: $background; }
+        Markdown > *, Markdown > MarkdownParagraph { margin-top: 1; margin-bottom: 0; }
         .foot { height: auto; color: $text-disabled; }
     }
     """
@@ -112,35 +133,62 @@ class ReplyTurn(Vertical):
         state: TurnState = "done",
         usage: Usage | None = None,
         turn_id: int | None = None,
+        version: tuple[int, int] = (1, 1),
     ) -> None:
+        """`version`: which of how many."""
         super().__init__(classes="turn -reply")
         self.text = clean(text)
         self.turn_id = turn_id
+        self.version, self.versions = version
+        self._parts = split(self.text) if text else Split()
+        self._fold: Fold | None = None
         self._usage = usage
         self._state: TurnState = state
         self._remark = ""
         self._cleaner = Cleaner()
         self._pending: list[str] = []
-        self._stream: MarkdownStream | None = None
         self._drawing = asyncio.Lock()
-        """Held while the stream is used: one that is stopped before it has begun raises CancelledError."""
+        """Held while text is added, so that the end does not overtake it."""
         self._timer: Timer | None = None
         self._finished = False
 
     def compose(self) -> ComposeResult:
-        yield Markdown(self.text, parser_factory=_parser, open_links=False)
+        if self._parts.thought:
+            yield self._folded()
+        yield Markdown(self._parts.said, parser_factory=_parser, open_links=False)
         yield Static("", classes="foot", markup=False)
 
     def on_mount(self) -> None:
         self._foot()
 
+    @property
+    def said(self) -> str:
+        """The reply without its reasoning."""
+        return self._parts.said.strip()
+
+    def unfold(self, shown: bool) -> None:
+        """Show the reasoning, or one line for it."""
+        if self._fold is not None:
+            self._fold.open(shown)
+
+    def action_unfold(self) -> None:
+        if self._fold is not None:
+            self._fold.open(not self._fold.shown)
+
+    def _folded(self) -> Fold:
+        transcript = next((one for one in self.ancestors if one.id == "transcript"), None)
+        self._fold = Fold(shown=transcript is not None and transcript.has_class("-reasoning"))
+        self._fold.say(self._parts.thought, thinking=self._parts.thinking)
+        return self._fold
+
     def feed(self, piece: str) -> None:
         """Add a piece; drawing follows at a steady pace, so that a fast model does not drown the screen."""
         if safe := self._cleaner.feed(piece):
             self.text += safe
-            self._pending.append(safe)
+            if said := self._parts.feed(safe):
+                self._pending.append(said)
         if self._timer is None:
-            self._timer = self.set_interval(_FLUSH_S, self._flush)
+            self._timer = self.set_timer(_FLUSH_S, self._flush)
 
     async def finish(self, text: str | None, state: TurnState, usage: Usage | None = None) -> None:
         """End the stream and draw the whole text once more, so that an open fence cannot vanish.
@@ -151,11 +199,11 @@ class ReplyTurn(Vertical):
             self._timer.stop()
         async with self._drawing:
             self._finished = True
-            if self._stream is not None:
-                await self._stream.stop()
         self.text = self.text if text is None else clean(text)
         self._state, self._usage = state, usage
-        await self.query_one(Markdown).update(self.text)
+        self._parts = split(self.text)
+        await self._show_thought()
+        await self.query_one(Markdown).update(self._parts.said)
         self._foot()
 
     def remark(self, words: str) -> None:
@@ -167,15 +215,29 @@ class ReplyTurn(Vertical):
         async with self._drawing:
             if self._finished:
                 return
-            if self._stream is None:
-                self._stream = Markdown.get_stream(self.query_one(Markdown))
-            text, self._pending = "".join(self._pending), []
-            await self._stream.write(text)
+            started = time.monotonic()
+            await self._show_thought()
+            if self._pending:
+                text, self._pending = "".join(self._pending), []
+                await self.query_one(Markdown).append(text)
+        self.call_after_refresh(self._pause, started)
+
+    def _pause(self, started: float) -> None:
+        """The next drawing comes when this one's time has passed again and again: keys are heard in between."""
+        pause = max(_FLUSH_S, _EASE * (time.monotonic() - started))
+        self._timer = self.set_timer(pause, self._flush) if self._pending and not self._finished else None
+
+    async def _show_thought(self) -> None:
+        if self._fold is not None:
+            self._fold.say(self._parts.thought, thinking=self._parts.thinking and not self._finished)
+        elif self._parts.thought:
+            await self.mount(self._folded(), before=0)
 
     def _foot(self) -> None:
         state = "interrupted" if self._state == "interrupted" else ""
         figures = report(self._usage) if self._usage else ""
-        words = [(part, style) for part, style in ((state, "$warning"), (self._remark, ""), (figures, "")) if part]
+        parts = ((self.numbered, "$primary"), (state, "$warning"), (self._remark, ""), (figures, ""))
+        words = [(part, style) for part, style in parts if part]
         foot = self.query_one(".foot", Static)
         foot.update(Content(" · ").join(Content.styled(*word) for word in words))
         foot.display = bool(words)

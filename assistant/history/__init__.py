@@ -1,0 +1,17 @@
+"""Conversations and turns in history.db: what is committed here is never lost, whatever happens to the process.
+
+The turns of a conversation are a tree (every turn has a parent), of which one path is shown. A `History` belongs to the
+thread that opened it (the daemon gives it one, `assistant.daemon.records`). Every part of it is a file here.
+"""
+
+from assistant.history.base import NameTaken, UnknownConversation, pack_ids, unpack_ids
+from assistant.history.keeping import Keeping
+from assistant.history.reading import Reading
+from assistant.history.tree import Tree
+from assistant.history.writing import Added, Begun, Writing
+
+__all__ = ["Added", "Begun", "History", "NameTaken", "UnknownConversation", "pack_ids", "unpack_ids"]
+
+
+class History(Writing, Tree, Keeping, Reading):
+    """One open history.db."""

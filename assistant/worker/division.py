@@ -1,0 +1,82 @@
+"""How a budget is divided for a model: what loading does first, and what another budget would come to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from assistant.errors import BudgetError, ModelError
+from assistant.fit import weight_bytes
+from memory.budget import PROCESS, Plan, plan
+from memory.errors import BudgetTooSmall, UnsupportedModel
+from memory.geometry import Geometry
+
+ENCODER_SHARE = 2
+"""On a CPU the embedding model comes out of the budget, as long as the capacity stays one part in so many."""
+
+
+@dataclass(frozen=True, slots=True)
+class Division:
+    """What a plan depends on beside the budget. Sizes in bytes.
+
+    `expected` is staging before the model is loaded, `staging` after; `encoder` is what the embedding model would take.
+    """
+
+    geometry: Geometry
+    itemsize: int
+    block: int
+    asked: str
+    expected: int
+    staging: int
+    ram: int
+    encoder: int
+    shares: Sequence[float] = ()
+
+    def choose(self, budget: int) -> str:
+        """The quantisation asked for, or for "auto" the most precise one that fits, before anything is loaded.
+
+        Raises:
+            BudgetError: none fits; the text is that of the smallest.
+        """
+        for name in ["none", "int8", "nf4"] if self.asked == "auto" else [self.asked]:
+            try:
+                self._plan(budget, weight_bytes(self.geometry, name, self.itemsize), PROCESS, self.expected, ())
+                return name
+            except BudgetError as error:
+                problem = error
+        hint = "" if self.asked in ("auto", "nf4") else " --quant nf4 takes less."
+        raise BudgetError(f"{problem}{hint}")
+
+    def divide(self, budget: int, weights: int) -> tuple[Plan, int]:
+        """The plan for weights of this size with room for the embedding model, and that room; or without it, where it
+        would take too much.
+
+        Raises:
+            BudgetError: the weights and the smallest working set do not fit.
+            ModelError: the layers of this model cannot share a budget as asked.
+        """
+        alone = self._plan(budget, weights, PROCESS, self.staging, self.shares)
+        try:
+            beside = self._plan(budget, weights, PROCESS + self.encoder, self.staging, self.shares)
+        except BudgetError:
+            return alone, 0
+        return (beside, self.encoder) if beside.capacity * ENCODER_SHARE >= alone.capacity else (alone, 0)
+
+    def preview(self, budget: int, quant: str, weights: int) -> tuple[str, Plan]:
+        """Quantisation and plan of another budget; `quant` and `weights` are those of the loaded model.
+
+        Raises:
+            BudgetError: no quantisation that may be used fits.
+        """
+        chosen = self.choose(budget)
+        size = weights if chosen == quant else weight_bytes(self.geometry, chosen, self.itemsize)
+        return chosen, self.divide(budget, size)[0]
+
+    def _plan(self, budget: int, weights: int, process: int, staging: int, shares: Sequence[float]) -> Plan:
+        chosen = {"staging": staging, "ram": self.ram, "process": process}
+        try:
+            return plan(self.geometry, budget, weights, self.itemsize, self.block, shares=shares, **chosen)
+        except BudgetTooSmall as error:
+            raise BudgetError(str(error)) from error
+        except UnsupportedModel as error:
+            raise ModelError(f"{error} Set layers = uniform.") from error

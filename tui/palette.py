@@ -1,0 +1,42 @@
+"""The command palette: the table of `tui.commands`, searched by what a command does and by its name."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from textual.command import DiscoveryHit, Hit, Hits, Provider
+
+from tui.commands import COMMANDS
+from tui.commands.base import Command
+from tui.keys import keys_for, spelled
+from tui.screens.chat import ChatScreen
+
+
+class Commands(Provider):
+    """Every command of the chat, with its name after the slash and its key."""
+
+    async def discover(self) -> Hits:
+        for command in COMMANDS:
+            yield DiscoveryHit(command.words, partial(self._run, command), help=self._help(command))
+
+    async def search(self, query: str) -> Hits:
+        matcher = self.matcher(query)
+        for command in COMMANDS:
+            score = max(matcher.match(command.words), matcher.match(command.name))
+            if score > 0:
+                shown = matcher.highlight(command.words)
+                yield Hit(score, shown, partial(self._run, command), text=command.words, help=self._help(command))
+
+    def _help(self, command: Command) -> str:
+        keymap = self._chat.session.preferences.keys
+        keys = [spelled(key) for key in keys_for(ChatScreen, command.key, keymap)] if command.key else []
+        return " · ".join([f"/{command.name}", *keys])
+
+    def _run(self, command: Command) -> None:
+        self._chat.action_do(command.name)
+
+    @property
+    def _chat(self) -> ChatScreen:
+        screen = self.app.screen_stack[0]
+        assert isinstance(screen, ChatScreen)
+        return screen

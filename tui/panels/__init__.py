@@ -1,0 +1,1 @@
+"""The memory panels: what they show, as pure functions; `tui.commands.panels` opens them."""
