@@ -1,4 +1,4 @@
-"""Two small questions over the screen: yes or no, and one line of text."""
+"""A small question over the screen: one line of text."""
 
 from __future__ import annotations
 
@@ -7,29 +7,6 @@ from textual.binding import Binding
 from textual.containers import Vertical
 from textual.screen import ModalScreen
 from textual.widgets import Input, Static
-
-
-class Confirm(ModalScreen[bool]):
-    """A question that is answered with y, or anything else for no."""
-
-    CSS_PATH = "../sheet.tcss"
-    BINDINGS = [
-        Binding("y", "answer(True)", "Yes"),
-        Binding("n,escape,enter", "answer(False)", "No", key_display="n"),
-    ]
-
-    def __init__(self, question: str, yes: str) -> None:
-        super().__init__()
-        self._question = question
-        self._yes = yes
-
-    def compose(self) -> ComposeResult:
-        with Vertical(classes="sheet"):
-            yield Static(self._question, classes="body", markup=False)
-            yield Static(f"y {self._yes} · n keep", classes="keys", markup=False)
-
-    def action_answer(self, answer: bool) -> None:
-        self.dismiss(answer)
 
 
 class AskLine(ModalScreen[str | None]):
