@@ -206,6 +206,7 @@ def test_ready_says_which_model_is_missing(start_daemon: Callable[..., RunningDa
         ({"text": "x", "sampling": {"max_tokens": 0}}, "sampling.max_tokens"),
         ({"text": "x", "sampling": {"top_k": True}}, ""),
         ({"text": "x", "engine": {"quant": "int3"}}, "engine.quant"),
+        ({"text": "x", "replaces": 0}, "replaces"),
         ("text", ""),
     ],
 )
@@ -253,6 +254,28 @@ def test_only_json_and_not_too_much_of_it(http: httpx2.Client) -> None:
         assert http.get("/health").status_code == 200
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "body", "where"),
+    [
+        ("PATCH", "demo", {"title": ""}, "title"),
+        ("PATCH", "demo", {"title": "x" * 201}, "title"),
+        ("PATCH", "demo", {"name": "a\n"}, "name"),
+        ("PATCH", "demo", {"pined": True}, "pined"),
+        ("POST", "demo/choose", {}, "turn"),
+        ("POST", "demo/choose", {"turn": 2**63}, "turn"),
+        ("POST", "demo/fork", {"turn": -1}, "turn"),
+        ("POST", "demo/restore", {"name": ""}, "name"),
+        ("POST", "demo/turns", {"turns": []}, "turns"),
+        ("POST", "demo/turns", {"turns": [{"role": "user", "text": "x", "created": "today"}]}, "created"),
+    ],
+)
+def test_every_change_is_bounded(http: httpx2.Client, method: str, path: str, body: object, where: str) -> None:
+    with http:
+        answer = http.request(method, f"/api/conversations/{path}", json=body)
+    assert answer.status_code == 422
+    assert where in answer.json()["message"]
+
+
 def test_unknown_things_are_404(http: httpx2.Client) -> None:
     with http:
         assert http.get("/nothing").status_code == 404
@@ -261,6 +284,12 @@ def test_unknown_things_are_404(http: httpx2.Client) -> None:
             http.delete("/api/conversations/nobody"),
             http.patch("/api/conversations/nobody", json={"name": "x"}),
             http.post("/api/conversations/nobody/stop", json={}),
+            http.get("/api/conversations/nobody/about"),
+            http.get("/api/conversations/nobody/siblings?turn=1"),
+            http.post("/api/conversations/nobody/choose", json={"turn": 1}),
+            http.post("/api/conversations/nobody/fork", json={}),
+            http.delete("/api/conversations/nobody?for_good=true"),
+            http.get("/api/search?words=x&conversation=nobody"),
         ):
             assert answer.status_code == 404
             assert "no conversation 'nobody'" in answer.json()["message"]
@@ -300,11 +329,27 @@ def test_a_request_to_a_draining_daemon_is_refused(start_daemon: Callable[..., R
 
 def test_one_megabyte_and_odd_names_go_through(daemon: RunningDaemon) -> None:
     async def scene(client: Client) -> None:
-        for name in ("..", ".", "a/b", "a%2Fb", "../../etc/passwd", "ümläut ☕", "?#&", "turns", "x/turns", " "):
+        for name in (
+            "..",
+            ".",
+            "a/b",
+            "a%2Fb",
+            "../../etc/passwd",
+            "ümläut ☕",
+            "?#&",
+            "turns",
+            "x/turns",
+            "a/fork",
+            " ",
+        ):
             assert done_of(await ask(client, "hello", name)).conversation == name
             assert len(await client.turns(name)) == 2
             await client.rename(name, f"{name}!")
-            await client.purge(f"{name}!")
+            assert (await client.fork(f"{name}!", None, f"{name}?")).turns == 2
+            await client.remove(f"{name}!")
+            await client.restore(f"{name}!", name)
+            for gone in (name, f"{name}?"):
+                await client.purge(gone)
         assert await client.conversations() == []
         text = "word " * 200_000
         await ask(client, f"turns {text}")
