@@ -16,8 +16,19 @@ from tui.preferences import Preferences
 
 if TYPE_CHECKING:
     from assistant.client import Client
-    from assistant.protocol import AskRequest, Conversation, DaemonStatus, Event, Hit, ModelStatus, PullProgress, Turn
-    from assistant.protocol import Episodes, MemoryReport, MemorySplit
+    from assistant.protocol import (
+        AskRequest,
+        Conversation,
+        DaemonStatus,
+        Episodes,
+        Event,
+        Hit,
+        MemoryReport,
+        MemorySplit,
+        ModelStatus,
+        PullProgress,
+        Turn,
+    )
 
 DEFAULT_NAME = "chat"
 
