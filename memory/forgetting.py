@@ -12,7 +12,7 @@ from memory.chunkfile import ChunkFile
 from memory.claim import claim
 from memory.episode_store import forget_episodes
 from memory.errors import DamagedFile
-from memory.folder import TAIL, KvFolder, make_private
+from memory.folder import CHUNKS, TAIL, KvFolder, make_private
 from memory.index import BranchRow
 from memory.lineage import Kept, used_by_others
 from memory.score_store import SCORES_FILE
@@ -39,7 +39,7 @@ def forget(folder: KvFolder, conversation: str, heirs: Heirs = NO_HEIRS) -> dict
     Raises:
         OSError: something of it could not be removed. It can be tried again.
     """
-    if folder.index.fresh:
+    if folder.index.fresh and any(folder.path.glob(f"*/*{CHUNKS}")):
         sweep(folder, REBUILD_S)
     for heir, ids in heirs.items():
         with suppress(OSError):  # removing must work on a full disk; then the fork is read again
