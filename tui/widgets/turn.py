@@ -91,9 +91,9 @@ class UserTurn(Vertical):
         _, left = shorten(clean(own), SHOWN)
         more = f"… and {count(left)} more characters, stored in full" if left else ""
         words = " · ".join(part for part in (*(f"+ {clean(file)}" for file in files), more, self._waits) if part)
-        foot = self.query_one(".foot", Static)
-        foot.update(words)
-        foot.display = bool(words)
+        if foot := self.query_one_optional(".foot", Static):  # none where it was removed before it was composed
+            foot.update(words)
+            foot.display = bool(words)
 
 
 class ReplyTurn(Vertical):
@@ -188,9 +188,9 @@ class ReplyTurn(Vertical):
         state = "interrupted" if self._state == "interrupted" else ""
         figures = report(self._usage) if self._usage else ""
         words = [(part, style) for part, style in ((state, "$warning"), (self._remark, ""), (figures, "")) if part]
-        foot = self.query_one(".foot", Static)
-        foot.update(Content(" · ").join(Content.styled(*word) for word in words))
-        foot.display = bool(words)
+        if foot := self.query_one_optional(".foot", Static):
+            foot.update(Content(" · ").join(Content.styled(*word) for word in words))
+            foot.display = bool(words)
 
     @on(Markdown.LinkClicked)
     def _show_link(self, event: Markdown.LinkClicked) -> None:
