@@ -7,26 +7,20 @@ import sys
 from asyncio.subprocess import PIPE
 from collections.abc import AsyncGenerator
 from contextlib import suppress
-from typing import Any, Self, TypeVar
+from typing import Any
 from urllib.parse import quote
 
-import httpx2
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import ValidationError
 
-from assistant.daemon import spawn
-from assistant.daemon.probe import listener
-from assistant.errors import AssistantError, BudgetError, DaemonError, Exit, ModelError, UsageError
-from assistant.places import Places, find_places
+from assistant.connection import Connection, error_of
+from assistant.errors import AssistantError, Exit, UsageError
 from assistant.protocol import (
-    EVENT,
-    PROTOCOL,
     AskRequest,
     CheckRequest,
     ChooseRequest,
     Conversation,
     ConversationChange,
     DaemonStatus,
-    Done,
     Episodes,
     Event,
     Failed,
@@ -36,76 +30,23 @@ from assistant.protocol import (
     KvCheck,
     MemoryReport,
     ModelStatus,
+    NewTurn,
     PullProgress,
     Removed,
     RestoreRequest,
+    StoreRequest,
     Turn,
-    Version,
 )
 
-T = TypeVar("T")
+__all__ = ["Client", "error_of", "pull"]
 
-SILENCE_S = 60.0
-"""The daemon pings every 15 s: a stream that is silent for longer than this is dead."""
 CHECK_S = 3600.0
-LARGEST_EVENT = 64 * 1024 * 1024
-
-_KINDS: dict[int, type[AssistantError]] = {
-    Exit.USAGE: UsageError,
-    Exit.BUDGET: BudgetError,
-    Exit.MODEL: ModelError,
-    Exit.DAEMON: DaemonError,
-}
+PAGE = 500
+"""Most turns that come at once."""
 
 
-class _Gone(DaemonError):
-    """The connection broke before an answer came."""
-
-
-class Client:
-    """A connection to the daemon. Made by `connect`; an async context manager."""
-
-    def __init__(self, http: httpx2.AsyncClient) -> None:
-        self._http = http
-
-    @classmethod
-    async def connect(cls, places: Places | None = None, start: bool = True) -> Self:
-        """Connect, after starting a daemon when none runs (and `start`), and check that it speaks our protocol.
-
-        Raises:
-            DaemonError: none runs and none could be started, or it is of another version.
-        """
-        places = places or find_places()
-        try:
-            return await cls._open(places, start)
-        except _Gone:
-            return await cls._open(places, start)  # it died between answering the probe and being asked
-
-    @classmethod
-    async def _open(cls, places: Places, start: bool) -> Self:
-        if await asyncio.to_thread(listener, places.socket) is None:
-            if not start:
-                raise DaemonError("No daemon is running. Start one with: assistant daemon start")
-            await asyncio.to_thread(spawn.start, places)
-        transport = httpx2.AsyncHTTPTransport(uds=str(places.socket))
-        timeout = httpx2.Timeout(SILENCE_S, connect=5.0)
-        client = cls(httpx2.AsyncClient(transport=transport, base_url="http://daemon", timeout=timeout))
-        try:
-            await client._greet()
-        except BaseException:
-            await client.close()
-            raise
-        return client
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.close()
-
-    async def close(self) -> None:
-        """Close the connection. A stream that is still open is cancelled by the daemon."""
-        await self._http.aclose()
+class Client(Connection):
+    """Everything that can be asked of the daemon."""
 
     async def status(self) -> DaemonStatus:
         """Who serves, with which model, and where its memory goes."""
@@ -145,6 +86,14 @@ class Client:
         page: dict[str, Any] = {"limit": limit} if before is None else {"limit": limit, "before": before}
         return await self._get(_path(name, "/turns"), list[Turn], versions=versions, **page)
 
+    async def all_turns(self, name: str, versions: bool = False) -> list[Turn]:
+        """Every turn, oldest first, however many there are."""
+        turns = page = await self.turns(name, None, PAGE, versions)
+        while len(page) == PAGE:
+            page = await self.turns(name, page[0].id, PAGE, versions)
+            turns = page + turns
+        return turns
+
     async def siblings(self, name: str, turn: int) -> list[Turn]:
         """The versions of a turn, itself included, oldest first."""
         return await self._get(_path(name, "/siblings"), list[Turn], turn=turn)
@@ -179,6 +128,13 @@ class Client:
     def import_turns(self, name: str, request: ImportRequest) -> AsyncGenerator[Event, None]:
         """Store turns and have them read; what happens, up to Done or Failed."""
         return self._stream(_path(name, "/import"), request)
+
+    async def store(self, name: str, turns: list[NewTurn]) -> Conversation:
+        """Store turns without having them read: that comes with the next question."""
+        content = StoreRequest(turns=turns).model_dump_json().encode()
+        headers = {"Content-Type": "application/json"}
+        answer = await self._send("POST", _path(name, "/turns"), content=content, headers=headers)
+        return Conversation.model_validate_json(answer.content)
 
     async def stop(self, name: str) -> bool:
         """Cancel what runs or waits for a conversation; returns when it has ended: whether anything did."""
@@ -215,53 +171,6 @@ class Client:
     async def shutdown(self) -> None:
         """Ask the daemon to drain and end."""
         await self._send("POST", "/api/shutdown", json={})
-
-    async def _greet(self) -> None:
-        version = await self._get("/version", Version)
-        if version.protocol != PROTOCOL:
-            raise DaemonError(
-                f"The running daemon (pid {version.pid}, version {version.version}) speaks protocol "
-                f"{version.protocol}, this program {PROTOCOL}. Run: assistant daemon restart"
-            )
-
-    async def _get(self, path: str, kind: type[T], **params: Any) -> T:
-        answer = await self._send("GET", path, params=params)
-        return TypeAdapter(kind).validate_json(answer.content)
-
-    async def _send(self, method: str, path: str, **content: Any) -> httpx2.Response:
-        try:
-            answer = await self._http.request(method, path, **content)
-        except httpx2.TransportError as error:
-            raise _Gone(
-                f"The daemon does not answer ({_kind(error)}). Start it with: assistant daemon start"
-            ) from error
-        _raise_for(answer)
-        return answer
-
-    async def _stream(self, path: str, request: BaseModel) -> AsyncGenerator[Event, None]:
-        """Events as they come; the last one when the stream has ended, so that nothing is left open behind it."""
-        # What the caller left out is left out: the daemon's settings decide it.
-        content, last = request.model_dump_json(exclude_unset=True).encode(), None
-        headers = {"Content-Type": "application/json"}
-        try:
-            async with self._http.sse(
-                path, method="POST", content=content, headers=headers, max_event_size=LARGEST_EVENT
-            ) as source:
-                if source.response.is_error:
-                    await source.response.aread()
-                    _raise_for(source.response)
-                async for message in source:
-                    event = EVENT.validate_json(message.data)
-                    if isinstance(event, Done | Failed):
-                        last = event
-                    else:
-                        yield event
-        except httpx2.TransportError as error:
-            if last is None:
-                raise DaemonError(_lost(_kind(error))) from error
-        if last is None:
-            raise DaemonError(_lost("the stream ended early"))
-        yield last
 
 
 async def pull(model_id: str) -> AsyncGenerator[PullProgress, None]:
@@ -300,30 +209,7 @@ def _checked(name: str | None) -> str | None:
         raise UsageError(f"{(name or '')[:100]!r} cannot be a name: 1 to 80 printable characters.") from None
 
 
-def _raise_for(answer: httpx2.Response) -> None:
-    if not answer.is_error:
-        return
-    try:
-        failed = Failed.model_validate_json(answer.content)
-    except ValidationError:
-        raise DaemonError(f"The daemon answered {answer.status_code}; its log says why.") from None
-    raise error_of(failed)
-
-
-def error_of(failed: Failed) -> AssistantError:
-    """The exception for a failure that came over the wire."""
-    return _KINDS.get(failed.exit_code, AssistantError)(failed.message, exit_code=Exit(failed.exit_code))
-
-
 def _error(said: str, code: int) -> AssistantError:
     lines = [line for line in said.splitlines() if line.strip()]
     message = lines[-1].removeprefix("assistant: ") if lines else f"The download ended with code {code}."
     return error_of(Failed(message=message, exit_code=code if code in set(Exit) else 1))
-
-
-def _lost(how: str) -> str:
-    return f"The daemon died ({how}). What was written so far is kept in the history as interrupted."
-
-
-def _kind(error: Exception) -> str:
-    return str(error) or type(error).__name__

@@ -118,3 +118,10 @@ def m003_tree(db: Database) -> None:
         WHERE found.id = turns.id""")
     db.execute("CREATE INDEX turns_parent ON turns (parent, conversation_id)")
     db.execute("CREATE UNIQUE INDEX turns_path ON turns (conversation_id, depth) WHERE shown")
+
+
+@HISTORY()
+def m004_titles_and_copies(db: Database) -> None:
+    """How many turns a title was made of (0: it is the first line), and which turn one of a fork is a copy of."""
+    db.execute("ALTER TABLE conversations ADD COLUMN title_turns INTEGER NOT NULL DEFAULT 0")
+    db.execute("ALTER TABLE turns ADD COLUMN copy_of INTEGER")

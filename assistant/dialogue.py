@@ -9,6 +9,7 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
@@ -189,7 +190,18 @@ def _text(content: Any) -> str:
 
 
 def _chatgpt(item: dict[str, Any]) -> list[NewTurn]:
-    """The branch that ends at `current_node`, root first; only what user and assistant said."""
+    """The branch that ends at `current_node`, root first: what was said in words, and when."""
+    turns = []
+    for message in _branch(item):
+        role = _MESSAGE_ROLES.get((message.get("author") or {}).get("role", ""))
+        text = _text((message.get("content") or {}).get("parts"))
+        if role and text and _is_said(message):
+            turns.append(_turn(role, text, _moment(message.get("create_time"))))
+    return turns
+
+
+def _branch(item: dict[str, Any]) -> list[dict[str, Any]]:
+    """The messages on the way to `current_node`."""
     nodes = item["mapping"]
     branch: list[dict[str, Any]] = []
     if not isinstance(nodes, dict):
@@ -200,25 +212,33 @@ def _chatgpt(item: dict[str, Any]) -> list[NewTurn]:
             raise ValueError("the turns follow one another in a circle")
         branch.append(nodes[at].get("message") or {})
         at = nodes[at].get("parent")
-    turns = []
-    for message in reversed(branch):
-        role = _MESSAGE_ROLES.get((message.get("author") or {}).get("role", ""))
-        text = _text((message.get("content") or {}).get("parts"))
-        if role in ("user", "assistant") and text:
-            turns.append(_turn(role, text))
-    return turns
+    return branch[::-1]
+
+
+def _is_said(message: dict[str, Any]) -> bool:
+    """Whether a message was meant for the reader: not hidden, and not sent to a tool."""
+    hidden = (message.get("metadata") or {}).get("is_visually_hidden_from_conversation")
+    return not hidden and message.get("recipient", "all") in ("all", None)
+
+
+def _moment(seconds: Any) -> datetime | None:
+    """A time in seconds since 1970 as one; nothing where it is none."""
+    try:
+        return datetime.fromtimestamp(seconds, UTC)
+    except (TypeError, ValueError, OverflowError, OSError):
+        return None
 
 
 def _last_leaf(nodes: dict[str, Any]) -> str | None:
     return next((name for name in reversed(nodes) if not nodes[name].get("children")), None)
 
 
-def _turn(role: str, text: str) -> NewTurn:
+def _turn(role: str, text: str, created: datetime | None = None) -> NewTurn:
     if role not in get_args(Role):
         raise ValueError(f"{role!r} is no role")
     if len(text) > MAX_TEXT:
         raise ValueError(f"a turn of {len(text):,} characters is longer than the {MAX_TEXT:,} allowed")
-    return NewTurn(role=cast(Role, role), text=text)
+    return NewTurn(role=cast(Role, role), text=text, created=created)
 
 
 def _reason(error: Exception) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter
 
 PROTOCOL = 3
 """Bumped whenever client and daemon of two builds would misunderstand each other."""
@@ -186,10 +186,11 @@ class AskRequest(Wire):
 
 
 class NewTurn(Wire):
-    """One imported turn, text ready to be shown and read."""
+    """One imported turn, text ready to be shown and read; `created` is when it was said, None: nobody knows."""
 
     role: Role
     text: str = Field(min_length=1, max_length=MAX_TEXT)
+    created: AwareDatetime | None = None
 
 
 class ImportRequest(Wire):
@@ -197,6 +198,12 @@ class ImportRequest(Wire):
 
     turns: list[NewTurn] = Field(min_length=1, max_length=200_000)
     engine: Engine = Field(default_factory=Engine)
+
+
+class StoreRequest(Wire):
+    """POST /api/conversations/{name}/turns: store the turns; they are read into memory with the next question."""
+
+    turns: list[NewTurn] = Field(min_length=1, max_length=200_000)
 
 
 class SegmentTurn(Wire):

@@ -13,14 +13,13 @@ from typing import TYPE_CHECKING
 from assistant.errors import AssistantError, DaemonError, UsageError
 from tui import garbage
 from tui.exchange import Exchange
+from tui.opened import Opened
 from tui.screens.pull import PullScreen
 from tui.screens.switcher import Switcher
-from tui.session import DEFAULT_NAME, Session, free_name
-from tui.state import Phase, enter, opened, with_status
-from tui.text import one_line
+from tui.session import Session, free_name
+from tui.state import Phase, enter, with_status
 from tui.widgets.prompt import Prompt
-from tui.widgets.status import Title
-from tui.widgets.transcript import PAGE, Transcript
+from tui.widgets.transcript import Transcript
 from tui.widgets.turn import NoteTurn, UserTurn
 
 if TYPE_CHECKING:
@@ -37,14 +36,10 @@ class Desk:
     def __init__(self, screen: ChatScreen, session: Session) -> None:
         self._screen = screen
         self._session = session
-        self.name: str | None = None
-        """The open conversation; None until the daemon is reached."""
-        self._about = ""
+        self.opened = Opened(screen, session)
         self._exchange: Exchange | None = None
         self._waiting: UserTurn | None = None
         self._model_there = False
-        self._opened = False
-        """Nothing has been answered since the conversation was opened."""
         self._working = False
 
     # --- sending ----------------------------------------------------------------------------------------------------
@@ -63,6 +58,30 @@ class Desk:
         self._transcript.show(self._waiting)
         self.start()
         return True
+
+    async def replace(self, turn: UserTurn, text: str, replies: int) -> None:
+        """Send `text` in the place of a turn; the same text asks for another reply. `replies`: how many it has."""
+        said = turn
+        if text != turn.text:
+            number = turn.versions + 1
+            said, replies = UserTurn(text, version=(number, number)), 0
+        self._transcript.cover(turn, keep=said is turn)
+        said.replaces, said.replies = turn.turn_id, replies
+        if said is not turn:
+            self._transcript.show(said)
+        self._waiting = said
+        self._transcript.follow()
+        self.start()
+
+    @property
+    def name(self) -> str | None:
+        """The open conversation; None until the daemon is reached."""
+        return self.opened.name
+
+    @property
+    def why_busy(self) -> str:
+        """Why the conversation cannot be changed while this is not idle."""
+        return _BUSY if self._exchange else _STARTING
 
     @property
     def idle(self) -> bool:
@@ -94,20 +113,22 @@ class Desk:
         """One message and its reply; False when it failed and what waits should not follow by itself."""
         assert self.name is not None
         said.wait("")
+        if self._transcript.newer:
+            await self.opened.open(self.name)
         await self._transcript.trim()
         garbage.sweep()
         self._exchange = Exchange(
-            self._session, self._transcript, self.name, said, self._screen.change, first=self._opened
+            self._session, self._transcript, self.name, said, self._screen.change, first=self.opened.fresh
         )
         try:
             await self._exchange.run()
         finally:
             exchange, self._exchange = self._exchange, None
-        self._opened = self._opened and exchange.failed
+        self.opened.fresh = self.opened.fresh and exchange.failed
         if not exchange.accepted:
             await self._give_back(said)
-        elif not exchange.failed and not self._about:
-            self._named(self.name, (await self._known()).get(self.name))
+        elif not exchange.failed and not self.opened.about:
+            self.opened.named(self.name, (await self.opened.known()).get(self.name))
         return not exchange.failed
 
     def _take_waiting(self) -> UserTurn | None:
@@ -115,7 +136,10 @@ class Desk:
         return said
 
     async def _give_back(self, said: UserTurn | None) -> None:
-        if said is not None:
+        if said is None:
+            return
+        await self._transcript.uncover()
+        if said.turn_id is None:
             self._screen.query_one(Prompt).give_back(said.text)
             await said.remove()
 
@@ -135,14 +159,10 @@ class Desk:
         self._enter("ready")
         self._screen.change(lambda view: with_status(view, status))
         if self.name is None:
-            await self._open(self._session.options.conversation or await self._last_used())
+            await self.opened.open(self._session.options.conversation or await self.opened.last_used())
             garbage.settle()
         if not self._model_there:
             await self._fetch_model()
-
-    async def _last_used(self) -> str:
-        found = await self._session.conversations()
-        return found[0].name if found else DEFAULT_NAME
 
     async def _fetch_model(self) -> None:
         if missing := await self._session.missing_model():
@@ -150,24 +170,6 @@ class Desk:
             if problem is not None:
                 raise AssistantError(problem)
         self._model_there = True
-
-    async def _open(self, name: str) -> None:
-        """Show a conversation, which need not exist yet."""
-        known = (await self._known()).get(name)
-        turns = await self._session.turns(name, limit=PAGE) if known else []
-        await self._transcript.open(turns, known.turns - len(turns) if known else 0)
-        self._screen.query_one(Prompt).remember([turn.text for turn in turns if turn.role == "user"])
-        self._named(name, known)
-        self._opened = True
-        self._screen.change(lambda view: opened(view, turns))
-
-    async def _known(self) -> dict[str, Conversation]:
-        return {one.name: one for one in await self._session.conversations()}
-
-    def _named(self, name: str, known: Conversation | None) -> None:
-        self.name = name
-        self._about = known.title if known else ""
-        self._screen.query_one(Title).show(one_line(name, 60), one_line(self._about, 200))
 
     # --- changing the conversation ----------------------------------------------------------------------------------
 
@@ -178,56 +180,50 @@ class Desk:
         switcher = Switcher(self._session, self.name)
         chosen = await self._screen.app.push_screen_wait(switcher)
         if switcher.current is None:
-            chosen = chosen or await self._last_used()
+            chosen = chosen or await self.opened.last_used()
         elif switcher.current != self.name:
-            self._named(switcher.current, (await self._known()).get(switcher.current))
+            self.opened.named(switcher.current, (await self.opened.known()).get(switcher.current))
         if chosen is not None and chosen != self.name:
-            await self._open(chosen)
+            await self.opened.open(chosen)
 
     async def new(self, name: str = "") -> None:
         """Open an empty conversation; it is stored with its first message."""
         if not self._free():
             return
-        known = set(await self._known())
+        known = set(await self.opened.known())
         if name in known:
             raise UsageError(f"There is already a conversation {name!r}; choose another name, or: /open {name}")
-        await self._open(name or free_name(known))
+        await self.opened.open(name or free_name(known))
 
     async def go(self, name: str) -> None:
         """Open a conversation that is there."""
         if not self._free():
             return
-        known = await self._known()
+        known = await self.opened.known()
         if name not in known:
             near = get_close_matches(name, known, n=1, cutoff=0.0)
             raise UsageError(f"There is no conversation {name!r}" + (f"; the nearest is {near[0]!r}." if near else "."))
-        await self._open(name)
+        await self.opened.open(name)
 
     async def rename(self, new: str) -> None:
         """Give the open conversation another name."""
         if self.name is not None and self._free():
             await self._session.rename(self.name, new)
-            self._named(new, (await self._known()).get(new))
+            self.opened.named(new, (await self.opened.known()).get(new))
+
+    async def conversation(self) -> Conversation:
+        """The open conversation, as it is stored."""
+        if (known := (await self.opened.known()).get(self.name or "")) is None:
+            raise UsageError("This conversation is stored with its first message.")
+        return known
 
     async def stored(self) -> bool:
         """The open conversation has something in it."""
-        return self.name in await self._known()
-
-    async def end(self) -> None:
-        """Go to the newest turn and stay there."""
-        self._transcript.follow()
-
-    async def older(self) -> None:
-        """Put a page of older turns above the others."""
-        first = self._transcript.first_id
-        if self.name is None or first is None or not self._transcript.hidden:
-            self._screen.notice("There are no older turns.")
-            return
-        await self._transcript.prepend(await self._session.turns(self.name, before=first, limit=PAGE))
+        return self.name in await self.opened.known()
 
     def _free(self) -> bool:
         if self._working:
-            self._screen.notice(_BUSY if self._exchange else _STARTING)
+            self._screen.notice(self.why_busy)
         return not self._working
 
     @property

@@ -50,7 +50,7 @@ class Exchange:
         """Send, and draw the reply until it is committed or something ends it."""
         self._change(lambda view: sending(view, time.monotonic()))
         try:
-            async with aclosing(self._session.ask(self._name, self._said.text)) as events:
+            async with aclosing(self._session.ask(self._name, self._said.text, self._said.replaces)) as events:
                 async for event in events:
                     await self._take(event)
             if not self._ended:
@@ -87,6 +87,7 @@ class Exchange:
 
     async def _accept(self, event: Accepted) -> None:
         self.accepted = True
+        await self._transcript.drop_covered()
         self._said.sent(event.turn_id)
         self._reply_id = event.reply_id
         if self._stop_wanted:
@@ -112,7 +113,8 @@ class Exchange:
     async def _writing(self) -> ReplyTurn:
         """The reply's widget, mounted with the first piece."""
         if self._reply is None:
-            self._reply = ReplyTurn(turn_id=self._reply_id)
+            number = self._said.replies + 1
+            self._reply = ReplyTurn(turn_id=self._reply_id, version=(number, number))
             await self._transcript.add(self._reply)
         return self._reply
 

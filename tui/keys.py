@@ -28,8 +28,14 @@ def sections() -> list[tuple[str, type[DOMNode]]]:
     from tui.screens.chat import ChatScreen
     from tui.screens.switcher import ConversationList
     from tui.widgets.prompt import Prompt
+    from tui.widgets.selectable import Selectable
 
-    return [("Chat", ChatScreen), ("Prompt", Prompt), ("Conversations", ConversationList)]
+    return [
+        ("Chat", ChatScreen),
+        ("Prompt", Prompt),
+        ("A selected turn", Selectable),
+        ("Conversations", ConversationList),
+    ]
 
 
 def bindings_of(owner: type[DOMNode]) -> list[Binding]:

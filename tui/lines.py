@@ -1,9 +1,15 @@
-"""The two status lines as text: what is going on, and the figures. Pure functions of a `View` and a width."""
+"""The status lines as text: what is going on, the figures, the line under a reply. Pure functions."""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from tui.figures import bar, count, left, percent, plural, rate, seconds, share, short, size
 from tui.state import View
+from tui.text import clean
+
+if TYPE_CHECKING:
+    from assistant.protocol import Usage
 
 Part = tuple[str, str]
 """A piece of text and its style."""
@@ -106,6 +112,19 @@ def _tokens(view: View) -> Segment:
         [(f"{short(view.resident)}/{short(view.stored)} tok", "")],
         [],
     )
+
+
+def report(usage: Usage) -> str:
+    """The usage record as one line under the reply: nothing that was read or kept goes unsaid."""
+    read = f"read {count(usage.computed_tokens)}"
+    if usage.recomputed_tokens:
+        reason = f": {clean(usage.recompute_reason)}" if usage.recompute_reason else ""
+        read += f" ({count(usage.recomputed_tokens)} of them again{reason})"
+    wrote = f"wrote {plural(usage.completion_tokens, 'token')}"
+    parts = [f"reused {count(usage.cached_tokens)}, {read}, {wrote}", f"TTFT {seconds(usage.ttft_s)}"]
+    if usage.decode_tok_s is not None:
+        parts.append(f"{rate(usage.decode_tok_s)} tok/s")
+    return " · ".join(parts)
 
 
 def _with_time(words: str, remaining: float | None, passed: float) -> str:

@@ -16,7 +16,7 @@ from tui.preferences import Preferences
 
 if TYPE_CHECKING:
     from assistant.client import Client
-    from assistant.protocol import AskRequest, Conversation, DaemonStatus, Event, ModelStatus, PullProgress, Turn
+    from assistant.protocol import AskRequest, Conversation, DaemonStatus, Event, Hit, ModelStatus, PullProgress, Turn
 
 DEFAULT_NAME = "chat"
 
@@ -63,27 +63,38 @@ class Session:
         used = next((model for model in models if (model.id == wanted if wanted else model.default)), None)
         return used if used is not None and not used.present else None
 
-    async def conversations(self, query: str = "") -> list[Conversation]:
-        """Conversations, the one used last first."""
-        found = await self._reached().conversations(query)
-        return sorted(found, key=lambda one: one.updated, reverse=True)
+    async def conversations(self, *, archived: bool = False) -> list[Conversation]:
+        """Conversations: pinned ones first, then the one used last; archived ones at the end or not at all."""
+        return await self._reached().conversations(archived=archived)
 
     async def turns(self, name: str, before: int | None = None, limit: int = 50) -> list[Turn]:
         return await self._reached().turns(name, before=before, limit=limit)
 
-    async def ask(self, name: str, text: str) -> AsyncGenerator[Event, None]:
+    async def siblings(self, name: str, turn: int) -> list[Turn]:
+        """The versions of a turn, oldest first."""
+        return await self._reached().siblings(name, turn)
+
+    async def choose(self, name: str, turn: int) -> None:
+        """Make the conversation go through a turn."""
+        await self._reached().choose(name, turn)
+
+    async def fork(self, name: str, turn: int | None, new: str | None) -> Conversation:
+        """A new conversation with the turns up to one (None: all)."""
+        return await self._reached().fork(name, turn, new)
+
+    async def ask(self, name: str, text: str, replaces: int | None = None) -> AsyncGenerator[Event, None]:
         """Send a message and yield what happens until the reply is committed."""
-        async with aclosing(self._reached().ask(name, self._request(text))) as events:
+        async with aclosing(self._reached().ask(name, self._request(text, replaces))) as events:
             async for event in events:
                 yield event
 
-    def _request(self, text: str) -> AskRequest:
+    def _request(self, text: str, replaces: int | None) -> AskRequest:
         from assistant.protocol import AskRequest
 
         chosen = self.options
         engine = {name: getattr(chosen, name) for name in ("model", "budget", "quant", "policy", "mode")}
         try:
-            return AskRequest.model_validate({"text": text, "engine": engine})
+            return AskRequest.model_validate({"text": text, "engine": engine, "replaces": replaces})
         except ValueError as error:
             raise UsageError(f"This message cannot be sent: {_reasons(error)}.") from error
 
@@ -93,8 +104,28 @@ class Session:
     async def rename(self, old: str, new: str) -> None:
         await self._reached().rename(old, new)
 
+    async def change(
+        self, name: str, *, pinned: bool | None = None, archived: bool | None = None, system: str | None = None
+    ) -> None:
+        """Change what is not None."""
+        from assistant.protocol import ConversationChange
+
+        await self._reached().change(name, ConversationChange(pinned=pinned, archived=archived, system=system))
+
     async def remove(self, name: str) -> None:
+        """Put a conversation away; `restore` brings it back."""
         await self._reached().remove(name)
+
+    async def put_away(self) -> list[Conversation]:
+        """What was removed and can be restored."""
+        return await self._reached().conversations(removed=True)
+
+    async def restore(self, name: str) -> None:
+        await self._reached().restore(name)
+
+    async def search(self, words: str, limit: int = 50) -> list[Hit]:
+        """Turns of all conversations that contain all words."""
+        return await self._reached().search(words, limit)
 
     async def pull(self, model_id: str) -> AsyncGenerator[PullProgress, None]:
         """Fetch a model; leaving the iteration early ends the download and keeps what can be resumed."""

@@ -11,7 +11,7 @@ import typer
 from assistant.client import Client, error_of
 from assistant.commands import options as opt
 from assistant.commands.supply import supply_model
-from assistant.commands.terminal import checked_name, new_name, read_prompt, say, show
+from assistant.commands.terminal import checked_name, is_given, new_name, read_prompt, say, show
 from assistant.commands.watch import Watch
 from assistant.errors import AssistantError
 from assistant.protocol import Accepted, AskRequest, Done, Failed, Piece
@@ -19,13 +19,24 @@ from assistant.settings import Settings
 
 app = typer.Typer()
 
+_AGAIN = "\0"
+"""Stands for the text of the question that is replaced; no prompt has it."""
+
 Question = Annotated[str | None, typer.Argument(metavar="QUESTION", help="The question; also from standard input.")]
+
+Replaces = Annotated[
+    int | None,
+    typer.Option(
+        metavar="TURN", min=1, help="Put the question in the place of this earlier one; without one, answer it anew."
+    ),
+]
 
 
 @app.command(epilog='Example: assistant ask -c trip "Where did I want to go?"   git diff | assistant ask "Explain."')
 def ask(
     question: Question = None,
     conversation: opt.In = None,
+    replaces: Replaces = None,
     as_json: opt.AsJson = False,
     system: opt.System = None,
     model: opt.Model = None,
@@ -59,12 +70,13 @@ def ask(
             seed=seed,
             max_tokens=max_tokens,
         )
-        name = checked_name(new_name() if conversation is None else conversation)
+        name = None if conversation is None else checked_name(conversation)
         request = AskRequest(
-            text=read_prompt(question),
+            text=_AGAIN if replaces and not is_given(question) else read_prompt(question),
             sampling=opt.sampling_of(settings, stop),
             engine=opt.engine_of(settings),
             system=system,
+            replaces=replaces,
         )
         asyncio.run(_ask(settings, name, request, as_json, system))
     except AssistantError as error:
@@ -73,9 +85,10 @@ def ask(
         raise
 
 
-async def _ask(settings: Settings, name: str, request: AskRequest, as_json: bool, system: str | None) -> None:
+async def _ask(settings: Settings, name: str | None, request: AskRequest, as_json: bool, system: str | None) -> None:
     async with await Client.connect() as client:
         await supply_model(client, settings)
+        name = await _place(client, name, request)
         request.system = await system_for(client, name, settings, system)
         try:
             accepted, done = await _answer(client, name, request, aloud=not as_json)
@@ -88,6 +101,17 @@ async def _ask(settings: Settings, name: str, request: AskRequest, as_json: bool
         say(f"the reply was cut at {done.usage.completion_tokens} tokens (see --max-tokens)")
     if done.finish == "cancelled":
         raise AssistantError("The reply was stopped by another client; what was written is kept as interrupted.")
+
+
+async def _place(client: Client, name: str | None, request: AskRequest) -> str:
+    """The conversation to ask in; what `request` replaces is looked up there."""
+    if request.replaces is None:
+        return name or new_name()
+    name = name or (await client.owner(request.replaces)).name
+    if request.text == _AGAIN:
+        known = await client.siblings(name, request.replaces)
+        request.text = next(turn.text for turn in known if turn.id == request.replaces)
+    return name
 
 
 async def system_for(client: Client, name: str, settings: Settings, flag: str | None) -> str | None:

@@ -14,7 +14,7 @@ import typer
 from assistant.client import Client, error_of
 from assistant.commands import options as opt
 from assistant.commands.supply import supply_model
-from assistant.commands.terminal import checked_name, say
+from assistant.commands.terminal import checked_name, say, without_controls
 from assistant.commands.watch import Watch
 from assistant.dialogue import As, Dialogue, read_dialogues
 from assistant.errors import AssistantError, UsageError
@@ -29,6 +29,7 @@ Limit = Annotated[int | None, typer.Option(metavar="N", min=1, help="Only the fi
 Form = Annotated[
     str | None, typer.Option("--as", metavar="FORM", help="transcript or roles; default: by the speakers.")
 ]
+TextOnly = Annotated[bool, typer.Option("--text-only", help="Store the text; it is read with the next question.")]
 
 
 @app.command("import", epilog="Example: assistant import talk.jsonl --conversation talk --budget 900MiB")
@@ -37,6 +38,7 @@ def bring(
     conversation: To = None,
     limit: Limit = None,
     form: Form = None,
+    text_only: TextOnly = False,
     as_json: opt.AsJson = False,
     model: opt.Model = None,
     budget: opt.Budget = None,
@@ -48,7 +50,7 @@ def bring(
     try:
         settings = opt.settings_of(model=model, budget=budget, quant=quant, policy=policy, mode=mode)
         named = _named(read_dialogues(file, _form(form), limit), conversation, file)
-        results = asyncio.run(_import(settings, named))
+        results = asyncio.run(_store(named) if text_only else _import(settings, named))
     except AssistantError as error:
         if as_json:
             print(json.dumps({"error": str(error), "exit_code": error.exit_code}))
@@ -61,6 +63,13 @@ async def _import(settings: Settings, named: Sequence[tuple[str, Dialogue]]) -> 
         await _refuse_known(client, [name for name, _ in named])
         await supply_model(client, settings)
         return [await _one(client, settings, name, dialogue) for name, dialogue in named]
+
+
+async def _store(named: Sequence[tuple[str, Dialogue]]) -> list[dict[str, Any]]:
+    async with await Client.connect() as client:
+        await _refuse_known(client, [name for name, _ in named])
+        stored = [await client.store(name, dialogue.turns) for name, dialogue in named]
+    return [{"conversation": one.name, "turns": one.turns, "model": None, "usage": None} for one in stored]
 
 
 async def _one(client: Client, settings: Settings, name: str, dialogue: Dialogue) -> dict[str, Any]:
@@ -97,13 +106,24 @@ async def _refuse_known(client: Client, names: Sequence[str]) -> None:
 def _named(dialogues: list[Dialogue], name: str | None, file: Path) -> list[tuple[str, Dialogue]]:
     """Every dialogue that has turns, under the name given, its own id, or that of the file."""
     full = [dialogue for dialogue in dialogues if dialogue.turns]
-    if name is None:
-        names = [_short(dialogue.id or file.stem) for dialogue in full]
-        if len(set(names)) < len(names):
-            names = [_short(f"{own}", f"-{number}") for number, own in enumerate(names, 1)]
-    else:
+    if name is not None:
         names = [name] if len(full) == 1 else [f"{name}-{number}" for number in range(1, len(full) + 1)]
+    elif all(dialogue.id for dialogue in full) or len(full) == 1:
+        names = _told_apart([dialogue.id or file.stem for dialogue in full])
+    else:
+        names = [_short(dialogue.id or file.stem, f"-{number}") for number, dialogue in enumerate(full, 1)]
     return [(checked_name(own), dialogue) for own, dialogue in zip(names, full, strict=True)]
+
+
+def _told_apart(titles: Sequence[str]) -> list[str]:
+    """Every title as a name; one that was there before gets the next number."""
+    names = dict[str, None]()
+    for title in titles:
+        name, number = _short(title), 2
+        while name in names:
+            name, number = _short(title, f" ({number})"), number + 1
+        names[name] = None
+    return list(names)
 
 
 def _short(text: str, end: str = "") -> str:
@@ -122,8 +142,9 @@ def _report(results: list[dict[str, Any]], as_json: bool) -> None:
         print(json.dumps({"conversations": results, "turns": total, "usage": results[-1]["usage"]}))
         return
     for result in results:
-        usage = result["usage"]
-        print(
-            f"{result['conversation']}: {result['turns']} turns, {usage['stored_tokens']:,} tokens stored, "
-            f"{usage['resident_tokens']:,} resident"
-        )
+        what = "their text is stored" if (usage := result["usage"]) is None else _read(usage)
+        print(f"{without_controls(result['conversation'])}: {result['turns']} turns, {what}")
+
+
+def _read(usage: dict[str, Any]) -> str:
+    return f"{usage['stored_tokens']:,} tokens stored, {usage['resident_tokens']:,} resident"

@@ -1,11 +1,12 @@
-"""`assistant conversations`: list, rename and remove."""
+"""`assistant conversations`: list, rename, pin, archive, fork, put away and bring back, remove for good."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import sys
-from typing import Annotated
+from collections.abc import Callable, Coroutine
+from typing import Annotated, Any, TypeVar
 
 import typer
 from rich.table import Table
@@ -14,27 +15,38 @@ from assistant.client import Client
 from assistant.commands.options import AsJson
 from assistant.commands.progress import plain_console
 from assistant.commands.terminal import without_controls
-from assistant.protocol import Conversation
+from assistant.protocol import Conversation, ConversationChange
 
-app = typer.Typer(help="List, rename and remove conversations.", no_args_is_help=True)
+app = typer.Typer(help="List, name, sort, fork, put away and remove conversations.", no_args_is_help=True)
+
+T = TypeVar("T")
 
 Query = Annotated[str, typer.Argument(metavar="[TEXT]", help="Only those with this in their name or title.")]
-Names = Annotated[list[str], typer.Argument(metavar="NAME...", help="The conversations to remove.")]
+Name = Annotated[str, typer.Argument(metavar="NAME", help="The conversation.")]
+Names = Annotated[list[str], typer.Argument(metavar="NAME...", help="The conversations.")]
+New = Annotated[str | None, typer.Option("--as", metavar="NEW", help="The name; without it, one is found.")]
+TurnId = Annotated[int | None, typer.Option("--turn", metavar="ID", min=1, help="The last turn to take along.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask on a terminal.")]
+Archived = Annotated[bool, typer.Option("--archived", help="Archived ones too.")]
+PutAway = Annotated[bool, typer.Option("--removed", help="Those that were put away and can be restored.")]
+Later = Annotated[bool, typer.Option("--later", help="Only put away: can be restored for 30 days.")]
 
 
 @app.command("list", epilog="Example: assistant conversations list --json")
-def list_conversations(query: Query = "", as_json: AsJson = False) -> None:
-    """List conversations, the latest first."""
-    found = asyncio.run(_list(query))
+def list_conversations(
+    query: Query = "", archived: Archived = False, removed: PutAway = False, as_json: AsJson = False
+) -> None:
+    """List conversations: pinned ones first, then the latest."""
+    found = _asked(lambda client: client.conversations(query, archived, removed))
     if as_json:
         print(json.dumps([conversation.model_dump() for conversation in found], ensure_ascii=False))
         return
     table = Table(box=None, pad_edge=False)
-    for column in ("name", "turns", "updated", "title"):
+    for column in ("name", "turns", "updated", "state", "title"):
         table.add_column(column, overflow="fold")
     for one in found:
-        table.add_row(without_controls(one.name), str(one.turns), one.updated[:16], without_controls(one.title))
+        row = (one.name, str(one.turns), one.updated[:16], _state(one), one.title)
+        table.add_row(*(without_controls(cell) for cell in row))
     plain_console().print(table)
 
 
@@ -45,30 +57,106 @@ def rename(
     as_json: AsJson = False,
 ) -> None:
     """Give a conversation another name."""
-    asyncio.run(_rename(old, new))
-    print(json.dumps({"renamed": old, "name": new}) if as_json else f"{old} is now {new}.")
+    _asked(lambda client: client.rename(old, new))
+    _tell({"renamed": old, "name": new}, f"{old} is now {new}.", as_json)
+
+
+@app.command(epilog='Example: assistant conversations title trip "Three days in Lisbon"')
+def title(name: Name, text: Annotated[str, typer.Argument(metavar="TITLE")], as_json: AsJson = False) -> None:
+    """Give a conversation a title; it keeps it from then on."""
+    _change([name], ConversationChange(title=text), "titled", as_json)
+
+
+@app.command(epilog="Example: assistant conversations pin trip")
+def pin(names: Names, as_json: AsJson = False) -> None:
+    """Keep conversations at the top of the list."""
+    _change(names, ConversationChange(pinned=True), "pinned", as_json)
+
+
+@app.command(epilog="Example: assistant conversations unpin trip")
+def unpin(names: Names, as_json: AsJson = False) -> None:
+    """Let conversations stand where their date puts them."""
+    _change(names, ConversationChange(pinned=False), "unpinned", as_json)
+
+
+@app.command(epilog="Example: assistant conversations archive trip")
+def archive(names: Names, as_json: AsJson = False) -> None:
+    """Take conversations out of the list; search still finds them, and they go on when they are named."""
+    _change(names, ConversationChange(archived=True), "archived", as_json)
+
+
+@app.command(epilog="Example: assistant conversations unarchive trip")
+def unarchive(names: Names, as_json: AsJson = False) -> None:
+    """Bring conversations back into the list."""
+    _change(names, ConversationChange(archived=False), "unarchived", as_json)
+
+
+@app.command(epilog="Example: assistant conversations fork trip --turn 12 --as trip-by-train")
+def fork(name: Name, turn: TurnId = None, new: New = None, as_json: AsJson = False) -> None:
+    """Begin a conversation with the turns of another one: all of them, or those up to a turn."""
+    made = _asked(lambda client: client.fork(name, turn, new))
+    print(
+        json.dumps(made.model_dump(), ensure_ascii=False) if as_json else f"{made.name}: {made.turns} turns of {name}"
+    )
 
 
 @app.command(epilog="Example: assistant conversations rm trip --yes")
-def rm(names: Names, yes: Yes = False, as_json: AsJson = False) -> None:
+def rm(names: Names, yes: Yes = False, later: Later = False, as_json: AsJson = False) -> None:
     """Remove conversations with all their turns and stored KV: also from the index and free pages. For good."""
-    if sys.stdin.isatty() and not yes and not as_json:
-        typer.confirm(f"Remove {', '.join(names)} for good?", abort=True, err=True)
-    asyncio.run(_remove(names))
-    print(json.dumps({"removed": names}) if as_json else f"Removed: {', '.join(names)}")
+    if later:
+        _asked(lambda client: _each(client.remove, names))
+        known = "; to bring one back: assistant conversations restore NAME"
+        _tell({"put_away": names}, f"Put away: {', '.join(names)}{known}", as_json)
+        return
+    _confirm(f"Remove {', '.join(names)} for good?", yes or as_json)
+    _asked(lambda client: _each(client.purge, names))
+    _tell({"removed": names}, f"Removed: {', '.join(names)}", as_json)
 
 
-async def _list(query: str) -> list[Conversation]:
-    async with await Client.connect() as client:
-        return await client.conversations(query)
+@app.command(epilog="Example: assistant conversations restore trip --as old-trip")
+def restore(name: Name, new: New = None, as_json: AsJson = False) -> None:
+    """Bring back a conversation that was put away, under the name that it had or another one."""
+    back = _asked(lambda client: client.restore(name, new))
+    print(json.dumps(back.model_dump(), ensure_ascii=False) if as_json else f"{back.name} is back: {back.turns} turns")
 
 
-async def _rename(old: str, new: str) -> None:
-    async with await Client.connect() as client:
-        await client.rename(old, new)
+@app.command(epilog="Example: assistant conversations purge --yes")
+def purge(yes: Yes = False, as_json: AsJson = False) -> None:
+    """Remove for good what was put away, without waiting for its 30 days to pass."""
+    _confirm("Remove everything that was put away for good?", yes or as_json)
+    gone = _asked(lambda client: client.purge())
+    _tell({"removed": gone}, f"Removed: {', '.join(gone)}" if gone else "Nothing was put away.", as_json)
 
 
-async def _remove(names: list[str]) -> None:
-    async with await Client.connect() as client:
-        for name in names:
-            await client.purge(name)
+def _change(names: list[str], change: ConversationChange, done: str, as_json: bool) -> None:
+    _asked(lambda client: _each(lambda name: client.change(name, change), names))
+    _tell({done: names}, f"{done.capitalize()}: {', '.join(names)}", as_json)
+
+
+def _asked(action: Callable[[Client], Coroutine[Any, Any, T]]) -> T:
+    async def connected() -> T:
+        async with await Client.connect() as client:
+            return await action(client)
+
+    return asyncio.run(connected())
+
+
+async def _each(action: Callable[[str], Coroutine[Any, Any, object]], names: list[str]) -> None:
+    for name in names:
+        await action(name)
+
+
+def _confirm(question: str, yes: bool) -> None:
+    if sys.stdin.isatty() and not yes:
+        typer.confirm(question, abort=True, err=True)
+
+
+def _tell(record: dict[str, Any], sentence: str, as_json: bool) -> None:
+    print(json.dumps(record, ensure_ascii=False) if as_json else without_controls(sentence))
+
+
+def _state(one: Conversation) -> str:
+    """Everything about a conversation that is not in the other columns."""
+    facts = ["pinned"] * one.pinned + ["archived"] * one.archived
+    facts += [f"put away {one.removed[:10]}"] if one.removed else []
+    return ", ".join([*facts, *([f"fork of {one.origin}"] if one.origin else [])])

@@ -1,4 +1,4 @@
-"""`assistant search`: full text, over all conversations."""
+"""`assistant search`: full text, over all conversations or in one."""
 
 from __future__ import annotations
 
@@ -16,21 +16,23 @@ from assistant.protocol import Hit
 app = typer.Typer()
 
 Words = Annotated[list[str], typer.Argument(metavar="WORDS...", help="All of them must occur in a turn.")]
+Within = Annotated[str | None, typer.Option("--in", metavar="NAME", help="Only in this conversation.")]
 Limit = Annotated[int, typer.Option(metavar="N", min=1, max=200, help="At most this many turns.")]
 
 
 @app.command(epilog='Example: assistant search "lisbon dog" --json')
-def search(words: Words, limit: Limit = 20, as_json: AsJson = False) -> None:
+def search(words: Words, within: Within = None, limit: Limit = 20, as_json: AsJson = False) -> None:
     """Find turns that contain all words (the last may be the beginning of one), the best first."""
-    hits = asyncio.run(_search(" ".join(words), limit))
+    hits = asyncio.run(_search(" ".join(words), limit, within))
     if as_json:
         print(json.dumps([hit.model_dump() for hit in hits], ensure_ascii=False))
         return
     for hit in hits:
         snippet = " ".join(without_controls(hit.snippet).split())
-        print(f"{without_controls(hit.conversation)} · {hit.role} · {hit.created[:16]}: {snippet}")
+        where = f"{without_controls(hit.conversation)} · turn {hit.turn_id}"
+        print(f"{where} · {hit.role} · {hit.created[:16]}: {snippet}")
 
 
-async def _search(words: str, limit: int) -> list[Hit]:
+async def _search(words: str, limit: int, within: str | None) -> list[Hit]:
     async with await Client.connect() as client:
-        return await client.search(words, limit)
+        return await client.search(words, limit, within)

@@ -46,6 +46,11 @@ def read_prompt(argument: str | None) -> str:
     return checked("\n\n".join(part for part in parts if part.strip()))
 
 
+def is_given(argument: str | None) -> bool:
+    """Whether there is a question on the command line or on standard input."""
+    return bool(argument and argument.strip()) or _has_pipe()
+
+
 def checked(text: str) -> str:
     """A prompt that can be sent; control characters are taken out and counted aloud."""
     try:

@@ -40,6 +40,7 @@ from assistant.protocol import (
     Name,
     Removed,
     RestoreRequest,
+    StoreRequest,
     Version,
     dump,
 )
@@ -164,6 +165,11 @@ def _add_turns(app: FastAPI, service: Service) -> None:
         name: Named, before: Ident = None, limit: Annotated[int, Query(ge=1, le=500)] = 50, versions: bool = False
     ) -> list[TurnRow]:
         return await records.run(History.turns, name, before, limit, versions)
+
+    @app.post("/api/conversations/{name:path}/turns")
+    async def store(name: Named, body: StoreRequest) -> Conversation:
+        await records.run(History.add, name, body.turns)
+        return await records.run(History.conversation, name)
 
     @app.get("/api/conversations/{name:path}/siblings")
     async def siblings(name: Named, turn: Annotated[int, Query(ge=1, le=2**62)]) -> list[TurnRow]:

@@ -25,7 +25,7 @@ class Guard:
             return
         headers = {name: value for name, value in scope["headers"] if name in (b"content-type", b"content-length")}
         kind = headers.get(b"content-type", b"").split(b";")[0].strip().lower()
-        limit = LARGEST_IMPORT if scope["path"].endswith("/import") else LARGEST_BODY
+        limit = LARGEST_IMPORT if scope["path"].endswith(("/import", "/turns")) else LARGEST_BODY
         if scope["method"] in ("POST", "PATCH", "PUT") and kind != b"application/json":
             await _refuse(415, "The body of a request must be application/json.")(scope, receive, send)
         elif int(headers.get(b"content-length", b"0")) > limit:

@@ -66,6 +66,11 @@ class Lane:
         """How many jobs wait for their turn."""
         return len(self._waiting)
 
+    @property
+    def idle(self) -> bool:
+        """Whether nothing runs and nothing waits."""
+        return self._running is None and not self._waiting
+
     def admit(self) -> None:
         """Reserve a place, to be used by `submit` or given back by `release`.
 

@@ -23,6 +23,7 @@ from assistant.daemon.log import open_log
 from assistant.daemon.probe import listener
 from assistant.daemon.records import Records
 from assistant.daemon.service import Service
+from assistant.daemon.tidy import tidy
 from assistant.errors import DaemonError, Exit
 from assistant.history import History
 from assistant.places import Places, private
@@ -80,13 +81,15 @@ class Daemon:
         server = _Server(service, lambda: self._stop(service, Exit.OK))
         self._listen_to_signals(service)
         lane = asyncio.create_task(service.lane.serve())
+        aside = [asyncio.create_task(work) for work in (tidy(service), service.titles.serve())]
         serving = asyncio.create_task(server.serve(sockets=[door]))
         await asyncio.wait([serving, asyncio.create_task(self._leave.wait())], return_when=asyncio.FIRST_COMPLETED)
         service.lane.close()
         await self._drain(service)
         server.should_exit = True
         await serving
-        lane.cancel()
+        for task in (lane, *aside):
+            task.cancel()
         await self._worker.stop()
 
     async def _drain(self, service: Service) -> None:

@@ -11,6 +11,7 @@ from assistant.daemon.engine import Engines
 from assistant.daemon.lane import Lane
 from assistant.daemon.records import Records
 from assistant.daemon.shelf import Shelf
+from assistant.daemon.titles import Titles
 from assistant.daemon.turns import Turn
 from assistant.daemon.worker import Worker
 from assistant.history import History
@@ -25,6 +26,7 @@ class Service:
         self.engines = engines
         self.lane = Lane(engines.settings.queue)
         self.shelf = Shelf(worker, engines.places.kv, engines.disk_limit())
+        self.titles = Titles(records, self.lane, engines.places.kv)
         self._worker = worker
         self._started = datetime.now(UTC)
         self._clock = time.monotonic()
@@ -53,6 +55,7 @@ class Service:
         sampling = request.sampling if said else self.engines.settings.sampling()
         turn = Turn(self.records, self._worker, accepted, begun.conversation_id, spec, sampling)
         self.lane.submit(turn)
+        self.titles.note(turn.conversation_id)
         return turn
 
     async def read(self, name: str, request: ImportRequest) -> Turn:
@@ -67,6 +70,7 @@ class Service:
         accepted = Accepted(conversation=name, turn_id=added.last_turn_id, reply_id=None)
         turn = Turn(self.records, self._worker, accepted, added.conversation_id, spec, None)
         self.lane.submit(turn)
+        self.titles.note(turn.conversation_id)
         return turn
 
     async def stop(self, name: str) -> bool:

@@ -55,7 +55,9 @@ class Base:
             raise
         self._db.commit()
 
-    def _insert(self, conversation_id: str, parent: int | None, role: str, text: str, state: str) -> int:
+    def _insert(
+        self, conversation_id: str, parent: int | None, role: str, text: str, state: str, created: str | None = None
+    ) -> int:
         """A new turn after `parent`, on the path that is shown; its id. Call it inside a transaction."""
         row = self._db.execute(
             """INSERT INTO turns (conversation_id, position, parent, depth, role, text, state, created)
@@ -65,7 +67,7 @@ class Base:
                        :role, :text, :state, :now)
                RETURNING id""",
             {"conversation": conversation_id, "parent": parent, "role": role, "text": text, "state": state}
-            | {"now": now()},
+            | {"now": created or now()},
         ).fetchone()
         return int(row[0])
 
@@ -107,7 +109,12 @@ def first_line(text: str) -> str:
 
 def now() -> str:
     """This moment as the history writes it."""
-    return datetime.now(UTC).isoformat(timespec="milliseconds")
+    return written(datetime.now(UTC))
+
+
+def written(moment: datetime) -> str:
+    """A moment as the history writes it."""
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds")
 
 
 def _little_endian(numbers: array[int]) -> array[int]:

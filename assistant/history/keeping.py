@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 from assistant.database import IntegrityError
 from assistant.errors import UsageError
-from assistant.history.base import Base, NameTaken, UnknownConversation, now
+from assistant.history.base import Base, NameTaken, UnknownConversation, now, written
 from assistant.protocol import ConversationChange
 
 KEPT = timedelta(days=30)
@@ -34,6 +34,23 @@ class Keeping(Base):
             if fields:
                 self._update(conversation_id, fields)
         return change.name or name
+
+    def growth(self, conversation_id: str) -> tuple[int, int] | None:
+        """Turns of the shown path now, and when its title was made; None when the user chose the title."""
+        row = self._db.execute(
+            "SELECT (SELECT count(*) FROM turns t WHERE t.conversation_id = c.id AND t.shown), title_turns "
+            "FROM conversations c WHERE id = ? AND NOT titled",
+            [conversation_id],
+        ).fetchone()
+        return None if row is None else (int(row[0]), int(row[1]))
+
+    def suggest_title(self, conversation_id: str, title: str, turns: int) -> None:
+        """A title made of so many turns, unless the user chose one."""
+        with self._commit():
+            self._db.execute(
+                "UPDATE conversations SET title = ?, title_turns = ? WHERE id = ? AND NOT titled",
+                [title, turns, conversation_id],
+            )
 
     def put_away(self, name: str) -> None:
         """Take a conversation out of every list and search; it can be restored for `KEPT`."""
@@ -66,7 +83,7 @@ class Keeping(Base):
 
     def put_away_before(self, moment: datetime | None = None) -> dict[str, str]:
         """Names by id of what was put away before `moment` (None: `KEPT` ago)."""
-        limit = (moment or datetime.now(UTC) - KEPT).isoformat(timespec="milliseconds")
+        limit = written(moment or datetime.now(UTC) - KEPT)
         rows = self._db.execute("SELECT id, name_before FROM conversations WHERE removed <= ?", [limit])
         return {str(row[0]): str(row[1]) for row in rows}
 

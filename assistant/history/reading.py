@@ -105,7 +105,10 @@ class Reading(Base):
         return [WorkerTurn(**{**row, "token_ids": unpack_ids(row["token_ids"])}) for row in rows]
 
     def search(self, words: str, limit: int = 20, conversation: str | None = None) -> list[Hit]:
-        """Turns that contain all of `words` (the last one may be the beginning of a word), best first."""
+        """Turns that contain all of `words` (the last one may be the beginning of a word), best first.
+
+        What forks share with their origin is found there only, unless a `conversation` is named.
+        """
         if not words.split():
             raise UsageError("A search needs at least one word.")
         terms = " ".join('"' + word.replace('"', '""') + '"' for word in words.split()) + "*"
@@ -115,6 +118,9 @@ class Reading(Base):
                       snippet(turns_fts, 0, '[', ']', '…', 16) AS snippet
                FROM turns_fts JOIN turns t ON t.id = turns_fts.rowid JOIN conversations c ON c.id = t.conversation_id
                WHERE turns_fts MATCH :terms AND c.removed IS NULL AND c.id = coalesce(:within, c.id)
+                 AND (:within IS NOT NULL OR NOT EXISTS (
+                      SELECT 1 FROM turns o JOIN conversations oc ON oc.id = o.conversation_id
+                      WHERE o.id = t.copy_of AND oc.removed IS NULL))
                ORDER BY turns_fts.rank, t.id DESC LIMIT :limit""",
             {"terms": terms, "within": within, "limit": limit},
         )

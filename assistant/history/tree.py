@@ -82,22 +82,23 @@ class Tree(Base):
         return str(row[0]), str(row[1]), row[2]
 
     def _copy_conversation(self, source: str, name: str) -> str:
-        title, titled, origins = self._db.execute(
-            "SELECT title, titled, origins FROM conversations WHERE id = ?", [source]
-        ).fetchone()
-        fork, moment = secrets.token_hex(16), now()
+        row = self._db.execute("SELECT origins FROM conversations WHERE id = ?", [source]).fetchone()
+        origins = json.dumps([source, *json.loads(row[0])])
+        fork = secrets.token_hex(16)
         self._db.execute(
-            "INSERT INTO conversations (id, name, title, titled, origins, created, updated) "
-            "VALUES (?, ?, ?, ?, ?, ?, ?)",
-            [fork, name, title, titled, json.dumps([source, *json.loads(origins)]), moment, moment],
+            """INSERT INTO conversations (id, name, title, titled, title_turns, origins, created, updated)
+               SELECT :fork, :name, title, titled, title_turns, :origins, :now, :now
+               FROM conversations WHERE id = :source""",
+            {"fork": fork, "name": name, "source": source, "origins": origins, "now": now()},
         )
         return fork
 
     def _copy_turns(self, fork: str, last: int) -> None:
         """The turns that lead to `last`; a reply that is still being written comes along as far as it is."""
         self._db.execute(
-            f"""{_LINE} INSERT INTO turns (conversation_id, position, depth, state, {_COPIED})
-                SELECT :fork, depth, depth, iif(state = 'pending', 'interrupted', state), {_COPIED}
+            f"""{_LINE} INSERT INTO turns (conversation_id, position, depth, copy_of, state, {_COPIED})
+                SELECT :fork, depth, depth, coalesce(copy_of, id),
+                       iif(state = 'pending', 'interrupted', state), {_COPIED}
                 FROM turns WHERE id IN (SELECT id FROM line) ORDER BY depth""",
             {"turn": last, "fork": fork},
         )

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from assistant.errors import UsageError
-from assistant.history.base import first_line, now, pack_ids
+from assistant.history.base import first_line, now, pack_ids, written
 from assistant.history.tree import Tree
 from assistant.protocol import NewTurn, TurnState, Usage
 
@@ -63,7 +63,8 @@ class Writing(Tree):
             conversation_id = self._open_conversation(name, first_line(turns[0].text))
             last = self._tip(conversation_id)
             for turn in turns:
-                last = self._insert(conversation_id, last, turn.role, turn.text, "done")
+                created = None if turn.created is None else written(turn.created)
+                last = self._insert(conversation_id, last, turn.role, turn.text, "done", created)
         assert last is not None
         return Added(conversation_id, last)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +113,44 @@ def test_a_chatgpt_export_gives_the_branch_last_seen(tmp_path: Path, content: An
     path = write(tmp_path, content, "conversations.json")
     assert turns(path) == [("user", "Hi"), ("assistant", "New")]
     assert read_dialogues(path)[0].id == "Dogs"
+
+
+def message(role: str, text: str, **more: Any) -> dict[str, Any]:
+    return {"author": {"role": role}, "content": {"content_type": "text", "parts": [text]}, **more}
+
+
+def chain(*messages: dict[str, Any] | None) -> dict[str, Any]:
+    """A ChatGPT conversation with one branch."""
+    nodes = {
+        str(at): {"id": str(at), "message": said, "parent": str(at - 1) if at else None, "children": [str(at + 1)]}
+        for at, said in enumerate(messages)
+    }
+    return {"mapping": nodes, "current_node": str(len(messages) - 1)}
+
+
+def test_a_chatgpt_export_keeps_what_was_said_in_words_and_when(tmp_path: Path) -> None:
+    picture = {"content_type": "image_asset_pointer", "asset_pointer": "file-service://x"}
+    export = chain(
+        None,
+        message("system", ""),
+        message("system", "Be kind.", create_time=None),
+        message("user", "hidden", metadata={"is_visually_hidden_from_conversation": True}),
+        message("user", "[b]Hi\x1b[31m", create_time=1700000000.5, metadata={}),
+        message("assistant", "search('x')", recipient="browser", create_time=1700000001),
+        message("tool", "found it"),
+        {"author": {"role": "assistant"}, "content": {"content_type": "thoughts", "thoughts": [{"summary": "x"}]}},
+        {"author": {"role": "assistant"}, "content": {"parts": [picture, "Hello", ""]}, "recipient": "all"},
+        message("user", "Bye", create_time=1e300),
+    )
+    said = read_dialogues(write(tmp_path, [export], "conversations.json"))[0].turns
+    assert [(turn.role, turn.text) for turn in said] == [
+        ("system", "Be kind."),
+        ("user", "[b]Hi\x1b[31m"),
+        ("assistant", "Hello"),
+        ("user", "Bye"),
+    ]
+    times = [turn.created for turn in said]
+    assert times == [None, datetime(2023, 11, 14, 22, 13, 20, 500_000, UTC), None, None]
 
 
 def test_one_conversation_a_line_up_to_the_limit(tmp_path: Path) -> None:

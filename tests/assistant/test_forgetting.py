@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from assistant.client import Client
 from assistant.errors import AssistantError
+from assistant.history import History
 from assistant.protocol import AskRequest, Done, Piece
 from tests.assistant.talk import ask, done_of, eventually, until, with_client
 from tests.conftest import RunningDaemon
@@ -106,3 +109,43 @@ def test_kv_that_cannot_be_removed_keeps_the_conversation(daemon: RunningDaemon)
         assert await client.conversations() == []
 
     with_client(scene)
+
+
+def put_away_days_ago(path: Path, days: int) -> None:
+    """Let everything that was put away have been so for longer."""
+    history = History(path)
+    moment = (datetime.now(UTC) - timedelta(days=days)).isoformat(timespec="milliseconds")
+    history._db.execute("UPDATE conversations SET removed = ? WHERE removed IS NOT NULL", [moment])
+    history._db.conn.commit()
+    history.close()
+
+
+@pytest.mark.parametrize(("days", "kept"), [(29, True), (31, False)])
+def test_what_was_put_away_is_purged_after_30_days(
+    start_daemon: Callable[..., RunningDaemon], home: Path, days: int, kept: bool
+) -> None:
+    async def put_away(client: Client) -> None:
+        await ask(client, f"turns my secret is {CANARY}", "secret")
+        await ask(client, f"turns {OTHER}", "other")
+        await client.remove("secret")
+
+    first = start_daemon()
+    with_client(put_away)
+    assert any(name.endswith(".tail") for name in holding(home, ids(CANARY)))
+    first.signal(signal.SIGTERM)
+    put_away_days_ago(first.places.history, days)
+    second = start_daemon()
+
+    async def scene(client: Client) -> None:
+        async def settled() -> bool:
+            return [one.name for one in await client.conversations(removed=True)] == ["secret"] * kept
+
+        await eventually(settled, "the purge is over")
+        assert [one.name for one in await client.conversations()] == ["other"]
+        if kept:
+            assert (await client.restore("secret")).turns == 2
+
+    with_client(scene)
+    second.signal(signal.SIGTERM)
+    assert bool(holding(home, CANARY.encode())) is kept
+    assert bool(holding(home, ids(CANARY))) is kept

@@ -23,9 +23,11 @@ import sys
 from pathlib import Path
 from assistant.history import History
 history = History(Path(sys.argv[1]))
-number = 0
+number, earlier = 0, {}
 while True:
-    begun = history.begin(f"talk {number % 3}", f"question {number}")
+    name = f"talk {number % 3}"
+    begun = history.begin(name, f"question {number}", replaces=earlier.get(name) if number % 5 == 4 else None)
+    earlier[name] = begun.turn_id
     print("asked", begun.turn_id, number, flush=True)
     for part in range(3):
         history.checkpoint(begun.reply_id, f"reply {number} " + "word " * part)
@@ -234,7 +236,12 @@ def test_no_acknowledged_turn_is_lost_by_kill_9(tmp_path: Path) -> None:
         writer.stdout.close()
     history = History(path)
     history.recover()
-    turns = {turn.id: turn for found in history.conversations() for turn in history.turns(found.name, limit=10**6)}
+    talks = [found.name for found in history.conversations()]
+    turns = {turn.id: turn for name in talks for turn in history.turns(name, limit=10**6, versions=True)}
+    assert any(turn.versions > 1 for turn in turns.values())
+    for name in talks:
+        path = history.turns(name, limit=10**6)
+        assert [turn.parent for turn in path] == [None, *(turn.id for turn in path[:-1])]
     assert {number: turns[number].text for number in asked} == asked
     assert {number: turns[number].text for number in done} == done
     assert all(turns[number].state == "done" for number in (*asked, *done))

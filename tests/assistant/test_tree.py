@@ -151,7 +151,8 @@ def test_a_fork_in_mid_reply_keeps_what_is_written_as_interrupted(history: Histo
     history.finish(begun.conversation_id, begun.reply_id, text="half of it")
     assert [(turn.text, turn.state) for turn in history.turns(fork)] == [("one", "done"), ("half of", "interrupted")]
     assert path(history) == ["one", "half of it"]
-    assert {hit.conversation for hit in history.search("half")} == {"demo", fork}
+    assert {hit.conversation for hit in history.search("half")} == {"demo"}
+    assert {hit.conversation for hit in history.search("half", conversation=fork)} == {fork}
 
 
 def test_a_fork_needs_a_free_name_and_a_turn(history: History) -> None:
@@ -187,3 +188,19 @@ def test_removed_versions_are_gone_from_every_file(history: History) -> None:
     say(history, "other", "words", replaces=first.turn_id)
     history.remove("demo")
     assert not any(b"canary" in file.read_bytes() for file in history.path.parent.iterdir())
+
+
+def test_what_forks_share_is_found_once_where_it_was_said(history: History) -> None:
+    say(history, "Biscuit barks", "yes")
+    fork = history.fork("demo")
+    say(history, "Biscuit sleeps", "no", name=fork)
+    other = history.fork(fork)
+    assert [(hit.conversation, hit.snippet) for hit in history.search("biscuit")] == [
+        (fork, "[Biscuit] sleeps"),
+        ("demo", "[Biscuit] barks"),
+    ]
+    assert len(history.search("biscuit", conversation=other)) == 2
+    history.put_away("demo")
+    assert {hit.conversation for hit in history.search("barks")} == {fork, other}
+    history.remove("demo")
+    assert {hit.conversation for hit in history.search("barks")} == {fork, other}

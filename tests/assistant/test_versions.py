@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 
 import pytest
 
 from assistant.client import Client
-from assistant.errors import UsageError
-from assistant.protocol import Accepted, ConversationChange
-from tests.assistant.talk import ask, done_of, with_client
+from assistant.errors import DaemonError, UsageError
+from assistant.protocol import Accepted, AskRequest, ConversationChange, Done, Piece
+from tests.assistant.talk import ask, done_of, until, with_client
 from tests.conftest import RunningDaemon
 
 
@@ -134,5 +135,49 @@ def test_what_was_put_away_comes_back_whole(daemon: RunningDaemon) -> None:
         assert await client.conversations(removed=True) == []
         with pytest.raises(UsageError, match="No conversation 'demo' was put away"):
             await client.restore("demo")
+
+    with_client(scene)
+
+
+def test_a_daemon_killed_while_it_answers_a_replaced_question(start_daemon: Callable[..., RunningDaemon]) -> None:
+    daemon = start_daemon()
+
+    async def killed(client: Client) -> tuple[int, str]:
+        first = await ask(client, "hello")
+        turn, reply = question([*first]), done_of(first).text
+        events = client.ask("demo", AskRequest(text="long 100000", replaces=turn))
+        await until(events, Piece)
+        daemon.process.kill()
+        with pytest.raises(DaemonError, match="kept in the history as interrupted"):
+            await until(events, Done)
+        return turn, reply
+
+    turn, reply = with_client(killed)
+    start_daemon()
+
+    async def scene(client: Client) -> None:
+        asked, partial = await client.turns("demo")
+        assert (asked.text, asked.state, asked.version, asked.versions) == ("long 100000", "done", 2, 2)
+        assert partial.state == "interrupted"
+        assert done_of(await ask(client, "turns")).finish == "stop"
+        await client.choose("demo", turn)
+        assert [one.text for one in await client.turns("demo")] == ["hello", reply]
+
+    with_client(scene)
+
+
+def test_a_path_can_be_switched_while_a_reply_is_written(daemon: RunningDaemon) -> None:
+    async def scene(client: Client) -> None:
+        first = question([*await ask(client, "hello")])
+        running = client.ask("demo", AskRequest(text="slow", replaces=first))
+        await until(running, Piece)
+        await client.choose("demo", first)
+        assert await texts(client) == ["hello"]
+        assert await client.stop("demo")
+        done = await until(running, Done)
+        assert await texts(client) == ["hello"]
+        other = (await client.siblings("demo", first))[-1]
+        await client.choose("demo", other.id)
+        assert [turn.text for turn in await client.turns("demo")] == ["slow", done.text]
 
     with_client(scene)

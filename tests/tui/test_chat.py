@@ -343,4 +343,4 @@ def test_the_help_names_the_keys_that_are_bound(daemon: RunningDaemon) -> None:
         for words in ("^n", "New conversation", "esc", "Stop the reply and keep it", "^j", "New line", "Rename"):
             assert words in text
 
-    play(scenario, size=(80, 40))
+    play(scenario, size=(80, 110))

@@ -14,7 +14,7 @@ from tests.conftest import RunningDaemon
 from tests.tui.driver import Driver
 from tests.tui.test_chat import play, seed
 from tui.options import Options
-from tui.screens.dialogs import AskLine, Confirm
+from tui.screens.dialogs import AskLine
 from tui.screens.pull import PullScreen
 from tui.screens.switcher import ConversationList, Switcher
 from tui.session import free_name
@@ -123,21 +123,42 @@ def test_rename(three: RunningDaemon) -> None:
     play(scenario, NO_OPTIONS)
 
 
-def test_delete_asks_first(three: RunningDaemon) -> None:
+def test_delete_and_undo(three: RunningDaemon) -> None:
     async def scenario(driver: Driver) -> None:
         await open_list(driver)
-        await driver.pilot.press("down", "d")
-        await driver.until(lambda: isinstance(driver.app.screen, Confirm), "the question")
-        assert "with its 3 turns" in driver.screen_text
-        await driver.pilot.press("n")
-        assert len(await names()) == 3
+        await driver.pilot.press("down", "u")
+        await driver.until(lambda: "Nothing was deleted here" in driver.screen_text, "nothing to undo")
         await driver.pilot.press("d")
-        await driver.until(lambda: isinstance(driver.app.screen, Confirm), "the question again")
-        await driver.pilot.press("y")
         await driver.until(lambda: "2 of 2" in driver.screen_text, "it is gone")
+        assert "“trip” is put away" in driver.screen_text
         assert "trip" not in await names()
+        await driver.pilot.press("u")
+        await driver.until(lambda: "3 of 3" in driver.screen_text and "“trip” is back" in driver.screen_text, "back")
+        assert "• trip" in driver.screen_text
+        await driver.pilot.press("d")
+        await driver.until(lambda: "2 of 2" in driver.screen_text, "it is gone again")
         await driver.pilot.press("escape")
         await driver.until(lambda: driver.chat.desk.name == "[red]dog", "another one is opened instead")
+
+    play(scenario, NO_OPTIONS)
+
+
+def test_pin_and_archive(three: RunningDaemon) -> None:
+    async def scenario(driver: Driver) -> None:
+        await open_list(driver)
+        await driver.pilot.press("down", "down", "down", "p")
+        await driver.until(lambda: "pinned" in driver.screen_text, "pinned")
+        assert (await names())[0] == "work"
+        await driver.until(lambda: driver.screen_text.index("work") < driver.screen_text.index("• trip"), "on top")
+        await driver.pilot.press("home", "p")
+        await driver.until(lambda: "  pinned" not in driver.screen_text, "no longer")
+        await driver.pilot.press("home", "a")
+        await driver.until(lambda: "“trip” is archived" in driver.screen_text, "archived")
+        await driver.until(lambda: "2 of 2" in driver.screen_text, "not in the list")
+        await driver.pilot.press("v")
+        await driver.until(lambda: "3 of 3" in driver.screen_text and "archived" in driver.screen_text, "shown")
+        await driver.pilot.press("end", "a", "v")
+        await driver.until(lambda: "3 of 3" in driver.screen_text, "no longer archived")
 
     play(scenario, NO_OPTIONS)
 

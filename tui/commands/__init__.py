@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from difflib import get_close_matches
 
-from tui.commands import copying, programme, shelf
+from tui.commands import copying, programme, shelf, tree
 from tui.commands.base import Command
 
-COMMANDS: tuple[Command, ...] = (*shelf.COMMANDS, *copying.COMMANDS, *programme.COMMANDS)
+COMMANDS: tuple[Command, ...] = (*shelf.COMMANDS, *tree.COMMANDS, *copying.COMMANDS, *programme.COMMANDS)
 
 _SHAPE = re.compile(r"/([a-z][a-z-]*)(?:\s+(.*))?", re.DOTALL)
 

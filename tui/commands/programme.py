@@ -36,12 +36,12 @@ async def _themes(screen: ChatScreen) -> list[tuple[str, str]]:
 
 async def end(screen: ChatScreen, _argument: str) -> None:
     """The newest line, and those that follow."""
-    await screen.desk.end()
+    await screen.desk.opened.end()
 
 
 async def older(screen: ChatScreen, _argument: str) -> None:
     """A page of older turns."""
-    await screen.desk.older()
+    await screen.desk.opened.older()
 
 
 async def stop(screen: ChatScreen, _argument: str) -> None:

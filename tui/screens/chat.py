@@ -5,10 +5,9 @@ While a reply is being written one more message can be sent: it is shown as queu
 
 from __future__ import annotations
 
-import asyncio
 import time
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from textual import on, work
@@ -26,28 +25,36 @@ from tui.session import Session
 from tui.state import View, enter, with_status
 from tui.widgets.prompt import Prompt
 from tui.widgets.status import Activity, Figures, Title
-from tui.widgets.transcript import OlderRow, Transcript, note
+from tui.widgets.transcript import NewerRow, OlderRow, Transcript, note
 
 if TYPE_CHECKING:
+    from tui.branches import Branches
     from tui.completer import Completer
     from tui.desk import Desk
+    from tui.outbox import Outbox
     from tui.widgets.choices import Choices
+    from tui.widgets.selectable import Selectable
 
 _POLL_S = 1.0
+_TWICE_S = 1.0
 
 
 class ChatScreen(Screen[None]):
     """One conversation at a time. What the keys start is carried out by `tui.desk`."""
 
     BINDINGS = [
-        Binding("escape", "stop", "Stop the reply and keep it", id="stop"),
+        Binding("escape", "stop", "Stop the reply and keep it; twice goes back to an earlier message", id="stop"),
         Binding(
             "ctrl+c", "interrupt", "Stop the reply, or copy the selection; twice quits", priority=True, id="interrupt"
         ),
         Binding("ctrl+q", "app.quit", "Quit", priority=True, id="quit"),
         Binding("ctrl+n", "do('new')", "New conversation", priority=True, id="new"),
-        Binding("ctrl+s", "do('open')", "Conversations: open, rename, delete", priority=True, id="conversations"),
+        Binding("ctrl+s", "do('open')", "Conversations: open, rename, pin, delete", priority=True, id="conversations"),
+        Binding("ctrl+f", "do('search')", "Search in all conversations", priority=True, id="search"),
         Binding("ctrl+o", "do('older')", "Load older turns", priority=True, id="older"),
+        Binding("alt+up,ctrl+up", "do('select')", "Select a turn, to act on it", priority=True, id="select"),
+        Binding("f5", "do('regenerate')", "Write the last reply again", priority=True, id="regenerate"),
+        Binding("ctrl+t", "reasoning", "Show or fold the reasoning of replies", priority=True, id="reasoning"),
         Binding("f6", "do('copy')", "Copy the last reply", priority=True, id="copy"),
         Binding("pageup", "page(-1)", "Scroll up", priority=True, id="page-up"),
         Binding("pagedown", "page(1)", "Scroll down", priority=True, id="page-down"),
@@ -63,12 +70,15 @@ class ChatScreen(Screen[None]):
         super().__init__()
         self.session = session
         self._desk: Desk | None = None
+        self._branches: Branches | None = None
+        self._outbox: Outbox | None = None
         self._completer: Completer | None = None
+        self._escaped = -_TWICE_S
 
     def compose(self) -> ComposeResult:
         yield Title()
         yield Transcript()
-        yield Activity(self._hint())
+        yield Activity(self._hint(), spelled(keys_for(ChatScreen, "end", self.session.preferences.keys)[0]))
         yield Prompt(self.session.preferences.keys)
         yield Figures()
 
@@ -103,6 +113,15 @@ class ChatScreen(Screen[None]):
         return self._desk
 
     @property
+    def branches(self) -> Branches:
+        """Versions and forks; made on first use like the desk."""
+        if self._branches is None:
+            from tui.branches import Branches
+
+            self._branches = Branches(self)
+        return self._branches
+
+    @property
     def prompt(self) -> Prompt:
         return self.query_one(Prompt)
 
@@ -125,32 +144,11 @@ class ChatScreen(Screen[None]):
 
     @on(Prompt.Sent)
     async def _send(self, event: Prompt.Sent) -> None:
-        text = event.text
-        if text.startswith("/") and self._command(text):
-            return
-        try:
-            if "@" in text:
-                text = await asyncio.to_thread(_with_files, text)
-            if self.desk.send(text):
-                return
-            sentence = "One message is queued already; this one stays in the prompt."
-        except UsageError as error:
-            sentence = str(error)
-        self.prompt.give_back(event.text)
-        self.notice(sentence)
+        if self._outbox is None:
+            from tui.outbox import Outbox
 
-    def _command(self, text: str) -> bool:
-        """Run the command that a text is; False when it is none and should be sent."""
-        from tui.commands import find, parse, unknown
-
-        if (said := parse(text)) is None:
-            return False
-        if find(said[0]) is None:
-            self.prompt.give_back(text)
-            self.notice(unknown(said[0]))
-        else:
-            self.action_do(*said)
-        return True
+            self._outbox = Outbox(self)
+        await self._outbox.take(event.text)
 
     @on(Prompt.Changed)
     def _typed(self) -> None:
@@ -194,7 +192,7 @@ class ChatScreen(Screen[None]):
 
     @on(Transcript.Following)
     def _following(self, event: Transcript.Following) -> None:
-        self.query_one(Activity).follow(event.following)
+        self.query_one(Activity).follow(event.following, event.below)
 
     async def _poll(self) -> None:
         """Memory while the daemon works for us. A daemon that is gone is reported by the reply that it breaks."""
@@ -207,9 +205,27 @@ class ChatScreen(Screen[None]):
 
     # --- keys -------------------------------------------------------------------------------------------------------
 
+    def action_stop(self) -> None:
+        """Leave what is being changed, else stop the reply; pressed twice with nothing to stop, go back."""
+        now = time.monotonic()
+        twice, self._escaped = now - self._escaped < _TWICE_S, now
+        if self.branches.leave():
+            return
+        if twice and not self.view.busy:
+            self.action_do("rewind")
+        else:
+            self._stop()
+
     @work(group="stop", exit_on_error=False)
-    async def action_stop(self) -> None:
+    async def _stop(self) -> None:
         await self.desk.stop()
+
+    def action_reasoning(self) -> None:
+        from tui.widgets.turn import ReplyTurn
+
+        self.transcript.toggle_class("-reasoning")
+        for reply in self.transcript.query(ReplyTurn):
+            reply.unfold(self.transcript.has_class("-reasoning"))
 
     def action_interrupt(self) -> None:
         prompt = self.query_one(Prompt)
@@ -220,20 +236,47 @@ class ChatScreen(Screen[None]):
             self.clear_selection()
         else:
             if self.view.busy:
-                self.action_stop()
+                self._stop()
             self.app.action_help_quit()
 
-    @work(group="dialog", exclusive=True, exit_on_error=False)
-    async def action_do(self, name: str, argument: str = "") -> None:
-        """Run one of the commands of `tui.commands`. What it cannot do is a sentence under the transcript."""
+    def action_do(self, name: str, argument: str = "") -> None:
+        """Run one of the commands of `tui.commands`."""
         from tui.commands import find
 
         if (command := find(name)) is None:
             raise LookupError(name)
+        self._act(partial(command.run, self, argument))
+
+    def on_selectable_wanted(self, event: Selectable.Wanted) -> None:
+        self._act(partial(self.branches.do, event.wish, event.turn))
+
+    def on_selectable_versioned(self, event: Selectable.Versioned) -> None:
+        self._act(partial(self.branches.version, event.turn, event.step))
+
+    @work(group="dialog", exclusive=True, exit_on_error=False)
+    async def _act(self, deed: Callable[[], Awaitable[None]]) -> None:
+        """Do something with a turn. What cannot be done is a sentence."""
         try:
-            await command.run(self, argument)
+            await deed()
         except UsageError as error:
             self.notice(str(error))
+
+    def on_selectable_stepped(self, event: Selectable.Stepped) -> None:
+        if event.step == 0 or not self.transcript.step(event.turn, event.step):
+            self.prompt.focus()
+
+    def on_selectable_pasted(self, event: Selectable.Pasted) -> None:
+        self.prompt.focus()
+        self.prompt.post_message(event.event)
+
+    def why(self, turn_id: int | None) -> None:
+        """Where the memory of a reply came from."""
+        self.notice(f"Run: assistant why{'' if turn_id is None else f' --turn {turn_id}'}")
+
+    @on(Activity.Pressed)
+    @on(NewerRow.Pressed)
+    def _newest(self) -> None:
+        self.action_do("end")
 
     @on(OlderRow.Pressed)
     def _older(self) -> None:
@@ -250,9 +293,3 @@ class ChatScreen(Screen[None]):
         from tui.screens.help import HelpScreen
 
         self.app.push_screen(HelpScreen(self.session.preferences.keys))
-
-
-def _with_files(text: str) -> str:
-    from tui.files import attach
-
-    return attach(text, Path.cwd())

@@ -1,7 +1,8 @@
-"""The conversation switcher: filter, open, rename, delete."""
+"""The conversation switcher: filter, open, rename, pin, archive, put away and bring back."""
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,7 @@ from textual.widgets.option_list import Option
 
 from assistant.errors import AssistantError
 from tui.figures import plural, when
-from tui.screens.dialogs import AskLine, Confirm
+from tui.screens.dialogs import AskLine
 from tui.session import Session
 from tui.text import one_line
 
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
     from assistant.protocol import Conversation
 
 _NAME_LIMIT = 80
-_KEYS = "enter opens · ↓ list · in the list: r rename, d delete · esc back"
+_KEYS = "enter opens · ↓ list · in the list: r rename, p pin, a archive, v show archived, d delete, u undo · esc back"
+_AWAY = "“{}” is put away, and removed for good in 30 days · u brings it back"
 
 
 class ConversationList(OptionList):
@@ -32,7 +34,13 @@ class ConversationList(OptionList):
 
     BINDINGS = [
         Binding("r,f2", "screen.rename", "Rename", key_display="r", id="list-rename"),
-        Binding("d,delete", "screen.delete", "Delete, after a question", key_display="d", id="list-delete"),
+        Binding("p", "screen.pin", "Pin, or no longer", id="list-pin"),
+        Binding("a", "screen.archive", "Archive, or no longer", id="list-archive"),
+        Binding("v", "screen.archived", "Show archived ones too, or not", id="list-archived"),
+        Binding(
+            "d,delete", "screen.delete", "Delete; it can be brought back for 30 days", key_display="d", id="list-delete"
+        ),
+        Binding("u", "screen.undo", "Bring back what was deleted last", id="list-undo"),
         Binding("slash", "screen.filter", "Filter", key_display="/", id="list-filter"),
     ]
 
@@ -57,17 +65,20 @@ class Switcher(ModalScreen[str | None]):
         self._session = session
         self._current = current
         self._all: list[Conversation] = []
+        self._archived = False
+        self._away: list[tuple[str, bool]] = []
+        """What was put away here, and whether it was the open one; the last at the end."""
 
     def compose(self) -> ComposeResult:
         with Vertical(classes="sheet"):
             yield Static("Conversations", classes="heading", markup=False)
             yield Input(placeholder="type to filter")
             yield ConversationList(markup=False)
-            yield Static("", classes="error", markup=False)
+            yield Static("", classes="said", markup=False)
             yield Static(_KEYS, classes="keys", markup=False)
 
     def on_mount(self) -> None:
-        self.query_one(".error").display = False
+        self.query_one(".said").display = False
         self.query_one(Input).focus()
         self.load()
 
@@ -83,23 +94,27 @@ class Switcher(ModalScreen[str | None]):
     async def load(self) -> None:
         """Read the list from the daemon and show what the filter lets through."""
         try:
-            self._all = await self._session.conversations()
+            self._all = await self._session.conversations(archived=self._archived)
         except AssistantError as error:
             self._say(str(error))
             return
-        self.query_one(".error").display = False
         self.call_after_refresh(self._show)
 
     @on(Input.Changed)
+    def _filter(self) -> None:
+        self.query_one(ConversationList).highlighted = None
+        self._show()
+
     def _show(self) -> None:
         words = self.query_one(Input).value.casefold().split()
         found = [one for one in self._all if all(word in f"{one.name} {one.title}".casefold() for word in words)]
         options = self.query_one(ConversationList)
+        at = options.highlighted or 0
         options.clear_options()
         now = datetime.now().astimezone()
         width = max(options.content_size.width - 1, 20)
         options.add_options([Option(_row(one, now, width, one.name == self._current), id=one.id) for one in found])
-        options.highlighted = 0 if found else None
+        options.highlighted = min(at, len(found) - 1) if found else None
         self.query_one(".heading", Static).update(f"Conversations · {len(found)} of {len(self._all)}")
 
     @on(Input.Submitted)
@@ -124,30 +139,51 @@ class Switcher(ModalScreen[str | None]):
         name = await self.app.push_screen_wait(AskLine(f"A new name for “{chosen.name}”", chosen.name, _NAME_LIMIT))
         if name is None or name == chosen.name:
             return
-        try:
-            await self._session.rename(chosen.name, name)
-        except AssistantError as error:
-            self._say(str(error))
-            return
-        if chosen.name == self._current:
+        if await self._done(self._session.rename(chosen.name, name), "") and chosen.name == self._current:
             self._current = name
+
+    @work(exit_on_error=False)
+    async def action_pin(self) -> None:
+        if chosen := self._chosen():
+            await self._done(self._session.change(chosen.name, pinned=not chosen.pinned), "")
+
+    @work(exit_on_error=False)
+    async def action_archive(self) -> None:
+        if chosen := self._chosen():
+            said = "" if chosen.archived else f"“{chosen.name}” is archived · v shows archived ones"
+            await self._done(self._session.change(chosen.name, archived=not chosen.archived), said)
+
+    def action_archived(self) -> None:
+        self._archived = not self._archived
         self.load()
 
     @work(exit_on_error=False)
     async def action_delete(self) -> None:
         if (chosen := self._chosen()) is None:
             return
-        question = f"Delete “{chosen.name}” with its {plural(chosen.turns, 'turn')}? This cannot be undone."
-        if not await self.app.push_screen_wait(Confirm(question, "delete")):
+        if await self._done(self._session.remove(chosen.name), _AWAY.format(one_line(chosen.name, 40))):
+            self._away.append((chosen.name, chosen.name == self._current))
+            self._current = None if chosen.name == self._current else self._current
+
+    @work(exit_on_error=False)
+    async def action_undo(self) -> None:
+        if not self._away:
+            self._say("Nothing was deleted here.")
             return
+        name, was_open = self._away.pop()
+        if await self._done(self._session.restore(name), f"“{one_line(name, 40)}” is back.") and was_open:
+            self._current = name
+
+    async def _done(self, deed: Awaitable[object], said: str) -> bool:
+        """Do it and show the list as it is then; whether it could be done."""
         try:
-            await self._session.remove(chosen.name)
+            await deed
         except AssistantError as error:
             self._say(str(error))
-            return
-        if chosen.name == self._current:
-            self._current = None
+            return False
+        self._say(said)
         self.load()
+        return True
 
     def _chosen(self) -> Conversation | None:
         options = self.query_one(ConversationList)
@@ -160,14 +196,15 @@ class Switcher(ModalScreen[str | None]):
         return next((one.name for one in self._all if one.id == wanted), None)
 
     def _say(self, sentence: str) -> None:
-        line = self.query_one(".error", Static)
+        line = self.query_one(".said", Static)
         line.update(sentence)
-        line.display = True
+        line.display = bool(sentence)
 
 
 def _row(one: Conversation, now: datetime, width: int, current: bool) -> Content:
     """Name and title on the left, turns and date on the right."""
-    right = f"{plural(one.turns, 'turn'):>11}  {when(one.updated, now):>11}"
+    state = "pinned  " if one.pinned else "archived" if one.archived else ""
+    right = f"{state}{plural(one.turns, 'turn'):>11}  {when(one.updated, now):>11}"
     name = one_line(one.name, max(width - len(right) - 4, 8))
     room = width - len(right) - len(name) - 6
     title = one_line(one.title, room) if room > 8 and one.title != one.name else ""

@@ -90,6 +90,10 @@ class Prompt(TextArea):
         self._sent = list(messages)
         self._at = None
 
+    def clear_all(self) -> None:
+        """Empty the prompt."""
+        self._clear()
+
     def action_send(self) -> None:
         text = self.message
         if not text.strip():

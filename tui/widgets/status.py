@@ -9,15 +9,15 @@ import time
 
 from rich.cells import cell_len
 from textual.content import Content
+from textual.message import Message
 from textual.reactive import reactive
 from textual.widget import Widget
 
-from tui.figures import bar
+from tui.figures import bar, plural
 from tui.lines import activity, figures, progress
 from tui.state import View
 from tui.text import one_line
 
-BELOW = "more below · ^end"
 _NOTICE_S = 6.0
 _BAR = 12
 _GAP = 2
@@ -46,8 +46,14 @@ class Activity(Widget):
 
     view: reactive[View] = reactive(View(), init=False)
 
-    def __init__(self, hint: str) -> None:
+    class Pressed(Message):
+        """The pill that says what is below was clicked."""
+
+    def __init__(self, hint: str, end: str) -> None:
+        """`hint`: the keys a newcomer needs; `end`: the key that goes to the end."""
         super().__init__(id="activity")
+        self._end = end
+        self._pill = False
         self._keys = self._hint = hint
         self._notice = ""
         self._until = 0.0
@@ -60,10 +66,15 @@ class Activity(Widget):
         self._notice, self._until = one_line(text, 200), time.monotonic() + _NOTICE_S
         self.refresh()
 
-    def follow(self, following: bool) -> None:
-        """Say on the right that there is more text below, while the transcript is not at its end."""
-        self._hint = self._keys if following else BELOW
+    def follow(self, following: bool, below: int = 0) -> None:
+        """Say on the right that there is more text below, and how much of it is new, while the end is not in sight."""
+        more = f" {plural(below, 'new line')} · {self._end} " if below else f" more below · {self._end} "
+        self._hint, self._pill = (self._keys, False) if following else (more, True)
         self.refresh()
+
+    def on_click(self) -> None:
+        if self._pill:
+            self.post_message(self.Pressed())
 
     def render(self) -> Content:
         now = time.monotonic()
@@ -71,12 +82,12 @@ class Activity(Widget):
         gap = self.content_size.width - words.cell_length - cell_len(self._hint)
         if gap < _GAP:
             return words
-        return Content.assemble(words, " " * gap, (self._hint, "$text-disabled"))
+        return Content.assemble(words, " " * gap, (self._hint, "$background on $accent" if self._pill else ""))
 
     def _words(self, now: float) -> Content:
         words = activity(self.view, now)
         part = progress(self.view)
-        style = "$accent" if self.view.busy else "$text-disabled"
+        style = "$accent" if self.view.busy else ""
         if part is None or self.size.width < _BAR_FROM:
             return Content.styled(words, style)
         full, empty = bar(part, _BAR)

@@ -13,6 +13,7 @@ from tui.figures import plural
 
 if TYPE_CHECKING:
     from assistant.protocol import Turn
+    from tui.widgets.selectable import Selectable
 
 W = TypeVar("W")
 
@@ -44,29 +45,65 @@ class OlderRow(Static):
         self.post_message(self.Pressed())
 
 
+class NewerRow(Static):
+    """The row under the newest turn on the screen, when there are newer ones."""
+
+    class Pressed(Message):
+        """The row was clicked."""
+
+    def __init__(self) -> None:
+        super().__init__("", id="newer", markup=False)
+        self.display = False
+
+    def on_click(self) -> None:
+        self.post_message(self.Pressed())
+
+
 class Transcript(VerticalScroll, can_focus=False):
     """The turns of the open conversation: its tail, plus what was loaded on request."""
 
     class Following(Message):
         """Whether the end of the transcript is kept in sight has changed."""
 
-        def __init__(self, following: bool) -> None:
+        def __init__(self, following: bool, below: int) -> None:
             super().__init__()
             self.following = following
+            self.below = below
+            """Lines that came since the end was last in sight."""
 
     def __init__(self) -> None:
-        super().__init__(OlderRow(), Static(WELCOME, id="welcome", markup=False), id="transcript")
+        super().__init__(OlderRow(), Static(WELCOME, id="welcome", markup=False), NewerRow(), id="transcript")
+        self._following = True
+        """The end has been in sight since the user last scrolled up."""
+        self._seen = 0
+        """How many lines there were when it last was."""
         self._kept: float | None = None
         """While older turns are put above: how far from the end the user is reading."""
         self.hidden = 0
         """Turns of this conversation above the oldest one on the screen."""
+        self.newer = 0
+        """Turns of this conversation after the newest one on the screen."""
 
     def on_mount(self) -> None:
         self.anchor()
 
     def watch_scroll_y(self, old_value: float, new_value: float) -> None:
         super().watch_scroll_y(old_value, new_value)
-        self.post_message(self.Following(self.at_end))
+        if self._following and new_value < old_value and not self.at_end:
+            self._following, self._seen = False, self.virtual_size.height
+        self._following = self._following or self.at_end
+        self._tell()
+
+    def watch_virtual_size(self) -> None:
+        """More lines than there were: said only to one who has scrolled up."""
+        if self._kept is not None:
+            self._seen = self.virtual_size.height  # these are older ones
+        elif not self._following:
+            self._tell()
+
+    def _tell(self) -> None:
+        below = 0 if self._following else max(self.virtual_size.height - self._seen, 0)
+        self.post_message(self.Following(self.at_end, below))
 
     @property
     def at_end(self) -> bool:
@@ -78,12 +115,13 @@ class Transcript(VerticalScroll, can_focus=False):
         ids = (getattr(child, "turn_id", None) for child in self._turns())
         return next((one for one in ids if one is not None), None)
 
-    async def open(self, turns: list[Turn], older: int) -> None:
-        """Show a conversation: its newest turns, and how many there are before them. What is not sent yet stays."""
+    async def open(self, turns: list[Turn], older: int, newer: int = 0) -> None:
+        """Show turns of a conversation, and how many there are before and after them. What is not sent yet stays."""
         shown = tail(turns)
         with self.app.batch_update():
             await self.remove_children([child for child in self._turns() if not child.has_class("-unsent")])
             self._older(older + len(turns) - len(shown))
+            self._newer(newer)
             self.query_one("#welcome").display = not turns and not self._turns()
             await self.mount_all([widget_of(turn) for turn in shown], after=self.query_one("#welcome"))
         self.follow()
@@ -96,13 +134,13 @@ class Transcript(VerticalScroll, can_focus=False):
     def show(self, widget: Widget) -> None:
         """Add a turn at the end and go there."""
         self.query_one("#welcome").display = False
-        self.mount(widget)
+        self.mount(widget, before="#newer")
         self.follow()
 
     async def add(self, widget: Widget) -> None:
         """Add a turn at the end; a user who has scrolled up stays there."""
         self.query_one("#welcome").display = False
-        await self.mount(widget)
+        await self.mount(widget, before="#newer")
 
     async def prepend(self, turns: list[Turn]) -> None:
         """Older turns above the others; what the user was reading stays where it is."""
@@ -128,7 +166,73 @@ class Transcript(VerticalScroll, can_focus=False):
             self._kept = None
 
     def _turns(self) -> list[Widget]:
-        return [child for child in self.children if child.has_class("turn") or child.has_class("note")]
+        here = (child for child in self.children if child.has_class("turn") or child.has_class("note"))
+        return [child for child in here if not child.has_class("-covered")]
+
+    # --- single turns -----------------------------------------------------------------------------------------------
+
+    @property
+    def selectable(self) -> list[Selectable]:
+        """The turns on the screen, in order."""
+        from tui.widgets.selectable import Selectable
+
+        return [child for child in self._turns() if isinstance(child, Selectable)]
+
+    @property
+    def last_turn(self) -> Selectable | None:
+        return next(iter(self.selectable[::-1]), None)
+
+    def turn(self, turn_id: int) -> Selectable | None:
+        """The turn of this id, when it is on the screen."""
+        return next((one for one in self.selectable if one.turn_id == turn_id), None)
+
+    def before(self, turn: Selectable) -> Selectable | None:
+        """The turn before one."""
+        here = self.selectable
+        at = here.index(turn)
+        return here[at - 1] if at else None
+
+    def replies_to(self, turn: Selectable) -> int:
+        """How many versions there are of the reply to a turn."""
+        here = self.selectable
+        at = here.index(turn) + 1
+        return here[at].versions if at < len(here) and here[at].has_class("-reply") else 0
+
+    def select(self, turn_id: int) -> None:
+        """Put the focus on a turn, and let it be seen."""
+        if (found := self.turn(turn_id)) is not None:
+            self.step(found, 0)
+
+    def step(self, turn: Selectable, step: int) -> bool:
+        """Put the focus on the turn so many after this one; False when there is none after it."""
+        here = self.selectable
+        at = here.index(turn) + step
+        if at >= len(here):
+            return False
+        self.release_anchor()
+        here[max(at, 0)].focus()
+        return True
+
+    def cover(self, turn: Selectable, *, keep: bool) -> None:
+        """Hide a turn (unless `keep`) and everything after it, until it is known whether its place is taken."""
+        here = self._turns()
+        for child in here[here.index(turn) + keep :]:
+            child.add_class("-covered")
+
+    async def uncover(self) -> None:
+        """Show what was hidden: its place was not taken."""
+        for child in self.query(".-covered"):
+            child.remove_class("-covered")
+
+    async def drop_covered(self) -> None:
+        """What was hidden is another version now."""
+        await self.query(".-covered").remove()
+
+    def _newer(self, count: int) -> None:
+        self.newer = count
+        row = self.query_one(NewerRow)
+        row.display = count > 0
+        row.update(f"↓ {plural(count, 'newer turn')} · ^end goes to the end")
 
     def _older(self, hidden: int) -> None:
         self.hidden = max(hidden, 0)
@@ -157,9 +261,10 @@ def widget_of(turn: Turn) -> Widget:
     """The widget that draws a turn of the history."""
     from tui.widgets.turn import ReplyTurn, UserTurn  # Markdown is imported after the first paint
 
+    version = (turn.version, turn.versions)
     if turn.role == "assistant":
-        return ReplyTurn(turn.text, state=turn.state, usage=turn.usage, turn_id=turn.id)
-    return UserTurn(turn.text, role=turn.role, turn_id=turn.id)
+        return ReplyTurn(turn.text, state=turn.state, usage=turn.usage, turn_id=turn.id, version=version)
+    return UserTurn(turn.text, role=turn.role, turn_id=turn.id, version=version)
 
 
 def note(sentence: str) -> Widget:

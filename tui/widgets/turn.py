@@ -13,14 +13,17 @@ from typing import TYPE_CHECKING
 from markdown_it import MarkdownIt
 from textual import on
 from textual.app import ComposeResult
-from textual.containers import Vertical
 from textual.content import Content
 from textual.timer import Timer
 from textual.widgets import Markdown, Static
 
-from tui.figures import count, plural, rate, seconds
+from tui.figures import count
 from tui.files import fold
+from tui.lines import report
+from tui.reasoning import Split, split
 from tui.text import Cleaner, clean, shorten
+from tui.widgets.fold import Fold
+from tui.widgets.selectable import Selectable
 
 if TYPE_CHECKING:
     from assistant.protocol import TurnState, Usage
@@ -36,20 +39,7 @@ def _parser() -> MarkdownIt:
     return MarkdownIt("gfm-like", {"html": False})
 
 
-def report(usage: Usage) -> str:
-    """The usage record as one line under the reply: nothing that was read or kept goes unsaid."""
-    read = f"read {count(usage.computed_tokens)}"
-    if usage.recomputed_tokens:
-        reason = f": {clean(usage.recompute_reason)}" if usage.recompute_reason else ""
-        read += f" ({count(usage.recomputed_tokens)} of them again{reason})"
-    wrote = f"wrote {plural(usage.completion_tokens, 'token')}"
-    parts = [f"reused {count(usage.cached_tokens)}, {read}, {wrote}", f"TTFT {seconds(usage.ttft_s)}"]
-    if usage.decode_tok_s is not None:
-        parts.append(f"{rate(usage.decode_tok_s)} tok/s")
-    return " · ".join(parts)
-
-
-class UserTurn(Vertical):
+class UserTurn(Selectable):
     """A message of the user (or an imported transcript or system turn)."""
 
     DEFAULT_CSS = """
@@ -57,14 +47,32 @@ class UserTurn(Vertical):
         height: auto; margin-top: 1; padding: 0 1; border-left: outer $primary; background: $surface;
         Static { height: auto; }
         .foot { color: $text-disabled; }
+        &:focus { border-left: outer $accent; background: $panel; }
+        &.-edited { border-left: outer $warning; }
+        &.-covered { display: none; }
         &.-transcript, &.-system { border-left: outer $panel; background: $background; color: $text-muted; }
     }
     """
 
-    def __init__(self, text: str, *, role: str = "user", turn_id: int | None = None, waits: str = "") -> None:
+    def __init__(
+        self,
+        text: str,
+        *,
+        role: str = "user",
+        turn_id: int | None = None,
+        waits: str = "",
+        version: tuple[int, int] = (1, 1),
+    ) -> None:
+        """`version`: which of how many."""
         super().__init__(classes=f"turn -{role}")
         self.text = text
+        self.role = role
         self.turn_id = turn_id
+        self.version, self.versions = version
+        self.replaces: int | None = None
+        """The turn whose place this message takes; its own, when only another reply is wanted."""
+        self.replies = 0
+        """Replies to it so far."""
         self._waits = waits
         self.set_class(turn_id is None, "-unsent")
 
@@ -74,6 +82,10 @@ class UserTurn(Vertical):
 
     def on_mount(self) -> None:
         self._foot()
+
+    @property
+    def said(self) -> str:
+        return self.text
 
     def wait(self, reason: str) -> None:
         """Say under the turn what it waits for; empty when it no longer does."""
@@ -90,13 +102,15 @@ class UserTurn(Vertical):
         own, files = fold(self.text)
         _, left = shorten(clean(own), SHOWN)
         more = f"… and {count(left)} more characters, stored in full" if left else ""
-        words = " · ".join(part for part in (*(f"+ {clean(file)}" for file in files), more, self._waits) if part)
+        words = " · ".join(
+            part for part in (*(f"+ {clean(file)}" for file in files), more, self.numbered, self._waits) if part
+        )
         if foot := self.query_one_optional(".foot", Static):  # none where it was removed before it was composed
             foot.update(words)
             foot.display = bool(words)
 
 
-class ReplyTurn(Vertical):
+class ReplyTurn(Selectable):
     """A reply. Either complete from the history, or fed piece by piece and then finished once."""
 
     DEFAULT_CSS = """
@@ -104,8 +118,10 @@ class ReplyTurn(Vertical):
         /* The space above is that of the first block. A rule for the last one (:last-child of *) would compute the
            styles of everything on the screen again with every widget that is added anywhere. */
         height: auto; padding: 0 1 0 2;
+        &:focus { border-left: outer $accent; padding: 0 1 0 1; }
+        &.-covered { display: none; }
         Markdown { height: auto; min-height: 1; padding: 0; margin: 0; background: $background; }
-        Markdown > * { margin-top: 1; margin-bottom: 0; }
+        Markdown > *, Markdown > MarkdownParagraph { margin-top: 1; margin-bottom: 0; }
         .foot { height: auto; color: $text-disabled; }
     }
     """
@@ -117,10 +133,15 @@ class ReplyTurn(Vertical):
         state: TurnState = "done",
         usage: Usage | None = None,
         turn_id: int | None = None,
+        version: tuple[int, int] = (1, 1),
     ) -> None:
+        """`version`: which of how many."""
         super().__init__(classes="turn -reply")
         self.text = clean(text)
         self.turn_id = turn_id
+        self.version, self.versions = version
+        self._parts = split(self.text) if text else Split()
+        self._fold: Fold | None = None
         self._usage = usage
         self._state: TurnState = state
         self._remark = ""
@@ -132,7 +153,9 @@ class ReplyTurn(Vertical):
         self._finished = False
 
     def compose(self) -> ComposeResult:
-        yield Markdown(self.text, parser_factory=_parser, open_links=False)
+        if self._parts.thought:
+            yield self._folded()
+        yield Markdown(self._parts.said, parser_factory=_parser, open_links=False)
         yield Static("", classes="foot", markup=False)
 
     def on_mount(self) -> None:
@@ -141,13 +164,29 @@ class ReplyTurn(Vertical):
     @property
     def said(self) -> str:
         """The reply without its reasoning."""
-        return self.text
+        return self._parts.said.strip()
+
+    def unfold(self, shown: bool) -> None:
+        """Show the reasoning, or one line for it."""
+        if self._fold is not None:
+            self._fold.open(shown)
+
+    def action_unfold(self) -> None:
+        if self._fold is not None:
+            self._fold.open(not self._fold.shown)
+
+    def _folded(self) -> Fold:
+        transcript = next((one for one in self.ancestors if one.id == "transcript"), None)
+        self._fold = Fold(shown=transcript is not None and transcript.has_class("-reasoning"))
+        self._fold.say(self._parts.thought, thinking=self._parts.thinking)
+        return self._fold
 
     def feed(self, piece: str) -> None:
         """Add a piece; drawing follows at a steady pace, so that a fast model does not drown the screen."""
         if safe := self._cleaner.feed(piece):
             self.text += safe
-            self._pending.append(safe)
+            if said := self._parts.feed(safe):
+                self._pending.append(said)
         if self._timer is None:
             self._timer = self.set_timer(_FLUSH_S, self._flush)
 
@@ -162,7 +201,9 @@ class ReplyTurn(Vertical):
             self._finished = True
         self.text = self.text if text is None else clean(text)
         self._state, self._usage = state, usage
-        await self.query_one(Markdown).update(self.text)
+        self._parts = split(self.text)
+        await self._show_thought()
+        await self.query_one(Markdown).update(self._parts.said)
         self._foot()
 
     def remark(self, words: str) -> None:
@@ -175,8 +216,10 @@ class ReplyTurn(Vertical):
             if self._finished:
                 return
             started = time.monotonic()
-            text, self._pending = "".join(self._pending), []
-            await self.query_one(Markdown).append(text)
+            await self._show_thought()
+            if self._pending:
+                text, self._pending = "".join(self._pending), []
+                await self.query_one(Markdown).append(text)
         self.call_after_refresh(self._pause, started)
 
     def _pause(self, started: float) -> None:
@@ -184,10 +227,17 @@ class ReplyTurn(Vertical):
         pause = max(_FLUSH_S, _EASE * (time.monotonic() - started))
         self._timer = self.set_timer(pause, self._flush) if self._pending and not self._finished else None
 
+    async def _show_thought(self) -> None:
+        if self._fold is not None:
+            self._fold.say(self._parts.thought, thinking=self._parts.thinking and not self._finished)
+        elif self._parts.thought:
+            await self.mount(self._folded(), before=0)
+
     def _foot(self) -> None:
         state = "interrupted" if self._state == "interrupted" else ""
         figures = report(self._usage) if self._usage else ""
-        words = [(part, style) for part, style in ((state, "$warning"), (self._remark, ""), (figures, "")) if part]
+        parts = ((self.numbered, "$primary"), (state, "$warning"), (self._remark, ""), (figures, ""))
+        words = [(part, style) for part, style in parts if part]
         if foot := self.query_one_optional(".foot", Static):
             foot.update(Content(" · ").join(Content.styled(*word) for word in words))
             foot.display = bool(words)
