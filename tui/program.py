@@ -88,6 +88,13 @@ class ChatApp(App[None]):
         if self._driver is not None:
             self._driver.write(sequences(text, os.environ))
 
+    def action_command_palette(self) -> None:
+        """Everything that can be done, to choose from."""
+        from tui.palette import Palette
+
+        if not isinstance(self.screen, Palette):
+            self.push_screen(Palette(id="--command-palette"))
+
     def pop_screen(self) -> AwaitComplete:
         """Leave the screen on top. One that is left twice at once (two quick Esc) does not take the next one along."""
         asking = active_message_pump.get(None)

@@ -44,6 +44,12 @@ class ConversationList(OptionList):
         Binding("slash", "screen.filter", "Filter", key_display="/", id="list-filter"),
     ]
 
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """There are no pages where the terminal is too small to show a row."""
+        if action.startswith("page") and not self.scrollable_content_region:
+            return False
+        return super().check_action(action, parameters)
+
     def action_cursor_up(self) -> None:
         if self.highlighted in (None, 0):
             self.screen.query_one(Input).focus()
