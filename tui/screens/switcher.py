@@ -6,6 +6,7 @@ from collections.abc import Awaitable
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from rich.cells import cell_len
 from textual import on, work
 from textual.app import ComposeResult
 from textual.binding import Binding
@@ -212,10 +213,10 @@ def _row(one: Conversation, now: datetime, width: int, current: bool) -> Content
     state = "pinned  " if one.pinned else "archived" if one.archived else ""
     right = f"{state}{plural(one.turns, 'turn'):>11}  {when(one.updated, now):>11}"
     name = one_line(one.name, max(width - len(right) - 4, 8))
-    room = width - len(right) - len(name) - 6
+    room = width - len(right) - cell_len(name) - 6
     title = one_line(one.title, room) if room > 8 and one.title != one.name else ""
     left = f"{name}  {title}" if title else name
-    gap = " " * max(width - 2 - len(left) - len(right), 1)
+    gap = " " * max(width - 2 - cell_len(left) - len(right), 1)
     parts: list[tuple[str, str]] = [("• " if current else "  ", "$accent"), (name, "bold" if current else "")]
     if title:
         parts.append((f"  {title}", "dim"))
