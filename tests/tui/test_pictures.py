@@ -70,6 +70,19 @@ async def helped(driver: Driver) -> None:
 SCENES: dict[str, Scene] = {"welcome": welcome, "talk": talk, "conversations": listed, "keys": helped}
 
 
+SHOWS = {"welcome": "machine", "talk": "then", "conversations": "Conversations", "keys": "commands"}
+"""A word of each scene."""
+
+
+async def settled(driver: Driver, word: str) -> str:
+    """The picture that shows the word and no longer changes."""
+    seen, now = "", picture(driver.app)
+    while now != seen or word not in now:
+        await driver.pilot.pause()
+        seen, now = now, picture(driver.app)
+    return now
+
+
 def long_ago(places: Places) -> None:
     """Everything in the history was said at one moment."""
     history = sqlite3.connect(places.history)
@@ -92,8 +105,7 @@ def test_looks_as_stored(
         async with chatting(options, SIZES[size], preferences) as driver:
             driver.prompt.cursor_blink = False
             await SCENES[scene](driver)
-            await driver.pilot.pause()
-            compare(f"{scene}-{size}-{look}", picture(driver.app), tmp_path)
+            compare(f"{scene}-{size}-{look}", await settled(driver, SHOWS[scene]), tmp_path)
 
     preferences = Preferences(theme="light" if look == "light" else None)
     if look == "no-colour":

@@ -49,3 +49,16 @@ def test_a_turn_may_go_before_it_was_drawn(daemon: RunningDaemon) -> None:
         await driver.ask("still here")
 
     play(scenario)
+
+
+def test_a_click_on_what_is_just_gone(daemon: RunningDaemon) -> None:
+    async def scenario(driver: Driver) -> None:
+        await driver.ask("hello")
+        turn = driver.of(UserTurn)[0]
+        x, y = turn.query_one(".said").region.offset
+        gone = turn.remove()
+        await driver.app.on_event(events.MouseDown(None, x, y, 0, 0, 1, False, False, False))
+        await gone
+        await driver.ask("still here")
+
+    play(scenario)
