@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: chat test check format bench
+.PHONY: chat test check format bench pictures
 
 chat: .venv/installed
 	$(BIN)/assistant chat
@@ -19,6 +19,10 @@ check: .venv/installed
 format: .venv/installed
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+# Takes what the screens look like now as right (tests/tui/pictures).
+pictures: .venv/installed
+	ACCEPT_PICTURES=1 $(BIN)/python -m pytest -n 2 tests/tui/test_pictures.py
 
 bench: .venv/installed
 	$(BIN)/assistant models pull smollm2-135m

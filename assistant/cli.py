@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     import typer
 
 DISTRIBUTION = "on-device-assistant"
+COMPLETE = "_ASSISTANT_COMPLETE"
+"""Set by the script of `assistant completions`: a shell asks what could come next."""
 COMMANDS = {
     "chat": "assistant.commands.plain",
     "ask": "assistant.commands.ask",
@@ -33,6 +35,7 @@ COMMANDS = {
     "why": "assistant.commands.why",
     "doctor": "assistant.commands.doctor",
     "config": "assistant.commands.config",
+    "completions": "assistant.commands.completions",
 }
 
 
@@ -41,6 +44,8 @@ def main(argv: list[str] | None = None) -> int:
     os.umask(0o077)
     args = sys.argv[1:] if argv is None else argv
     try:
+        if COMPLETE in os.environ:
+            return _complete()
         if args[:1] == ["chat"] and _on_a_terminal(args):
             return _chat(args[1:])
         signal.signal(signal.SIGTERM, _terminate)
@@ -84,6 +89,14 @@ def _run(args: list[str]) -> int:
     except Abort:
         return Exit.SIGINT
     return result if isinstance(result, int) else Exit.OK
+
+
+def _complete() -> int:
+    """Answer a shell: the words that could come next."""
+    from typer._completion_classes import completion_init
+
+    completion_init()
+    return int(_command(_all()).main([], prog_name="assistant", complete_var=COMPLETE))
 
 
 def _all() -> typer.Typer:

@@ -87,6 +87,8 @@ BUDGET = 900 * MIB
 SMALLEST = 200 * MIB
 BRANCH = "0123456789abcdef"
 LOCK_S = 10.0
+ECHOED = 500
+"""Words of a message that come back at most."""
 Finish = Literal["stop", "length", "cancelled", "read"]
 _MARKS = {0: "\n\n", 30: "\n\n- **one** ", 40: "\n- two ", 50: "\n\n```python\n", 60: "\n", 70: "\n```\n\n", 90: "\n\n"}
 """What `pace` writes before a word, by its number in a round of 120."""
@@ -359,7 +361,7 @@ def _paced(rate: float, count: int, stop: threading.Event) -> Iterator[str]:
 def _echo(text: str) -> Iterator[str]:
     yield "You said:\n\n"
     yield "> "
-    for word in text.split():
+    for word in text.split()[:ECHOED]:
         yield f"{word} "
     yield "\n\n- **one** thing\n- another, in `code`\n\nThat is *all*."
 

@@ -4,12 +4,21 @@ from __future__ import annotations
 
 from functools import partial
 
-from textual.command import DiscoveryHit, Hit, Hits, Provider
+from textual.command import CommandList, CommandPalette, DiscoveryHit, Hit, Hits, Provider
 
 from tui.commands import COMMANDS
 from tui.commands.base import Command
 from tui.keys import keys_for, spelled
 from tui.screens.chat import ChatScreen
+
+
+class Palette(CommandPalette):
+    """Textual's, which cannot turn the pages of a list that the terminal is too small to show."""
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        if action == "command_list" and not self.query_one(CommandList).scrollable_content_region:
+            return False
+        return super().check_action(action, parameters)
 
 
 class Commands(Provider):

@@ -11,10 +11,12 @@ import signal
 import time
 from typing import TYPE_CHECKING
 
+from textual import events
 from textual._context import active_message_pump
 from textual.app import App
 from textual.await_complete import AwaitComplete
 from textual.dom import NoScreen
+from textual.errors import NoWidget
 from textual.screen import Screen
 from textual.widget import Widget
 
@@ -87,6 +89,24 @@ class ChatApp(App[None]):
         self._clipboard = text
         if self._driver is not None:
             self._driver.write(sequences(text, os.environ))
+
+    async def on_event(self, event: events.Event) -> None:
+        """A click on what has just been removed, and is still drawn, is a click on nothing."""
+        if not (isinstance(event, events.MouseDown) and self._removed_at(event.x, event.y)):
+            await super().on_event(event)
+
+    def _removed_at(self, x: int, y: int) -> bool:
+        try:
+            return self.screen.get_widget_at(x, y)[0].parent is None
+        except NoWidget:
+            return False
+
+    def action_command_palette(self) -> None:
+        """Everything that can be done, to choose from."""
+        from tui.palette import Palette
+
+        if not isinstance(self.screen, Palette):
+            self.push_screen(Palette(id="--command-palette"))
 
     def pop_screen(self) -> AwaitComplete:
         """Leave the screen on top. One that is left twice at once (two quick Esc) does not take the next one along."""

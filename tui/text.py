@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import re
 
+from rich.cells import cell_len, set_cell_size
+
 from assistant.errors import AssistantError
 
 _ESCAPE = re.compile(
@@ -36,9 +38,9 @@ def shorten(text: str, limit: int) -> tuple[str, int]:
 
 
 def one_line(text: str, limit: int) -> str:
-    """The text on one line of at most `limit` characters, with an ellipsis when cut."""
+    """The text on one line that is at most `limit` cells wide, with an ellipsis when cut."""
     flat = " ".join(clean(text).split())
-    return flat if len(flat) <= limit else flat[: max(limit - 1, 0)] + "…"
+    return flat if cell_len(flat) <= limit else set_cell_size(flat, max(limit - 1, 0)).rstrip() + "…"
 
 
 def sentence_of(error: BaseException) -> str:

@@ -14,6 +14,7 @@ import typer
 from assistant.client import Client
 from assistant.commands import options as opt
 from assistant.commands.ask import system_for
+from assistant.commands.spoken import Talk, obey
 from assistant.commands.supply import supply_model
 from assistant.commands.terminal import checked, checked_name, new_name, say, without_controls
 from assistant.commands.watch import Watch
@@ -38,7 +39,8 @@ def chat(
 ) -> None:
     """Talk to the model. On a terminal this is the full-screen app; with --plain one line in, one reply out.
 
-    In plain mode /stop ends the running reply and /quit leaves; Ctrl+C leaves too and keeps what was written.
+    In plain mode /help lists the commands, /stop ends the running reply and /quit leaves; Ctrl+C leaves too and keeps
+    what was written.
     """
     settings = opt.settings_of(model=model, budget=budget, quant=quant, policy=policy, mode=mode)
     name = checked_name(new_name() if conversation is None else conversation)
@@ -48,12 +50,13 @@ def chat(
 async def _chat(settings: Settings, name: str) -> None:
     async with await Client.connect() as client:
         await supply_model(client, settings)
-        say(f"conversation {name!r}; /stop ends a reply, /quit leaves")
-        lines = Lines(client, name)
-        system = await system_for(client, name, settings, None)
+        say(f"conversation {name!r}; /help lists the commands, /stop ends a reply, /quit leaves")
+        talk = Talk(client, name)
+        lines = Lines(talk)
         while (line := await lines.next()) is not None:
-            await _reply(client, name, settings, line, system)
-            system = None
+            if not await obey(talk, line):
+                system = await system_for(client, talk.name, settings, None)
+                await _reply(client, talk.name, settings, line, system)
 
 
 async def _reply(client: Client, name: str, settings: Settings, line: str, system: str | None) -> None:
@@ -84,9 +87,8 @@ async def _reply(client: Client, name: str, settings: Settings, line: str, syste
 class Lines:
     """Standard input, line by line, on a thread of its own: /stop is heard while a reply is being written."""
 
-    def __init__(self, client: Client, name: str) -> None:
-        self._client = client
-        self._name = name
+    def __init__(self, talk: Talk) -> None:
+        self._talk = talk
         self._loop = asyncio.get_running_loop()
         self._lines: asyncio.Queue[bytes | None] = asyncio.Queue()
         self._stopping: set[asyncio.Task[bool]] = set()
@@ -123,6 +125,6 @@ class Lines:
         if line.strip() != b"/stop":
             self._lines.put_nowait(line)
             return
-        task = asyncio.create_task(self._client.stop(self._name))
+        task = asyncio.create_task(self._talk.client.stop(self._talk.name))
         self._stopping.add(task)
         task.add_done_callback(self._stopping.discard)

@@ -263,6 +263,23 @@ def test_plain_chat(daemon: RunningDaemon) -> None:
     assert "assistant: No room." in done.stderr
 
 
+def test_plain_chat_does_everything_essential(daemon: RunningDaemon) -> None:
+    lines = ["the red ferry", "/fork copy", "only in the copy", "/new other", "a blue boat", "/list", "/search ferry"]
+    lines += ["/open demo", "/export", "/open nowhere", "/dance", "/usr/bin is no command", "/help"]
+    done = run("chat", "--plain", "-c", "demo", text="\n".join(lines) + "\n")
+    assert "\x1b" not in done.stdout + done.stderr
+    for words in ("> a blue boat", "copy · 4 turns", "other · 2 turns", "demo: the red [ferry]", "> /usr/bin is no"):
+        assert words in done.stdout
+    exported = done.stdout[done.stdout.index("# demo") :]
+    assert "the red ferry" in exported
+    assert "only in the copy" not in exported
+    assert "/search: turns of all conversations" in done.stdout
+    assert "'nowhere'" in done.stderr
+    assert "there is no command /dance" in done.stderr
+    origins = {one.name: one.origin for one in with_client(lambda client: client.conversations())}
+    assert origins == {"demo": None, "copy": "demo", "other": None}
+
+
 def test_plain_chat_without_a_terminal_and_stop(daemon: RunningDaemon) -> None:
     with subprocess.Popen(
         [*PROGRAM, "chat", "-c", "demo"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE

@@ -1,4 +1,4 @@
-"""Fifty monkeys: whatever is pressed, pasted, resized or killed, the chat goes on, loses no text, and can be left."""
+"""Monkeys: whatever is pressed, pasted, resized or killed, the chat goes on, loses no text, and can be left."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ from tests.tui.driver import chatting
 from tests.tui.monkey import Monkey
 from tui.options import Options
 
-SEEDS = range(50)
+SEEDS = range(int(os.environ.get("MONKEYS", "5")))
+"""MONKEYS=50 for the whole troop."""
 
 
 @pytest.fixture(scope="session")

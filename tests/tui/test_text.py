@@ -60,3 +60,4 @@ def test_counts() -> None:
     assert removed("a\x00b\r\nc\x1b[1m") == 5
     assert shorten("abcdef", 4) == ("abcd", 2)
     assert one_line("two\nlines and more", 10) == "two lines…"
+    assert one_line("渡し船に乗る", 8) == "渡し船…"  # two cells each

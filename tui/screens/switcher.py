@@ -6,6 +6,7 @@ from collections.abc import Awaitable
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from rich.cells import cell_len
 from textual import on, work
 from textual.app import ComposeResult
 from textual.binding import Binding
@@ -43,6 +44,12 @@ class ConversationList(OptionList):
         Binding("u", "screen.undo", "Bring back what was deleted last", id="list-undo"),
         Binding("slash", "screen.filter", "Filter", key_display="/", id="list-filter"),
     ]
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """There are no pages where the terminal is too small to show a row."""
+        if action.startswith("page") and not self.scrollable_content_region:
+            return False
+        return super().check_action(action, parameters)
 
     def action_cursor_up(self) -> None:
         if self.highlighted in (None, 0):
@@ -206,10 +213,10 @@ def _row(one: Conversation, now: datetime, width: int, current: bool) -> Content
     state = "pinned  " if one.pinned else "archived" if one.archived else ""
     right = f"{state}{plural(one.turns, 'turn'):>11}  {when(one.updated, now):>11}"
     name = one_line(one.name, max(width - len(right) - 4, 8))
-    room = width - len(right) - len(name) - 6
+    room = width - len(right) - cell_len(name) - 6
     title = one_line(one.title, room) if room > 8 and one.title != one.name else ""
     left = f"{name}  {title}" if title else name
-    gap = " " * max(width - 2 - len(left) - len(right), 1)
+    gap = " " * max(width - 2 - cell_len(left) - len(right), 1)
     parts: list[tuple[str, str]] = [("• " if current else "  ", "$accent"), (name, "bold" if current else "")]
     if title:
         parts.append((f"  {title}", "dim"))

@@ -105,9 +105,9 @@ class UserTurn(Selectable):
         words = " · ".join(
             part for part in (*(f"+ {clean(file)}" for file in files), more, self.numbered, self._waits) if part
         )
-        foot = self.query_one(".foot", Static)
-        foot.update(words)
-        foot.display = bool(words)
+        if foot := self.query_one_optional(".foot", Static):  # none where it was removed before it was composed
+            foot.update(words)
+            foot.display = bool(words)
 
 
 class ReplyTurn(Selectable):
@@ -238,9 +238,9 @@ class ReplyTurn(Selectable):
         figures = report(self._usage) if self._usage else ""
         parts = ((self.numbered, "$primary"), (state, "$warning"), (self._remark, ""), (figures, ""))
         words = [(part, style) for part, style in parts if part]
-        foot = self.query_one(".foot", Static)
-        foot.update(Content(" · ").join(Content.styled(*word) for word in words))
-        foot.display = bool(words)
+        if foot := self.query_one_optional(".foot", Static):
+            foot.update(Content(" · ").join(Content.styled(*word) for word in words))
+            foot.display = bool(words)
 
     @on(Markdown.LinkClicked)
     def _show_link(self, event: Markdown.LinkClicked) -> None:
