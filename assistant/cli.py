@@ -11,11 +11,13 @@ import os
 import signal
 import sys
 from importlib.metadata import distribution
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from assistant.errors import AssistantError, Exit, UsageError
 
 if TYPE_CHECKING:
+    from types import FrameType
+
     import typer
 
 DISTRIBUTION = "on-device-assistant"
@@ -43,18 +45,19 @@ def main(argv: list[str] | None = None) -> int:
     """Run one command; its exit code."""
     os.umask(0o077)
     args = sys.argv[1:] if argv is None else argv
+    ending = _Ending()
     try:
         if COMPLETE in os.environ:
             return _complete()
         if args[:1] == ["chat"] and _on_a_terminal(args):
             return _chat(args[1:])
-        signal.signal(signal.SIGTERM, _terminate)
-        return _finished(_run(args))
+        signal.signal(signal.SIGTERM, ending.terminate)
+        return ending.named(_finished(_run(args)))
     except AssistantError as error:
         print(f"assistant: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
-        return Exit.SIGINT
+        return ending.code
     except BrokenPipeError:
         return _hang_up()
 
@@ -87,7 +90,7 @@ def _run(args: list[str]) -> int:
             return Exit.USAGE
         raise UsageError(f"{what}. See: assistant {name + ' ' if name else ''}--help") from None
     except Abort:
-        return Exit.SIGINT
+        raise KeyboardInterrupt from None
     return result if isinstance(result, int) else Exit.OK
 
 
@@ -151,8 +154,27 @@ def _hang_up() -> int:
     return Exit.FAILED
 
 
-def _terminate(_number: int, _frame: object) -> NoReturn:
-    raise SystemExit(Exit.SIGTERM)
+class _Ending:
+    """How an interrupted program ends: SIGTERM goes the way of Ctrl+C, and is told apart by its exit code.
+
+    What is asynchronous is cancelled that way. An exception raised wherever the loop happened to be would leave it
+    cancelling for ever.
+    """
+
+    def __init__(self) -> None:
+        self.code = Exit.SIGINT
+
+    def named(self, code: int) -> int:
+        """`code`, or what an interrupt is really called: typer knows Ctrl+C alone."""
+        return self.code if code == Exit.SIGINT else code
+
+    def terminate(self, _number: int, frame: FrameType | None) -> None:
+        """The handler of SIGTERM."""
+        self.code = Exit.SIGTERM
+        interrupt = signal.getsignal(signal.SIGINT)
+        if not callable(interrupt):  # a shell's background job ignores SIGINT
+            raise KeyboardInterrupt
+        interrupt(signal.SIGINT, frame)
 
 
 if __name__ == "__main__":

@@ -102,12 +102,13 @@ def recall_bytes(geometry: Geometry) -> int:
 @dataclass(slots=True)
 class Asked:
     """The last choice of a layer: for which queries [query heads, size], when, whether it missed too much, and what
-    stands in for the rest."""
+    stands in for the rest, for the positions told by `stood` (see `_stood`)."""
 
     queries: Tensor
     step: int
     missed: float
     rest: Rest
+    stood: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,8 +262,8 @@ class Recall:
             if asked is None or self._moved(asked, asking):
                 missed, rest = self._choose(index, asking, scale, slots)
                 rest = rest.to(query)
-                asked = self._owner.asked[index] = Asked(asking[:, -1], self._owner.steps, missed, rest)
-        self._rest = asked.rest
+                asked = self._owner.asked[index] = Asked(asking[:, -1], self._owner.steps, missed, rest, _stood(layer))
+        self._rest = asked.rest if asked.stood == _stood(layer) else None
         if asked.missed <= self._owner.policy.fallback or layer.reindexed:
             return None
         self._fell_back = True
@@ -402,3 +403,8 @@ class Recall:
             size = 2 * EXACT_GROUP * CHUNK * max(heads * size for heads, size in self._spill.codec.shapes)
             self._owner.scratch = Scratch(torch.empty(size, dtype=query.dtype, device=query.device))
         return self._owner.scratch
+
+
+def _stood(layer: WorkingSetLayer) -> int:
+    """Changes when positions do: in a re-indexed layer they are places among the entries, elsewhere tokens'."""
+    return layer.seen - layer.length if layer.reindexed else -1

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from memory.policy.recall import Recall
+from memory.scoring import Scoring
 from tests.memory.models import tokens
 from tests.memory.test_recall import recalling
 from tests.memory.tiers import read_all
@@ -32,6 +33,27 @@ def test_no_key_exceeds_its_ceiling(kind: str, digests: int, tmp_path: Path, mon
             queries = torch.randn(keys.shape[0], 5, keys.shape[-1], generator=torch.Generator().manual_seed(index))
             ceiling = recaller.digests.ceiling(index, queries, rows).repeat_interleave(64 * recaller.digests.per, -1)
             assert (queries @ keys.transpose(1, 2) <= ceiling[..., : rows * 64] + 1e-4).all()
+
+
+@pytest.mark.parametrize("digests", [4, 1024])
+def test_what_stands_for_rows_is_the_mean_of_their_tokens(
+    digests: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("memory.digest.DIGESTED", digests)
+    with recalling("llama", tmp_path / "a") as memory, recalling("llama", tmp_path / "b", capacity=512) as whole:
+        read_all(memory, TEXT[:450])
+        memory.step(TEXT[450])
+        read_all(whole, TEXT[:450])
+        recaller = memory.sealer.trail.recaller
+        assert recaller is not None
+        per, layer = recaller.digests.per, memory.working_set.layers[0]
+        scoring = Scoring(memory.sealer._spill.codec, layer, 0, recaller.homes, recaller.keys)  # type: ignore[union-attr]
+        rows = torch.arange(0, recaller.digests.rows // per * per)
+        found = recaller.digests.means(scoring, rows)
+        for mean, all_of_it in zip(found, whole.working_set.layers[0].stored, strict=True):
+            tokens_of = all_of_it[:, : rows.numel() * 64].unflatten(1, (-1, 64 * per))
+            expected = tokens_of.mean(2).repeat_interleave(per, 1)
+            assert float((mean - expected).norm()) < 0.05 * float(expected.norm())
 
 
 def test_what_is_missed_is_within_its_bound(tmp_path: Path) -> None:
