@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from assistant.errors import UsageError
 from tui.commands import find, parse, unknown
-from tui.files import attach
+from tui.files import addresses, attach
 
 if TYPE_CHECKING:
     from tui.screens.chat import ChatScreen
@@ -23,7 +23,14 @@ class Outbox:
         self._screen = screen
 
     async def take(self, text: str) -> None:
-        """Do with a text what it is for."""
+        """Do with a text what it is for; the screen goes on while a web address is asked."""
+        if found := addresses(text):
+            self._screen.notice(f"Fetching {', '.join(found)} …")
+            self._screen.run_worker(self._take(text), group="address", exit_on_error=False)
+        else:
+            await self._take(text)
+
+    async def _take(self, text: str) -> None:
         try:
             if (said := parse(text)) is not None:
                 self._command(*said)

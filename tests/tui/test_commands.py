@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import http.server
 import re
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -96,9 +101,43 @@ def test_files_are_matched_and_attached(tmp_path: Path) -> None:
         'see @src/main.py and @"Notes.md" and @Notes.md',
         ["src/main.py, 11 characters", "Notes.md, 7 characters"],
     )
-    for name, why in (("src", "is a folder"), ("raw", "not a text file"), ("big", "up to 1.0 MiB")):
+    assert fold(attach("all of @src/", tmp_path)) == ("all of @src/", ["src/main.py, 11 characters"])
+    (tmp_path / "none").mkdir()
+    (tmp_path / "none" / "raw").write_bytes(b"\xff\xfe\x00")
+    for name, why in (("none", "no text file in none"), ("raw", "not a text file"), ("big", "up to 1.0 MiB")):
         with pytest.raises(UsageError, match=why):
             attach(f"@{name}", tmp_path)
+
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    """Serves files and says nothing."""
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+        pass
+
+
+@contextmanager
+def serving(folder: Path) -> Iterator[str]:
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(folder))) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+
+
+def test_an_address_is_attached(tmp_path: Path) -> None:
+    page = "<head><title>x</title></head><h1>Ferries</h1><script>1<2</script><p>At <b>nine</b> &amp; ten"
+    (tmp_path / "a.html").write_text(page)
+    (tmp_path / "b.txt").write_text("plain <b>")
+    (tmp_path / "c.png").write_bytes(b"1")
+    (tmp_path / "d.txt").write_bytes(b"a" * 2**21)
+    with serving(tmp_path) as base:
+        assert f'<file name="{base}/a.html">\nFerries\nAt nine & ten\n</file>' in attach(f"@{base}/a.html", tmp_path)
+        assert "\nplain <b>\n" in attach(f"see @{base}/b.txt", tmp_path)
+        for name, why in (("c.png", "is image/png"), ("d.txt", "more than the 1.0 MiB"), ("e", "answers 404")):
+            with pytest.raises(UsageError, match=why):
+                attach(f"@{base}/{name}", tmp_path)
+    with pytest.raises(UsageError, match="cannot be read"):
+        attach("@http://127.0.0.1:1/x", tmp_path)
 
 
 def test_clipboard_sequences() -> None:
@@ -262,6 +301,21 @@ def test_a_file_goes_with_a_message(daemon: RunningDaemon, tmp_path: Path, monke
     (tmp_path / "raw").write_bytes(b"\xff\xfe")
     monkeypatch.chdir(tmp_path)
     play(scenario)
+
+
+def test_an_address_goes_with_a_message(daemon: RunningDaemon, tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("nine o'clock")
+    with serving(tmp_path) as base:
+
+        async def scenario(driver: Driver) -> None:
+            await driver.ask(f"when @{base}/a.txt")
+            assert (await history("trip"))[0][1].endswith("\nnine o'clock\n</file>")
+            driver.prompt.insert(f"and @{base}/b.txt")
+            await driver.pilot.press("enter")
+            await driver.until(lambda: "answers 404" in driver.screen_text, "the sentence")
+            assert driver.prompt.text == f"and @{base}/b.txt"
+
+        play(scenario)
 
 
 def test_new_and_open_take_a_name(daemon: RunningDaemon) -> None:
