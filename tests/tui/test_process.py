@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import pty
 import select
@@ -16,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import RunningDaemon
+from tests.tui.test_chat import history
 from tui.app import main
 
 DEADLINE_S = 30.0
@@ -109,6 +111,20 @@ def test_type_stream_and_quit_by_key(terminal: Terminal) -> None:
     terminal.press(b"\x11")
     assert terminal.wait() == 0
     assert_restored(terminal)
+
+
+def test_ask_cancel_and_quit(terminal: Terminal) -> None:
+    terminal.press(b"slow\r")
+    terminal.until(b"Waiting")
+    terminal.press(b"\x1b")
+    terminal.until(b"ready")
+    terminal.press(b"hello\r")
+    terminal.until(b"tok/s")
+    terminal.press(b"\x11")
+    assert terminal.wait() == 0
+    assert_restored(terminal)
+    said = [(text.split()[0], state) for _, text, state in asyncio.run(history("pty"))]
+    assert said == [("slow", "done"), ("Waiting", "interrupted"), ("hello", "done"), ("You", "done")]
 
 
 def test_ctrl_c_twice(terminal: Terminal) -> None:
