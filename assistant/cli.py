@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from assistant.errors import AssistantError, Exit, UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from types import FrameType
 
     import typer
@@ -77,6 +78,8 @@ def _chat(args: list[str]) -> int:
 
 
 def _run(args: list[str]) -> int:
+    from asyncio import CancelledError
+
     from typer.exceptions import Abort, TyperException
 
     name = args[0] if args and args[0] in COMMANDS else None
@@ -89,7 +92,7 @@ def _run(args: list[str]) -> int:
         if not (what := error.format_message().rstrip(".")):  # the help was printed instead
             return Exit.USAGE
         raise UsageError(f"{what}. See: assistant {name + ' ' if name else ''}--help") from None
-    except Abort:
+    except (Abort, CancelledError):
         raise KeyboardInterrupt from None
     return result if isinstance(result, int) else Exit.OK
 
@@ -99,11 +102,13 @@ def _complete() -> int:
     from typer._completion_classes import completion_init
 
     completion_init()
-    return int(_command(_all()).main([], prog_name="assistant", complete_var=COMPLETE))
+    words = (os.environ.get("COMP_WORDS") or os.environ.get("_TYPER_COMPLETE_ARGS", "")).split()
+    named = [word for word in words[1:2] if word in COMMANDS]
+    return int(_command(_all(named or list(COMMANDS))).main([], prog_name="assistant", complete_var=COMPLETE))
 
 
-def _all() -> typer.Typer:
-    """The whole tree, for the general help and for words that are no command."""
+def _all(names: Iterable[str] = tuple(COMMANDS)) -> typer.Typer:
+    """The whole tree, for the general help and for words that are no command; or the commands that are named."""
     import typer
 
     from assistant import __version__
@@ -119,7 +124,7 @@ def _all() -> typer.Typer:
             print(__version__)
             raise typer.Exit
 
-    for name in COMMANDS:
+    for name in names:
         part = _app(name)
         if len(part.registered_commands) == 1 and not part.registered_callback:
             command = part.registered_commands[0]
@@ -172,9 +177,23 @@ class _Ending:
         """The handler of SIGTERM."""
         self.code = Exit.SIGTERM
         interrupt = signal.getsignal(signal.SIGINT)
-        if not callable(interrupt):  # a shell's background job ignores SIGINT
+        if callable(interrupt):
+            interrupt(signal.SIGINT, frame)
+        elif not _cancelled():  # a shell's background job ignores SIGINT
             raise KeyboardInterrupt
-        interrupt(signal.SIGINT, frame)
+
+
+def _cancelled() -> bool:
+    """Cancel what is asynchronous, as `asyncio.run` does with Ctrl+C; False when nothing is."""
+    import asyncio
+
+    try:
+        loop = asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    for task in asyncio.all_tasks(loop):
+        loop.call_soon_threadsafe(task.cancel)
+    return True
 
 
 if __name__ == "__main__":

@@ -179,6 +179,19 @@ def test_a_signal_stops_the_reply_and_keeps_it(
     wait_until(lambda: _last_state() == ("interrupted", "Waiting for the gate. "), "the partial is kept")
 
 
+def test_a_background_job_that_ignores_interrupts_ends_when_told(daemon: RunningDaemon) -> None:
+    ignore = "import signal, sys; signal.signal(signal.SIGINT, signal.SIG_IGN)"
+    ignoring = f"{ignore}; from assistant.cli import main; sys.exit(main())"
+    with subprocess.Popen(
+        [sys.executable, "-c", ignoring, "ask", "-c", "demo", "slow"], stdout=subprocess.PIPE
+    ) as client:
+        assert client.stdout is not None
+        assert client.stdout.read(7) == b"Waiting"
+        client.send_signal(signal.SIGTERM)
+        assert client.wait(20) == 143
+    wait_until(lambda: _last_state() == ("interrupted", "Waiting for the gate. "), "the partial is kept")
+
+
 def _last_state() -> tuple[str, str]:
     turn = with_client(lambda client: client.turns("demo"))[-1]
     return turn.state, turn.text
