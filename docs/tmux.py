@@ -48,12 +48,6 @@ class Tmux:
         """Type a text as it stands."""
         self._tmux("send-keys", "-l", text)
 
-    def say(self, text: str) -> None:
-        """Type a text and send it."""
-        self.type(text)
-        self.until(text.split()[-1])
-        self.press("Enter")
-
     @property
     def screen(self) -> str:
         """What is on the screen, without colours."""

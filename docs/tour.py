@@ -25,9 +25,25 @@ TALK = PICTURES / "talk.jsonl"
 MODEL = "smollm2-135m"
 BUDGET = "800MiB"
 SIZE = (104, 32)
+EMPTY = "Message"
+"""What an empty prompt shows."""
 ASSISTANT = str(Path(sys.executable).with_name("assistant"))
 
 Stop = Callable[[Tmux], None]
+
+
+def say(tmux: Tmux, text: str) -> None:
+    """Type a message or a command and send it; the prompt is empty again."""
+    tmux.type(text)
+    tmux.until(text[-30:])
+    tmux.press("Enter")
+    tmux.until(EMPTY)
+
+
+def ask(tmux: Tmux, question: str) -> None:
+    """Ask and wait for the end of the reply: the line with what was read and written stands under it."""
+    say(tmux, question)
+    tmux.wait(lambda screen: "wrote" in screen.partition(question[-30:])[2], "the reply")
 
 
 def resume(tmux: Tmux) -> None:
@@ -44,7 +60,7 @@ def new_chat(tmux: Tmux) -> None:
 
 def stream(tmux: Tmux) -> None:
     """A reply as it is written, drawn as Markdown while it grows."""
-    tmux.say("Write a long letter to a friend about a journey by ship.")
+    say(tmux, "Write a long letter to a friend about a journey by ship.")
     tmux.until("writing")
     tmux.wait(lambda screen: len(screen.split()) > 120, "a page of it")
 
@@ -58,12 +74,12 @@ def stop(tmux: Tmux) -> None:
 def fork(tmux: Tmux) -> None:
     """`/fork NAME`: a copy of the conversation that goes its own way. It shares the stored KV: nothing is read twice,
     and the line under the reply says so."""
-    tmux.say("/open household")
+    say(tmux, "/set max_tokens 40")
+    say(tmux, "/open household")
     tmux.until("PLM-7731")
-    tmux.say("/fork journey")
-    tmux.until("journey")
-    tmux.say("In one sentence: when do we leave, and with whom?")
-    tmux.until("reused", "ready")
+    say(tmux, "/fork journey")
+    tmux.until(" journey ")
+    ask(tmux, "In one sentence: when do we leave, and with whom?")
 
 
 def search(tmux: Tmux) -> None:
@@ -77,10 +93,9 @@ def search(tmux: Tmux) -> None:
 def episodes(tmux: Tmux) -> None:
     """`F3`: the map. A row is a sitting, a cell a block of tokens, coloured by where it lies now."""
     tmux.press("Escape")
-    tmux.say("/open household")
+    say(tmux, "/open household")
     tmux.gone("Search in all")
-    tmux.say("Which seeds did Ines give me?")
-    tmux.until("Ines give me", "reused", "ready")
+    ask(tmux, "Which seeds did Ines give me?")
     tmux.press("F3")
     tmux.until("sitting")
 
@@ -104,8 +119,8 @@ def budget(tmux: Tmux) -> None:
 def why(tmux: Tmux) -> None:
     """`F4`: why this reply knew what it knew: the episode it was routed to, what was recalled, how much was missed."""
     tmux.press("Enter")
-    tmux.say("How did the sourdough get better?")
-    tmux.until("get better", "reused", "ready")
+    tmux.gone("esc back")
+    ask(tmux, "How did the sourdough get better?")
     tmux.press("F4")
     tmux.until("similarity")
 
@@ -113,7 +128,7 @@ def why(tmux: Tmux) -> None:
 def export(tmux: Tmux) -> None:
     """`/export md`: the conversation as a file. `json`, `jsonl` and `svg` (this picture, by the program itself) too."""
     tmux.press("Escape")
-    tmux.say("/export md household.md")
+    say(tmux, "/export md household.md")
     tmux.until("Written")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 import sys
 from array import array
 from collections.abc import Iterable, Iterator
@@ -15,6 +16,7 @@ from assistant.database import open_history
 from assistant.errors import UsageError
 from assistant.protocol import Turn, Usage
 
+_ASIDE = re.compile(r"\[[^\]]*\]")
 TITLE_LENGTH = 80
 
 
@@ -102,8 +104,9 @@ def turn_of(row: dict[str, Any]) -> Turn:
 
 
 def first_line(text: str) -> str:
-    """The first line that says something, short enough to be a title."""
-    line = next((line.strip() for line in text.splitlines() if line.strip()), "")
+    """The first line that says something, short enough to be a title; a date in brackets says nothing."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    line = next((line for line in lines if not _ASIDE.fullmatch(line)), lines[0] if lines else "")
     return line if len(line) <= TITLE_LENGTH else line[: TITLE_LENGTH - 1] + "…"
 
 

@@ -171,6 +171,15 @@ def test_rename(history: History) -> None:
         history.find("twoo")
 
 
+@pytest.mark.parametrize(
+    ("text", "title"),
+    [("\n  Hello \nthere", "Hello"), ("[2026-03-02]\nI want to grow", "I want to grow"), ("[alone]", "[alone]")],
+)
+def test_a_title_is_the_first_line_that_says_something(history: History, text: str, title: str) -> None:
+    history.begin("talk", text)
+    assert history.conversations()[0].title == title
+
+
 def test_conversations_are_found_by_name_and_title_the_latest_first(history: History) -> None:
     for name, text in (("trip", "Lisbon in May"), ("dog", "Biscuit"), ("50%_off", "shop")):
         history.begin(name, text)
