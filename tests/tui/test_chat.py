@@ -297,12 +297,12 @@ def test_scrolling_up_is_not_undone_by_new_text(daemon: RunningDaemon, tmp_path:
         await driver.until(lambda: bool(driver.replies), "the first piece")
         await driver.pilot.press("pageup")
         place = driver.transcript.scroll_y
-        await driver.until(lambda: "more below" in driver.screen_text, "the hint")
+        await driver.until(lambda: "· ^end" in driver.screen_text, "the hint")
         gate.touch()
         await driver.until(lambda: driver.chat.view.phase == "ready", "done")
         assert driver.transcript.scroll_y == place
         await driver.pilot.press("ctrl+end")
-        await driver.until(lambda: driver.transcript.at_end and "more below" not in driver.screen_text, "at the end")
+        await driver.until(lambda: driver.transcript.at_end and "· ^end" not in driver.screen_text, "at the end")
 
     asyncio.run(seed("trip", [f"turn {number}" for number in range(40)]))
     play(scenario)

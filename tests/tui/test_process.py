@@ -118,8 +118,9 @@ def test_ask_cancel_and_quit(terminal: Terminal) -> None:
     terminal.until(b"Waiting")
     terminal.press(b"\x1b")
     terminal.until(b"ready")
+    terminal.until(b"wrote")
     terminal.press(b"hello\r")
-    terminal.until(b"tok/s")
+    terminal.until(b"wrote")
     terminal.press(b"\x11")
     assert terminal.wait() == 0
     assert_restored(terminal)

@@ -68,10 +68,10 @@ async def export(screen: ChatScreen, argument: str) -> None:
         with path.open("x", encoding="utf-8") as out:
             out.write(f"{clean(text) if form == 'md' else text}\n")
     except FileExistsError:
-        raise UsageError(f"{path} is there already. Name another: /export {form} FILE") from None
+        raise UsageError(f"{path.name} is there already. Name another: /export {form} FILE") from None
     except OSError as error:
-        raise UsageError(f"{path} cannot be written: {error.strerror}.") from None
-    screen.notice(f"Written: {path}")
+        raise UsageError(f"{path.name} cannot be written: {error.strerror}. Its folder: {path.parent}") from None
+    screen.notice(f"Written: {path.name}, in {path.parent}")
 
 
 async def _forms(_screen: ChatScreen) -> list[tuple[str, str]]:
