@@ -10,15 +10,16 @@ from tui.commands import COMMANDS
 from tui.commands.base import Command
 from tui.keys import keys_for, spelled
 from tui.screens.chat import ChatScreen
+from tui.screens.modal import Once
 
 
-class Palette(CommandPalette):
+class Palette(CommandPalette, Once[None]):
     """Textual's, which cannot turn the pages of a list that the terminal is too small to show."""
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        if action == "command_list" and not self.query_one(CommandList).scrollable_content_region:
+        if not super().check_action(action, parameters):
             return False
-        return super().check_action(action, parameters)
+        return action != "command_list" or bool(self.query_one(CommandList).scrollable_content_region)
 
 
 class Commands(Provider):

@@ -12,13 +12,9 @@ import time
 from typing import TYPE_CHECKING
 
 from textual import events
-from textual._context import active_message_pump
 from textual.app import App
-from textual.await_complete import AwaitComplete
-from textual.dom import NoScreen
 from textual.errors import NoWidget
 from textual.screen import Screen
-from textual.widget import Widget
 
 from assistant.errors import Exit
 from tui import garbage, themes
@@ -105,15 +101,8 @@ class ChatApp(App[None]):
         """Everything that can be done, to choose from."""
         from tui.palette import Palette
 
-        if not isinstance(self.screen, Palette):
-            self.push_screen(Palette(id="--command-palette"))
-
-    def pop_screen(self) -> AwaitComplete:
-        """Leave the screen on top. One that is left twice at once (two quick Esc) does not take the next one along."""
-        asking = active_message_pump.get(None)
-        if len(self.screen_stack) < 2 or (isinstance(asking, Widget) and _screen_of(asking) is not self.screen):
-            return AwaitComplete()
-        return super().pop_screen()
+        if not any(isinstance(one, Palette) for one in self.screen_stack):
+            self.push_screen(Palette())
 
     def on_mount(self) -> None:
         loop = asyncio.get_running_loop()
@@ -126,10 +115,3 @@ class ChatApp(App[None]):
 
     def _leave(self, code: int) -> None:
         self.exit(return_code=code)
-
-
-def _screen_of(widget: Widget) -> Screen[object] | None:
-    try:
-        return widget.screen
-    except NoScreen:
-        return None

@@ -20,6 +20,8 @@ _ESCAPE = re.compile(
 _UNFINISHED = re.compile(r"(?:\x1b(?:\[[0-?]*[ -/]*|[\]PX^_][^\x07\x1b\x9c]*\x1b?|[ -/]*)|\x9b[0-?]*[ -/]*)\Z")
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ufeff]")
 _LONGEST_ESCAPE = 256
+_LOOK = 20
+"""So many characters a cell are looked at, of a text that may have millions of them."""
 
 
 def clean(text: str) -> str:
@@ -39,8 +41,10 @@ def shorten(text: str, limit: int) -> tuple[str, int]:
 
 def one_line(text: str, limit: int) -> str:
     """The text on one line that is at most `limit` cells wide, with an ellipsis when cut."""
-    flat = " ".join(clean(text).split())
-    return flat if cell_len(flat) <= limit else set_cell_size(flat, max(limit - 1, 0)).rstrip() + "…"
+    head = text.lstrip()[: _LOOK * (limit + 1)]
+    flat = " ".join(clean(head).split())
+    whole = cell_len(flat) <= limit and len(head) >= len(text.strip())
+    return flat if whole else set_cell_size(flat, max(limit - 1, 0)).rstrip() + "…"
 
 
 def sentence_of(error: BaseException) -> str:

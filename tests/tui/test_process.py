@@ -58,6 +58,15 @@ class Terminal:
     def until(self, seen: bytes) -> None:
         self._read(lambda: seen in self.output, repr(seen))
 
+    def until_said(self, turns: list[tuple[str, str]]) -> None:
+        """Until these are the turns of the conversation: their first words and states."""
+        self._read(
+            lambda: (
+                [(text.split(None, 1)[0], state) for _, text, state in asyncio.run(history("pty")) if text] == turns
+            ),
+            str(turns),
+        )
+
     def press(self, keys: bytes) -> None:
         """Press keys; what came out before no longer counts."""
         self.output = b""
@@ -117,15 +126,13 @@ def test_ask_cancel_and_quit(terminal: Terminal) -> None:
     terminal.press(b"slow\r")
     terminal.until(b"Waiting")
     terminal.press(b"\x1b")
+    terminal.until_said([("slow", "done"), ("Waiting", "interrupted")])
     terminal.until(b"ready")
-    terminal.until(b"wrote")
     terminal.press(b"hello\r")
-    terminal.until(b"wrote")
+    terminal.until_said([("slow", "done"), ("Waiting", "interrupted"), ("hello", "done"), ("You", "done")])
     terminal.press(b"\x11")
     assert terminal.wait() == 0
     assert_restored(terminal)
-    said = [(text.split()[0], state) for _, text, state in asyncio.run(history("pty"))]
-    assert said == [("slow", "done"), ("Waiting", "interrupted"), ("hello", "done"), ("You", "done")]
 
 
 def test_ctrl_c_twice(terminal: Terminal) -> None:

@@ -61,3 +61,9 @@ def test_counts() -> None:
     assert shorten("abcdef", 4) == ("abcd", 2)
     assert one_line("two\nlines and more", 10) == "two lines…"
     assert one_line("渡し船に乗る", 8) == "渡し船…"  # two cells each
+
+
+def test_of_a_very_long_text_only_the_beginning_is_looked_at() -> None:
+    assert one_line("word " * 10**6, 12) == "word word w…"
+    assert one_line(" " * 10**6 + "end", 12) == "end"
+    assert one_line("a" + " " * 10**6 + "end", 12) == "a…"

@@ -6,21 +6,22 @@ from textual import on, work
 from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.containers import Vertical
-from textual.screen import ModalScreen
 from textual.widgets import Input, Static
 
 from assistant.errors import AssistantError
 from assistant.protocol import MemorySplit
 from tui.figures import size
 from tui.panels.budget import moved, plan_lines, written
+from tui.screens.modal import Modal
 from tui.screens.panel import drawn
 from tui.session import Session
 from tui.text import clean
+from tui.widgets.line import Line
 
 _KEYS = "↑↓ 64 MiB · pgup pgdn 512 MiB · enter applies · esc back"
 
 
-class BudgetScreen(ModalScreen[str | None]):
+class BudgetScreen(Modal[str | None]):
     """Gives the budget to use from the next turn on, or None to leave it as it is."""
 
     CSS_PATH = ["../sheet.tcss", "budget.tcss"]
@@ -46,7 +47,7 @@ class BudgetScreen(ModalScreen[str | None]):
     def compose(self) -> ComposeResult:
         with Vertical(classes="sheet"):
             yield Static("Budget", classes="heading", markup=False)
-            yield Input(max_length=32, select_on_focus=False)
+            yield Line(longest=32, select_on_focus=False)
             yield Static("asking …", id="plan", markup=False)
             yield Static("", classes="error", markup=False)
             yield Static(_KEYS, classes="keys", markup=False)

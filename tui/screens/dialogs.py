@@ -5,11 +5,13 @@ from __future__ import annotations
 from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.containers import Vertical
-from textual.screen import ModalScreen
 from textual.widgets import Input, Static
 
+from tui.screens.modal import Modal
+from tui.widgets.line import Line
 
-class AskLine(ModalScreen[str | None]):
+
+class AskLine(Modal[str | None]):
     """Asks for one line of text; Esc gives None."""
 
     CSS_PATH = "../sheet.tcss"
@@ -24,7 +26,7 @@ class AskLine(ModalScreen[str | None]):
     def compose(self) -> ComposeResult:
         with Vertical(classes="sheet"):
             yield Static(self._question, classes="heading", markup=False)
-            yield Input(self._value, max_length=self._limit)
+            yield Line(self._value, longest=self._limit)
             yield Static("enter accepts · esc cancels", classes="keys", markup=False)
 
     def on_input_submitted(self, event: Input.Submitted) -> None:

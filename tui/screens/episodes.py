@@ -14,6 +14,7 @@ from assistant.views.atlas import Sitting, atlas, rows
 from tui.panels.episodes import about, headline, legend, topics
 from tui.screens.panel import Panel, drawn
 from tui.widgets.chart import EpisodeChart
+from tui.widgets.line import Line
 
 
 class EpisodesScreen(Panel[int | None]):
@@ -25,7 +26,7 @@ class EpisodesScreen(Panel[int | None]):
     KEYS = "←↑↓→ move · enter to the turn · / filter · e episodes · esc back"
 
     def inside(self) -> Iterator[Widget]:
-        yield Input(placeholder="words that a turn must have")
+        yield Line(placeholder="words that a turn must have")
         yield EpisodeChart()
         yield Static("asking …", id="about", markup=False)
         yield Static("", id="legend", markup=False)
@@ -37,7 +38,7 @@ class EpisodesScreen(Panel[int | None]):
         self.query_one(EpisodeChart).focus()
 
     def on_resize(self) -> None:
-        self.call_after_refresh(self._show)
+        self.soon(self._show)
 
     async def fetch(self) -> None:
         name = self.conversation

@@ -7,13 +7,13 @@ from textual.binding import Binding
 from textual.containers import Vertical, VerticalScroll
 from textual.content import Content
 from textual.dom import DOMNode
-from textual.screen import ModalScreen
 from textual.widgets import Static
 
 from tui.keys import Keymap, bindings_of, sections, shown
+from tui.screens.modal import Modal
 
 
-class HelpScreen(ModalScreen[None]):
+class HelpScreen(Modal[None]):
     """What every key does, section by section, with the id by which it can be changed in the settings."""
 
     CSS_PATH = "../sheet.tcss"

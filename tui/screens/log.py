@@ -8,9 +8,9 @@ from pathlib import Path
 from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.containers import Vertical
-from textual.screen import ModalScreen
 from textual.widgets import Log, Static
 
+from tui.screens.modal import Modal
 from tui.text import clean
 
 TAIL = 200_000
@@ -18,7 +18,7 @@ TAIL = 200_000
 _LOOK_S = 0.5
 
 
-class LogScreen(ModalScreen[None]):
+class LogScreen(Modal[None]):
     """Shows the end of a file and follows it; scrolled up it stays there."""
 
     CSS_PATH = "../sheet.tcss"

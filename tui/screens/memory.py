@@ -39,7 +39,7 @@ class MemoryScreen(Panel[None]):
         self.set_interval(_EVERY_S, self.load)
 
     def on_resize(self) -> None:
-        self.call_after_refresh(self._show)
+        self.soon(self._show)
 
     async def fetch(self) -> None:
         if self._turns is None:

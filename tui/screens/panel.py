@@ -11,20 +11,20 @@ from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.containers import Vertical
 from textual.content import Content
-from textual.screen import ModalScreen
 from textual.types import CSSPathType
 from textual.widget import Widget
 from textual.widgets import Static
 
 from assistant.errors import AssistantError
 from tui.panels.lines import Line
+from tui.screens.modal import Modal
 from tui.session import Session
 from tui.text import clean
 
 T = TypeVar("T")
 
 
-class Panel(ModalScreen[T]):
+class Panel(Modal[T]):
     """A screen about the open conversation. A subclass says what is in it, and loads what it shows."""
 
     CSS_PATH: ClassVar[CSSPathType | None] = "../panel.tcss"

@@ -9,10 +9,11 @@ from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.containers import Horizontal, Vertical
-from textual.screen import ModalScreen
 from textual.widgets import Input, Label, Static
 
 from assistant.errors import UsageError
+from tui.screens.modal import Modal
+from tui.widgets.line import Line
 
 if TYPE_CHECKING:
     from tui.session import Session
@@ -28,7 +29,7 @@ PARAMETERS = {
 }
 
 
-class Parameters(ModalScreen[dict[str, str] | None]):
+class Parameters(Modal[dict[str, str] | None]):
     """Gives what was written into the fields, checked; None when nothing is to change."""
 
     CSS_PATH = "../sheet.tcss"
@@ -49,7 +50,7 @@ class Parameters(ModalScreen[dict[str, str] | None]):
             for name, words in PARAMETERS.items():
                 with Horizontal(classes="field"):
                     yield Label(name, markup=False)
-                    yield Input(self._values.get(name, ""), id=name, placeholder="as in settings", max_length=24)
+                    yield Line(self._values.get(name, ""), "as in settings", 24, id=name)
                     yield Label(words, classes="words", markup=False)
             yield Static("", classes="error -hidden", markup=False)
             yield Static("enter accepts · ↑ ↓ move · esc cancels", classes="keys", markup=False)

@@ -11,11 +11,12 @@ from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.containers import Vertical
 from textual.content import Content
-from textual.screen import ModalScreen
 from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
 
+from tui.screens.modal import Modal
 from tui.text import one_line
+from tui.widgets.line import Line
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +30,7 @@ class Row:
     """A second line, dim."""
 
 
-class Pick(ModalScreen[str | None]):
+class Pick(Modal[str | None]):
     """Gives the key of the row that was picked, or None. The arrows move in the list while the filter is typed."""
 
     CSS_PATH = "../sheet.tcss"
@@ -53,7 +54,7 @@ class Pick(ModalScreen[str | None]):
     def compose(self) -> ComposeResult:
         with Vertical(classes="sheet -wide"):
             yield Static(self._heading, classes="heading", markup=False)
-            yield Input(placeholder="type to filter")
+            yield Line(placeholder="type to filter")
             yield OptionList(markup=False)
             yield Static(self._hint, classes="keys", markup=False)
 
@@ -62,7 +63,7 @@ class Pick(ModalScreen[str | None]):
         self.query_one(Input).focus()
 
     def on_resize(self) -> None:
-        self.call_after_refresh(self._show)
+        self.soon(self._show)
 
     @on(Input.Changed)
     def _filter(self) -> None:

@@ -10,11 +10,11 @@ from textual import work
 from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.containers import Vertical
-from textual.screen import ModalScreen
 from textual.widgets import ProgressBar, Static
 
 from assistant.errors import AssistantError
 from tui.figures import left, percent, size
+from tui.screens.modal import Modal
 from tui.session import Session
 from tui.text import clean
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 _STAGES = {"download": "downloading", "verify": "checking", "convert": "converting, once", "done": "done"}
 
 
-class PullScreen(ModalScreen[str | None]):
+class PullScreen(Modal[str | None]):
     """Fetches one model. Gives None when the model is there, else the sentence that says why it is not."""
 
     CSS_PATH = "../sheet.tcss"

@@ -10,15 +10,16 @@ from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.containers import Vertical
 from textual.content import Content
-from textual.screen import ModalScreen
 from textual.timer import Timer
 from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
 
 from assistant.errors import AssistantError
 from tui.figures import plural, when
+from tui.screens.modal import Modal
 from tui.session import Session
 from tui.text import clean, one_line
+from tui.widgets.line import Line
 
 if TYPE_CHECKING:
     from assistant.protocol import Hit
@@ -29,7 +30,7 @@ _PAUSE_S = 0.12
 _WHO = {"user": "you", "assistant": "reply", "system": "system prompt", "transcript": "transcript"}
 
 
-class SearchScreen(ModalScreen[tuple[str, int] | None]):
+class SearchScreen(Modal[tuple[str, int] | None]):
     """Gives the conversation and the turn to go to, or None."""
 
     CSS_PATH = "../sheet.tcss"
@@ -51,7 +52,7 @@ class SearchScreen(ModalScreen[tuple[str, int] | None]):
     def compose(self) -> ComposeResult:
         with Vertical(classes="sheet -wide"):
             yield Static("Search in all conversations", classes="heading", markup=False)
-            yield Input(self._words, placeholder="words; the last one may be a beginning")
+            yield Line(self._words, placeholder="words; the last one may be a beginning")
             yield OptionList(markup=False)
             yield Static("enter goes there · ↑ ↓ move · esc back", classes="keys", markup=False)
 

@@ -12,15 +12,16 @@ from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.containers import Vertical
 from textual.content import Content
-from textual.screen import ModalScreen
 from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
 
 from assistant.errors import AssistantError
 from tui.figures import plural, when
 from tui.screens.dialogs import AskLine
+from tui.screens.modal import Modal
 from tui.session import Session
 from tui.text import one_line
+from tui.widgets.line import Line
 
 if TYPE_CHECKING:
     from assistant.protocol import Conversation
@@ -58,7 +59,7 @@ class ConversationList(OptionList):
             super().action_cursor_up()
 
 
-class Switcher(ModalScreen[str | None]):
+class Switcher(Modal[str | None]):
     """Gives the name of the conversation to open, or None for the one that is open."""
 
     CSS_PATH = "../sheet.tcss"
@@ -79,7 +80,7 @@ class Switcher(ModalScreen[str | None]):
     def compose(self) -> ComposeResult:
         with Vertical(classes="sheet"):
             yield Static("Conversations", classes="heading", markup=False)
-            yield Input(placeholder="type to filter")
+            yield Line(placeholder="type to filter")
             yield ConversationList(markup=False)
             yield Static("", classes="said", markup=False)
             yield Static(_KEYS, classes="keys", markup=False)
@@ -90,7 +91,7 @@ class Switcher(ModalScreen[str | None]):
         self.load()
 
     def on_resize(self) -> None:
-        self.call_after_refresh(self._show)
+        self.soon(self._show)
 
     @property
     def current(self) -> str | None:
@@ -105,7 +106,7 @@ class Switcher(ModalScreen[str | None]):
         except AssistantError as error:
             self._say(str(error))
             return
-        self.call_after_refresh(self._show)
+        self.soon(self._show)
 
     @on(Input.Changed)
     def _filter(self) -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.containers import Vertical
-from textual.screen import ModalScreen
 from textual.widgets import Static, TextArea
 
+from tui.screens.modal import Modal
 
-class AskText(ModalScreen[str | None]):
+
+class AskText(Modal[str | None]):
     """Gives the text, which may be empty; Esc gives None."""
 
     CSS_PATH = "../sheet.tcss"

@@ -90,6 +90,15 @@ class Prompt(TextArea):
         self._sent = list(messages)
         self._at = None
 
+    def undo(self) -> None:
+        """Take the last edits back. Textual looks where the cursor is drawn before it moves it into the text that is
+        left, so it waits at the beginning."""
+        selected, before = self.selection, self.text
+        self.move_cursor((0, 0))
+        super().undo()
+        if self.text == before:
+            self.selection = selected
+
     def clear_all(self) -> None:
         """Empty the prompt."""
         self._clear()

@@ -158,7 +158,9 @@ class ReplyTurn(Selectable):
         yield Markdown(self._parts.said, parser_factory=_parser, open_links=False)
         yield Static("", classes="foot", markup=False)
 
-    def on_mount(self) -> None:
+    async def on_mount(self) -> None:
+        if self._finished:  # before it was on the screen
+            await self._draw()
         self._foot()
 
     @property
@@ -202,9 +204,14 @@ class ReplyTurn(Selectable):
         self.text = self.text if text is None else clean(text)
         self._state, self._usage = state, usage
         self._parts = split(self.text)
-        await self._show_thought()
-        await self.query_one(Markdown).update(self._parts.said)
+        await self._draw()
         self._foot()
+
+    async def _draw(self) -> None:
+        """All of the text, where there is something to draw it on: not before the mount, not after the end."""
+        if body := self.query_one_optional(Markdown):
+            await self._show_thought()
+            await body.update(self._parts.said)
 
     def remark(self, words: str) -> None:
         """One more word about the reply, in the line under it."""
@@ -217,9 +224,10 @@ class ReplyTurn(Selectable):
                 return
             started = time.monotonic()
             await self._show_thought()
-            if self._pending:
+            body = self.query_one_optional(Markdown)
+            if self._pending and body is not None:
                 text, self._pending = "".join(self._pending), []
-                await self.query_one(Markdown).append(text)
+                await body.append(text)
         self.call_after_refresh(self._pause, started)
 
     def _pause(self, started: float) -> None:
