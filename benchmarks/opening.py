@@ -44,6 +44,7 @@ def measure(runs: int) -> dict[str, list[float]]:
     terminal = Terminal([*CHAT, "-c", "empty"])
     try:
         terminal.until("ready", LAST)
+        terminal.rest(1.0)
         for run in range(runs + 1):
             for name, found in times.items():
                 taken = switch(terminal, name)

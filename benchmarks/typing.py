@@ -70,7 +70,7 @@ def measure(rounds: int) -> dict[str, list[float]]:
             times["chat at rest"] += type_for_a_while(chat, chance)
             pieces = int(KEYS * sum(PAUSE_S) / 2 * RATE)
             chat.press(f"pace {RATE} {pieces}\r")
-            chat.until("word")
+            chat.until("writing")
             times["chat while streaming"] += type_for_a_while(chat, chance)
             chat.press("\x1b")
             chat.until("ready")

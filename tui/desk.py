@@ -41,6 +41,8 @@ class Desk:
         self._waiting: UserTurn | None = None
         self._model_there = False
         self._working = False
+        self._littered = False
+        """A reply was drawn since garbage was last looked for."""
 
     # --- sending ----------------------------------------------------------------------------------------------------
 
@@ -98,7 +100,13 @@ class Desk:
                 await self._say(str(error))
 
     async def poll(self) -> None:
-        """Memory while the daemon works for us. A daemon that is gone is reported by the reply that it breaks."""
+        """Memory while the daemon works for us. A daemon that is gone is reported by the reply that it breaks.
+
+        While nothing happens, it is time to look for garbage.
+        """
+        if self._littered and self.idle and self._session.pace.quiet:
+            self._littered = False
+            garbage.sweep()
         if self._screen.view.phase in ("loading", "reading", "writing"):
             try:
                 status = await self._session.status()
@@ -125,7 +133,7 @@ class Desk:
         if self._transcript.newer:
             await self.opened.open(self.name)
         await self._transcript.trim()
-        garbage.sweep()
+        self._littered = True
         self._exchange = Exchange(
             self._session, self._transcript, self.name, said, self._screen.change, first=self.opened.fresh
         )

@@ -114,7 +114,7 @@ class Exchange:
         """The reply's widget, mounted with the first piece."""
         if self._reply is None:
             number = self._said.replies + 1
-            self._reply = ReplyTurn(turn_id=self._reply_id, version=(number, number))
+            self._reply = ReplyTurn(turn_id=self._reply_id, version=(number, number), pace=self._session.pace)
             await self._transcript.add(self._reply)
         return self._reply
 

@@ -28,7 +28,7 @@ def settle() -> None:
 
 
 def sweep() -> None:
-    """Look at everything else; a message has just been sent, nobody waits for a key."""
+    """Look at everything else; nothing is drawn and nobody waits for a key."""
     gc.collect()
 
 

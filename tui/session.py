@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from assistant.errors import AssistantError, DaemonError, UsageError
 from tui.options import Options
+from tui.pace import Pace
 from tui.preferences import Preferences
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ class Session:
         """Decoding parameters of the next replies, as they were typed; others are as the settings say."""
         self.systems: dict[str, str] = {}
         """System prompts of conversations that begin with their next message."""
+        self.pace = Pace()
         self._client: Client | None = None
         self._lock = asyncio.Lock()
 

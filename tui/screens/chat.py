@@ -86,7 +86,7 @@ class ChatScreen(Screen[None]):
         yield Title()
         yield Transcript()
         yield Activity(self._hint(), spelled(keys_for(ChatScreen, "end", self.session.preferences.keys)[0]))
-        yield Prompt(self.session.preferences.keys)
+        yield Prompt(self.session.preferences.keys, self.session.pace)
         yield Figures()
 
     def _hint(self) -> str:

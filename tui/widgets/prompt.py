@@ -15,6 +15,7 @@ from textual.widgets import TextArea
 
 from tui.figures import count
 from tui.keys import Keymap, keys_for
+from tui.pace import Pace
 from tui.text import clean, removed
 
 if TYPE_CHECKING:
@@ -48,10 +49,11 @@ class Prompt(TextArea):
             super().__init__()
             self.characters = characters
 
-    def __init__(self, keymap: Keymap) -> None:
+    def __init__(self, keymap: Keymap, pace: Pace) -> None:
         super().__init__(
             id="prompt", compact=True, highlight_cursor_line=False, placeholder="Message", max_checkpoints=20
         )
+        self._pace = pace
         self._send_keys = keys_for(Prompt, "send", keymap)
         self._newline_keys = keys_for(Prompt, "newline", keymap)
         self.choices: Choices | None = None
@@ -131,6 +133,8 @@ class Prompt(TextArea):
 
         As priority bindings they would overtake letters that wait in this widget's queue, and send half a message.
         """
+        self._pace.typed()
+        self.call_after_refresh(self._pace.echoed)
         if self.choices is not None and self.choices.take("enter" if event.key in self._send_keys else event.key):
             taken = _nothing
         elif event.key == "tab":

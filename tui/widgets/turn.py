@@ -7,6 +7,7 @@ The styles stand here and not in app.tcss because nothing of this file is needed
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,7 @@ from textual.widgets import Markdown, Static
 from tui.figures import count
 from tui.files import fold
 from tui.lines import report
+from tui.pace import Pace
 from tui.reasoning import Split, split
 from tui.text import Cleaner, clean, shorten
 from tui.widgets.fold import Fold
@@ -33,10 +35,17 @@ SHOWN = 20_000
 _FLUSH_S = 1 / 10
 _EASE = 3.0
 """Drawing may take a quarter of the time, on a slow machine too."""
+_FENCE = re.compile(r"^ {0,3}(?:```|~~~)", re.M)
+_DEFINITION = re.compile(r"^ {0,3}\[[^\]]+\]:", re.M)
 
 
 def _parser() -> MarkdownIt:
     return MarkdownIt("gfm-like", {"html": False})
+
+
+def _unsettled(text: str) -> bool:
+    """Its end may change how earlier lines are read: a fence is open, or a link is defined."""
+    return len(_FENCE.findall(text)) % 2 == 1 or _DEFINITION.search(text) is not None
 
 
 class UserTurn(Selectable):
@@ -134,12 +143,14 @@ class ReplyTurn(Selectable):
         usage: Usage | None = None,
         turn_id: int | None = None,
         version: tuple[int, int] = (1, 1),
+        pace: Pace | None = None,
     ) -> None:
-        """`version`: which of how many."""
+        """`version`: which of how many; `pace`: when a reply that is being written is drawn."""
         super().__init__(classes="turn -reply")
         self.text = clean(text)
         self.turn_id = turn_id
         self.version, self.versions = version
+        self._pace = pace or Pace()
         self._parts = split(self.text) if text else Split()
         self._fold: Fold | None = None
         self._usage = usage
@@ -147,6 +158,8 @@ class ReplyTurn(Selectable):
         self._remark = ""
         self._cleaner = Cleaner()
         self._pending: list[str] = []
+        self._drawn = ""
+        """What of the reply was added to the screen piece by piece."""
         self._drawing = asyncio.Lock()
         """Held while text is added, so that the end does not overtake it."""
         self._timer: Timer | None = None
@@ -193,7 +206,7 @@ class ReplyTurn(Selectable):
             self._timer = self.set_timer(_FLUSH_S, self._flush)
 
     async def finish(self, text: str | None, state: TurnState, usage: Usage | None = None) -> None:
-        """End the stream and draw the whole text once more, so that an open fence cannot vanish.
+        """End the stream and draw what is left; all of it once more where an open fence could vanish.
 
         `text` None keeps what was fed.
         """
@@ -209,9 +222,15 @@ class ReplyTurn(Selectable):
 
     async def _draw(self) -> None:
         """All of the text, where there is something to draw it on: not before the mount, not after the end."""
-        if body := self.query_one_optional(Markdown):
-            await self._show_thought()
-            await body.update(self._parts.said)
+        body, said = self.query_one_optional(Markdown), self._parts.said
+        if body is None:
+            return
+        await self._show_thought()
+        if self._drawn and said.startswith(self._drawn) and not _unsettled(said):
+            await body.append(said[len(self._drawn) :])
+        else:
+            await body.update(said)
+        self._drawn = said
 
     def remark(self, words: str) -> None:
         """One more word about the reply, in the line under it."""
@@ -219,6 +238,7 @@ class ReplyTurn(Selectable):
         self._foot()
 
     async def _flush(self) -> None:
+        await self._pace.gap()
         async with self._drawing:
             if self._finished:
                 return
@@ -227,10 +247,11 @@ class ReplyTurn(Selectable):
             body = self.query_one_optional(Markdown)
             if self._pending and body is not None:
                 text, self._pending = "".join(self._pending), []
+                self._drawn += text
                 await body.append(text)
-        self.call_after_refresh(self._pause, started)
+        self.call_after_refresh(self._rest, started)
 
-    def _pause(self, started: float) -> None:
+    def _rest(self, started: float) -> None:
         """The next drawing comes when this one's time has passed again and again: keys are heard in between."""
         pause = max(_FLUSH_S, _EASE * (time.monotonic() - started))
         self._timer = self.set_timer(pause, self._flush) if self._pending and not self._finished else None
