@@ -15,6 +15,7 @@ from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.reactive import var
 from textual.screen import Screen
+from textual.timer import Timer
 from textual.worker import Worker, WorkerState
 
 from assistant.errors import UsageError
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
 
 _POLL_S = 1.0
 _TWICE_S = 1.0
+_TELL_S = 0.2
+"""Between two looks at figures that run."""
 
 
 class ChatScreen(Screen[None]):
@@ -81,6 +84,7 @@ class ChatScreen(Screen[None]):
         self._outbox: Outbox | None = None
         self._completer: Completer | None = None
         self._escaped = -_TWICE_S
+        self._telling: Timer | None = None
 
     def compose(self) -> ComposeResult:
         yield Title()
@@ -140,9 +144,19 @@ class ChatScreen(Screen[None]):
         """Apply a step of `tui.state` to what the status lines show."""
         self.view = step(self.view)
 
-    def watch_view(self, view: View) -> None:
-        self.query_one(Activity).view = view
-        self.query_one(Figures).view = view
+    def watch_view(self, before: View, view: View) -> None:
+        """Another phase is told at once, figures that run now and then."""
+        if view.phase != before.phase or self._telling is None:
+            self._tell()
+            self._telling = self.set_timer(_TELL_S, self._told)
+
+    def _told(self) -> None:
+        self._telling = None
+        self._tell()
+
+    def _tell(self) -> None:
+        self.query_one(Activity).view = self.view
+        self.query_one(Figures).view = self.view
 
     def notice(self, sentence: str) -> None:
         self.query_one(Activity).notice(sentence)

@@ -21,7 +21,7 @@ PAGE = 50
 """Turns mounted at once, and loaded at a time; fewer where they are long."""
 ROOM = 300
 """Lines of text mounted at once, about: what a key press costs grows with what is mounted."""
-_FEWEST = 4
+_FEWEST = 2
 _WIDTH = 100
 
 WELCOME = """\

@@ -212,6 +212,7 @@ class ReplyTurn(Selectable):
         """
         if self._timer is not None:
             self._timer.stop()
+        await self._pace.gap()
         async with self._drawing:
             self._finished = True
         self.text = self.text if text is None else clean(text)
@@ -253,7 +254,7 @@ class ReplyTurn(Selectable):
 
     def _rest(self, started: float) -> None:
         """The next drawing comes when this one's time has passed again and again: keys are heard in between."""
-        pause = max(_FLUSH_S, _EASE * (time.monotonic() - started))
+        pause = max(_FLUSH_S, _EASE * (time.monotonic() - started), self._pace.interval)
         self._timer = self.set_timer(pause, self._flush) if self._pending and not self._finished else None
 
     async def _show_thought(self) -> None:
