@@ -46,6 +46,12 @@ def ask(tmux: Tmux, question: str) -> None:
     tmux.wait(lambda screen: "wrote" in screen.partition(question[-30:])[2], "the reply")
 
 
+def back(tmux: Tmux) -> None:
+    """Leave what lies over the chat."""
+    tmux.press("Escape")
+    tmux.gone("esc back")
+
+
 def resume(tmux: Tmux) -> None:
     """A conversation of six evenings is opened again. The line above the prompt is its receipt: how much of it lies in
     memory, and that nothing has to be read again."""
@@ -92,9 +98,8 @@ def search(tmux: Tmux) -> None:
 
 def episodes(tmux: Tmux) -> None:
     """`F3`: the map. A row is a sitting, a cell a block of tokens, coloured by where it lies now."""
-    tmux.press("Escape")
+    back(tmux)
     say(tmux, "/open household")
-    tmux.gone("Search in all")
     ask(tmux, "Which seeds did Ines give me?")
     tmux.press("F3")
     tmux.until("sitting")
@@ -102,18 +107,19 @@ def episodes(tmux: Tmux) -> None:
 
 def memory(tmux: Tmux) -> None:
     """`F2`: every byte. The parts add up to what was measured; what no part explains would be drawn as unaccounted."""
-    tmux.press("Escape")
+    back(tmux)
     tmux.press("F2")
     tmux.until("in use of a budget")
 
 
 def budget(tmux: Tmux) -> None:
     """`Ctrl+B`: another budget, with what it comes to before it is applied."""
-    tmux.press("Escape")
+    back(tmux)
     tmux.press("C-b")
     tmux.until("Budget")
+    tmux.until("800MiB", "then")
     tmux.press("Up", "Up", "Up", "Up")
-    tmux.until("1056")
+    tmux.until("1024MiB", "then")
 
 
 def why(tmux: Tmux) -> None:
@@ -127,7 +133,7 @@ def why(tmux: Tmux) -> None:
 
 def export(tmux: Tmux) -> None:
     """`/export md`: the conversation as a file. `json`, `jsonl` and `svg` (this picture, by the program itself) too."""
-    tmux.press("Escape")
+    back(tmux)
     say(tmux, "/export md household.md")
     tmux.until("Written")
 
