@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.terminal_theme import TerminalTheme
 from rich.text import Text
 
-PATIENCE_S = 120.0
+PATIENCE_S = 300.0
 _LOOK_S = 0.1
 _FONT = re.compile(r"@font-face \{.*?\}\s*", re.DOTALL)
 """Fetched from a server: left out, the reader's own are taken."""

@@ -8,11 +8,13 @@ is fetched when it is not here. Nothing is posed: what the pictures show is what
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable
 from inspect import getdoc
 from pathlib import Path
@@ -21,9 +23,10 @@ from tmux import Tmux
 
 HERE = Path(__file__).parent
 PICTURES = HERE / "tour"
-TALK = PICTURES / "talk.jsonl"
+TALK = PICTURES / "talk.json"
 MODEL = "smollm2-135m"
-BUDGET = "800MiB"
+BUDGET, LARGER = "680MiB", "896MiB"
+"""Without and with room for all of the talk and for the model that finds episodes."""
 SIZE = (104, 32)
 EMPTY = "Message"
 """What an empty prompt shows."""
@@ -117,9 +120,9 @@ def budget(tmux: Tmux) -> None:
     back(tmux)
     tmux.press("C-b")
     tmux.until("Budget")
-    tmux.until("800MiB", "then")
+    tmux.until(BUDGET, "then")
     tmux.press("Up", "Up", "Up", "Up")
-    tmux.until("1024MiB", "then")
+    tmux.until(LARGER, "then")
 
 
 def why(tmux: Tmux) -> None:
@@ -148,7 +151,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="tour-") as folder:
         given = dict(os.environ) | {"ASSISTANT_HOME": f"{folder}/home", "COLORTERM": "truecolor"}
         _run(given, "models", "pull", MODEL)
-        _run(given, "import", str(TALK), "--budget", BUDGET)
+        _run(given, "import", str(TALK), "--budget", LARGER)
+        while not json.loads(_run(given, "map", "-c", "household", "--json"))["episodes"]:  # found while nobody waits
+            time.sleep(1)
         try:
             with Tmux([ASSISTANT, "chat", "--budget", BUDGET], SIZE, given, Path(folder)) as tmux:
                 for each in STOPS:
@@ -164,7 +169,7 @@ def page() -> str:
     head = (
         "# A tour\n\nMade by `python docs/tour.py`, which drives `assistant chat` in tmux on the default model "
         f"({MODEL}, a budget of {BUDGET}) and records what is on the screen. The conversation is "
-        "[talk.jsonl](tour/talk.jsonl).\n"
+        "[talk.json](tour/talk.json), a ChatGPT export.\n"
     )
     parts = (
         f"\n## {each.__name__.replace('_', ' ').capitalize()}\n\n{getdoc(each)}\n\n"
@@ -174,8 +179,8 @@ def page() -> str:
     return head + "".join(parts)
 
 
-def _run(environment: dict[str, str], *words: str) -> None:
-    subprocess.run([ASSISTANT, *words], env=environment, check=True, stdout=subprocess.DEVNULL)
+def _run(environment: dict[str, str], *words: str) -> str:
+    return subprocess.run([ASSISTANT, *words], env=environment, check=True, stdout=subprocess.PIPE, text=True).stdout
 
 
 if __name__ == "__main__":
