@@ -77,7 +77,7 @@ SHOWS = {"welcome": "machine", "talk": "then", "conversations": "Conversations",
 async def settled(driver: Driver, word: str) -> str:
     """The picture that shows the word and no longer changes."""
     seen, now = "", picture(driver.app)
-    while now != seen or word not in now:
+    while now != seen or word not in now or not driver.chat.told:
         await driver.pilot.pause()
         seen, now = now, picture(driver.app)
     return now

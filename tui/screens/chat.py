@@ -150,6 +150,11 @@ class ChatScreen(Screen[None]):
             self._tell()
             self._telling = self.set_timer(_TELL_S, self._told)
 
+    @property
+    def told(self) -> bool:
+        """The lines below show the figures as they are."""
+        return self._telling is None
+
     def _told(self) -> None:
         self._telling = None
         self._tell()
