@@ -56,8 +56,7 @@ def back(tmux: Tmux) -> None:
 
 
 def resume(tmux: Tmux) -> None:
-    """A conversation of six evenings is opened again. The line above the prompt is its receipt: how much of it lies in
-    memory, and that nothing has to be read again."""
+    """A conversation of six evenings is opened again. What it takes to go on is told with the next reply: see the fork."""
     tmux.until("ready", "PLM-7731")
 
 
