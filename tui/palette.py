@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
+from textual import events
 from textual.command import CommandList, CommandPalette, DiscoveryHit, Hit, Hits, Provider
 
 from tui.commands import COMMANDS
@@ -20,6 +21,11 @@ class Palette(CommandPalette, Once[None]):
         if not super().check_action(action, parameters):
             return False
         return action != "command_list" or bool(self.query_one(CommandList).scrollable_content_region)
+
+    def on_click(self, event: events.Click) -> None:
+        """A click is no longer anywhere when the terminal has shrunk before it is heard."""
+        if not self.region.contains(int(event.screen_x), int(event.screen_y)):
+            event.prevent_default()
 
 
 class Commands(Provider):

@@ -80,6 +80,10 @@ class Driver:
             await asyncio.sleep(0.01)
         await self.pilot.pause()
 
+    async def sees(self, words: str) -> None:
+        """They are on the screen, or come as soon as it is drawn again."""
+        await self.until(lambda: words in self.screen_text, f"{words!r} on the screen")
+
     async def ready(self) -> None:
         await self.until(lambda: self.chat.view.phase == "ready" and self.chat.desk.idle, "ready")
 

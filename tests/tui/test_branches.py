@@ -45,11 +45,11 @@ def test_escape_twice_goes_back_and_sending_makes_another_version(daemon: Runnin
         await driver.until(lambda: isinstance(driver.app.screen, Pick), "the list")
         await driver.pilot.press("up", "enter")
         await driver.until(lambda: driver.prompt.text == "two", "the text is in the prompt")
-        assert "the old version stays" in driver.screen_text
+        await driver.sees("the old version stays")
         await driver.pilot.press(*" more", "enter")
         await settled(driver, ["one", "two more"])
         assert len(driver.replies) == 2
-        assert "2/2" in driver.screen_text
+        await driver.sees("2/2")
         assert await turns_of("trip") == [("one", 1, 1), ("You said:", 1, 1), ("two more", 2, 2), ("You said:", 1, 1)]
 
     play(scenario, size=(100, 40))
@@ -118,7 +118,7 @@ def test_a_fork_goes_its_own_way(daemon: RunningDaemon) -> None:
         await driver.pilot.press("f")
         await driver.until(lambda: driver.chat.desk.name == "trip (2)", "the fork is open")
         assert driver.said == ["one"]
-        assert "Forked “trip” as “trip (2)”, with 2 turns" in driver.screen_text
+        await driver.sees("Forked “trip” as “trip (2)”, with 2 turns")
         await driver.ask("other")
         await driver.type("/fork copy")
         await driver.until(lambda: driver.chat.desk.name == "copy", "a copy of all")
@@ -187,7 +187,7 @@ def test_code_and_why_of_a_selected_turn(daemon: RunningDaemon) -> None:
         await select(driver)
         await driver.pilot.press("c")
         assert driver.app.clipboard == "print(1)"
-        assert "Copied the block of code: 8 characters." in driver.screen_text
+        await driver.sees("Copied the block of code: 8 characters.")
         await driver.pilot.press("w")
         await driver.until(lambda: isinstance(driver.app.screen, WhyScreen), "why")
         await driver.pilot.press("escape")
@@ -242,12 +242,12 @@ def test_a_version_that_cannot_be_sent_leaves_everything_as_it_was(daemon: Runni
 
 def test_reasoning_is_folded(daemon: RunningDaemon) -> None:
     async def scenario(driver: Driver) -> None:
-        assert "▸ reasoning · 4 words" in driver.screen_text
-        assert "It is sunny" in driver.screen_text
+        await driver.sees("▸ reasoning · 4 words")
+        await driver.sees("It is sunny")
         assert "what do they" not in driver.screen_text
         await driver.pilot.press("ctrl+t")
         await driver.until(lambda: "▾ reasoning" in driver.screen_text, "shown")
-        assert "Hm, [b]what do they?" in driver.screen_text
+        await driver.sees("Hm, [b]what do they?")
         await driver.pilot.press("ctrl+t")
         await driver.until(lambda: "what do they" not in driver.screen_text, "folded")
         await driver.pilot.press("alt+up", "t")
@@ -262,7 +262,7 @@ def test_reasoning_is_folded(daemon: RunningDaemon) -> None:
         await driver.until(lambda: "So: four." in driver.screen_text, "then it speaks")
         await reply.finish(None, "done")
         assert reply.said == "So: four."
-        assert "▸ reasoning · 3 words" in driver.screen_text
+        await driver.sees("▸ reasoning · 3 words")
 
     asyncio.run(seed("trip", ["weather?", "<think>\nHm, [b]what do they?\n</think>\n\nIt is sunny."]))
     play(scenario, size=(80, 40))

@@ -48,7 +48,7 @@ async def history(name: str) -> list[tuple[str, str, str]]:
 
 def test_a_message_and_its_reply(daemon: RunningDaemon) -> None:
     async def scenario(driver: Driver) -> None:
-        assert "stays on this machine" in driver.screen_text
+        await driver.sees("stays on this machine")
         await driver.type("good morning")
         assert driver.prompt.text == ""
         await driver.until(lambda: driver.chat.view.phase == "ready" and bool(driver.replies), "the reply is done")
@@ -83,7 +83,7 @@ def test_escape_stops_and_keeps_what_was_written(daemon: RunningDaemon) -> None:
         await driver.pilot.press("escape")
         await driver.until(lambda: driver.chat.view.phase == "ready", "stopped")
         assert driver.replies == ["Waiting for the gate. "]
-        assert "interrupted" in driver.screen_text
+        await driver.sees("interrupted")
         assert driver.notes == []
         assert (await history("trip"))[1] == ("assistant", "Waiting for the gate. ", "interrupted")
         await driver.ask("and now?")
@@ -100,7 +100,7 @@ def test_one_message_waits_and_a_second_is_refused(daemon: RunningDaemon, tmp_pa
         await driver.until(lambda: "queued, leaves after this reply" in driver.screen_text, "it is shown as queued")
         await driver.type("the third")
         assert driver.prompt.text == "the third"
-        assert "queued already" in driver.screen_text
+        await driver.sees("queued already")
         gate.touch()
         await driver.until(lambda: len(driver.replies) == 2 and driver.chat.view.phase == "ready", "both replies")
         assert [role for role, *_ in await history("trip")] == ["user", "assistant"] * 2
@@ -148,7 +148,7 @@ def test_a_dead_worker_is_a_sentence(daemon: RunningDaemon) -> None:
         await driver.type("crash")
         await driver.until(lambda: bool(driver.notes), "the sentence")
         assert "These words were written" in driver.replies[0]
-        assert "interrupted" in driver.screen_text
+        await driver.sees("interrupted")
         await driver.ask("still there?")
 
     play(scenario)
@@ -186,7 +186,7 @@ def test_a_conversation_that_is_opened_comes_with_a_receipt(daemon: RunningDaemo
     async def scenario(driver: Driver) -> None:
         await driver.ask("and now?")
         assert driver.notes == ["resumed in 0.31 s: 12 tokens reused, 0 recomputed"]
-        assert "12 tokens reused, 0 recomputed" in driver.screen_text
+        await driver.sees("12 tokens reused, 0 recomputed")
         await driver.ask("nothing more to say")
         assert len(driver.notes) == 1
         await driver.pilot.press("ctrl+n")
@@ -228,7 +228,7 @@ def test_a_paste_of_a_megabyte(daemon: RunningDaemon) -> None:
         big = "long word " * 100_000 + "\x1b[31m\x00"
         driver.prompt.post_message(events.Paste(big))
         await driver.until(lambda: "1,000,000 characters" in driver.prompt.text, "a marker stands for it")
-        assert "control characters" in driver.screen_text
+        await driver.sees("control characters")
         await driver.pilot.press("!", "enter")
         await driver.until(lambda: bool(driver.said), "sent")
         assert driver.said == ["long word " * 100_000 + "!"]
@@ -252,7 +252,7 @@ def test_resize_while_a_reply_is_written(daemon: RunningDaemon, tmp_path: Path) 
         gate.touch()
         await driver.until(lambda: driver.chat.view.phase == "ready", "done")
         assert driver.replies == ["Waiting for the gate. The gate is open."]
-        assert "The gate is open." in driver.screen_text
+        await driver.sees("The gate is open.")
 
     play(scenario)
 
@@ -272,13 +272,13 @@ def test_only_a_page_of_turns_is_drawn_until_more_is_asked_for(daemon: RunningDa
     async def scenario(driver: Driver) -> None:
         turns = len(driver.said) + len(driver.replies)
         assert turns == PAGE
-        assert "turn 129" in driver.screen_text
+        await driver.sees("turn 129")
         await driver.pilot.press("ctrl+o")
         await driver.until(lambda: len(driver.said) + len(driver.replies) == 2 * PAGE, "a page more")
         await driver.pilot.press("ctrl+o")
         await driver.until(lambda: driver.said[:1] == ["turn 0"], "the first turn")
         await driver.pilot.press("ctrl+o")
-        assert "no older turns" in driver.screen_text
+        await driver.sees("no older turns")
         assert driver.replies[-1] == "turn 129"
         await driver.type("and on we go")
         await driver.until(lambda: "> and on we go" in driver.replies[-1], "the reply")
@@ -315,8 +315,8 @@ def test_an_open_fence_does_not_vanish(daemon: RunningDaemon) -> None:
         await driver.until(lambda: "print(1" in driver.screen_text, "it is drawn while it grows")
         await reply.finish(None, "interrupted")
         await driver.pilot.pause()
-        assert "print(1" in driver.screen_text
-        assert "interrupted" in driver.screen_text
+        await driver.sees("print(1")
+        await driver.sees("interrupted")
 
     play(scenario)
 
@@ -327,7 +327,7 @@ def test_ctrl_c_stops_and_twice_quits(daemon: RunningDaemon) -> None:
         await driver.until(lambda: bool(driver.replies), "the first piece")
         await driver.pilot.press("ctrl+c")
         await driver.until(lambda: driver.chat.view.phase == "ready", "stopped")
-        assert "Ctrl+C again quits" in driver.screen_text
+        await driver.sees("Ctrl+C again quits")
         await driver.pilot.press("ctrl+c")
         await driver.until(lambda: driver.app.return_code is not None, "quit")
         assert driver.app.return_code == 130

@@ -178,7 +178,7 @@ def test_enter_takes_what_is_highlighted_and_sends_it(daemon: RunningDaemon) -> 
         await driver.until(lambda: "/theme light" in driver.screen_text, "the offer")
         await driver.pilot.press("enter")
         await driver.until(lambda: driver.app.theme == "light", "the theme")
-        assert 'theme = "light"' in driver.screen_text
+        await driver.sees('theme = "light"')
         assert driver.prompt.text == ""
 
     play(scenario)
@@ -207,7 +207,7 @@ def test_an_unknown_command_stays_in_the_prompt(daemon: RunningDaemon) -> None:
         driver.prompt.insert("/thme")
         await driver.pilot.press("escape", "enter")
         assert driver.prompt.text == "/thme"
-        assert "the nearest is /theme" in driver.screen_text
+        await driver.sees("the nearest is /theme")
         await driver.pilot.press("home", "space")
         await driver.pilot.press("enter")
         await driver.until(lambda: driver.said == [" /thme"], "with a space it is text")
@@ -257,7 +257,7 @@ def test_copying(daemon: RunningDaemon) -> None:
     async def scenario(driver: Driver) -> None:
         await driver.pilot.press("f6")
         await driver.until(lambda: taken(driver.chat) == CODE.strip(), "the reply")
-        assert f"Copied the last reply: {len(CODE.strip())} characters." in driver.screen_text
+        await driver.sees(f"Copied the last reply: {len(CODE.strip())} characters.")
         for typed, code in (("/copy code", "ls -l"), ("/copy code 1", "print(1)")):
             await driver.type(typed)
             await driver.until(lambda code=code: taken(driver.chat) == code, typed)  # type: ignore[misc]
@@ -268,7 +268,7 @@ def test_copying(daemon: RunningDaemon) -> None:
         driver.prompt.select_all()
         await driver.pilot.press("ctrl+c")
         assert taken(driver.chat) == "some words"
-        assert "Copied the selection: 10 characters." in driver.screen_text
+        await driver.sees("Copied the selection: 10 characters.")
 
     asyncio.run(seed("trip", ["code", CODE.strip()]))
     play(scenario)
@@ -291,7 +291,7 @@ def test_a_file_goes_with_a_message(daemon: RunningDaemon, tmp_path: Path, monke
         await driver.pilot.press("enter")
         await driver.until(lambda: bool(driver.replies) and driver.chat.desk.idle, "the reply")
         assert (await history("trip"))[0][1] == 'see @notes.md\n\n<file name="notes.md">\nThe [b]secret[/b].\n</file>'
-        assert "+ notes.md, 18 characters" in driver.screen_text
+        await driver.sees("+ notes.md, 18 characters")
         driver.prompt.insert("and @raw")
         await driver.pilot.press("escape", "enter")
         await driver.until(lambda: "raw is not a text file" in driver.screen_text, "the sentence")

@@ -42,7 +42,7 @@ def test_the_model_picker_says_what_fits(daemon: RunningDaemon) -> None:
         await driver.until(
             lambda: "smollm2-135m" in driver.screen_text and "download 89 MiB" in driver.screen_text, "size"
         )
-        assert "fits: fp32, with" in driver.screen_text
+        await driver.sees("fits: fp32, with")
         for _ in range(12):
             await driver.pilot.press("backspace")
         await driver.pilot.press(*"fake")
@@ -147,7 +147,7 @@ def test_the_log_is_shown_and_followed(daemon: RunningDaemon) -> None:
             file.write("a line with [b]brackets[/b] and \x1b[31mred\n")
             file.write('{"pid": 7, "event": "worker died", "level": "warning", "timestamp": "2026-11-21T21:02:03Z"}\n')
         await driver.until(lambda: "a line with [b]brackets[/b] and red" in driver.screen_text, "the new line")
-        assert "21:02:03 warning worker died  pid=7" in driver.screen_text
+        await driver.sees("21:02:03 warning worker died  pid=7")
         log.write_text("begun anew\n")
         await driver.until(lambda: "begun anew" in driver.screen_text and "brackets" not in driver.screen_text, "anew")
         await driver.pilot.press("escape")

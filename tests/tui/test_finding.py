@@ -45,8 +45,8 @@ async def search(driver: Driver, words: str, found: str) -> None:
 def test_a_hit_opens_the_conversation_at_its_turn(two: RunningDaemon) -> None:
     async def scenario(driver: Driver) -> None:
         await search(driver, "needle", "1 turn found")
-        assert "work · reply" in driver.screen_text
-        assert "the [b][needle][/b] is here" in driver.screen_text
+        await driver.sees("work · reply")
+        await driver.sees("the [b][needle][/b] is here")
         await driver.pilot.press("enter")
         await driver.until(lambda: isinstance(driver.app.focused, Selectable), "the turn is selected")
         assert driver.chat.desk.name == "work"

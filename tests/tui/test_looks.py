@@ -87,7 +87,7 @@ def test_every_theme_draws_the_chat(shared_daemon: RunningDaemon, name: str) -> 
                 or theme.ansi
                 or driver.chat.styles.background.hex == str(theme.background).upper()
             )
-            assert "ready" in driver.screen_text
+            await driver.sees("ready")
 
     asyncio.run(run())
 
@@ -115,7 +115,7 @@ def test_a_changed_key_does_the_same_and_the_help_shows_it(daemon: RunningDaemon
 
     async def run() -> None:
         async with chatting(Options(conversation="one"), (80, 100), Preferences(keys=keys)) as driver:
-            assert "^e sends · ^j new line · f12 keys" in driver.screen_text
+            await driver.sees("^e sends · ^j new line · f12 keys")
             await driver.pilot.press("a", "enter", "b", "ctrl+e")
             await driver.until(lambda: bool(driver.replies) and driver.chat.desk.idle, "the reply")
             assert driver.said == ["a\nb"]
@@ -126,8 +126,8 @@ def test_a_changed_key_does_the_same_and_the_help_shows_it(daemon: RunningDaemon
             await driver.pilot.resize_terminal(80, 60)
             await driver.pilot.press("f12")
             await driver.until(lambda: isinstance(driver.app.screen, HelpScreen), "the help")
-            assert "f10            New conversation  new" in driver.screen_text
-            assert "^e             Send  send" in driver.screen_text
+            await driver.sees("f10            New conversation  new")
+            await driver.sees("^e             Send  send")
 
     asyncio.run(run())
 

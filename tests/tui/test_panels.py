@@ -90,16 +90,16 @@ def test_the_map_goes_to_the_turn_that_is_chosen(daemon: RunningDaemon) -> None:
         chart = driver.app.screen.query_one(EpisodeChart)
         last = chart.cell
         assert last is not None
-        assert f"turns {last.turns[0]}-{last.turns[1]}" in driver.screen_text
+        await driver.sees(f"turns {last.turns[0]}-{last.turns[1]}")
         for shape, state in (("█", "verbatim"), ("▒", "compressed"), ("░", "on disk"), ("·", "text only")):
-            assert f"{shape} {state}" in driver.screen_text
+            await driver.sees(f"{shape} {state}")
         await driver.pilot.press("home", "right", "right")
         third = chart.cell
         assert third is not None
         assert third.turns[0] == last.turns[0] - 2 * 27
-        assert f"turns {third.turns[0]}-{third.turns[1]}" in driver.screen_text
+        await driver.sees(f"turns {third.turns[0]}-{third.turns[1]}")
         assert "[b]dogs[/b] are what we talk about 4" not in driver.screen_text
-        assert "money are what we talk about 4" in driver.screen_text
+        await driver.sees("money are what we talk about 4")
         await back(driver, "enter")
         await shown(driver, "money are what we talk about 4")
         assert driver.transcript.newer > 0, "newer turns can be gone to"

@@ -73,7 +73,7 @@ def test_the_first_conversation_is_called_chat(daemon: RunningDaemon) -> None:
         await driver.pilot.press("ctrl+n")
         await driver.until(lambda: driver.chat.desk.name == "chat 2", "a new conversation")
         assert driver.said == []
-        assert "stays on this machine" in driver.screen_text
+        await driver.sees("stays on this machine")
         await driver.ask("hello again")
         assert set(await names()) == {"chat", "chat 2"}
 
@@ -133,11 +133,11 @@ def test_delete_and_undo(three: RunningDaemon) -> None:
         await driver.until(lambda: "Nothing was deleted here" in driver.screen_text, "nothing to undo")
         await driver.pilot.press("d")
         await driver.until(lambda: "2 of 2" in driver.screen_text, "it is gone")
-        assert "“trip” is put away" in driver.screen_text
+        await driver.sees("“trip” is put away")
         assert "trip" not in await names()
         await driver.pilot.press("u")
         await driver.until(lambda: "3 of 3" in driver.screen_text and "“trip” is back" in driver.screen_text, "back")
-        assert "• trip" in driver.screen_text
+        await driver.sees("• trip")
         await driver.pilot.press("d")
         await driver.until(lambda: "2 of 2" in driver.screen_text, "it is gone again")
         await driver.pilot.press("escape")
@@ -190,7 +190,7 @@ def test_a_missing_model_is_fetched_first(home: Path, start_daemon: object, daem
         async with app.run_test(size=(80, 24)) as pilot:
             driver = Driver(app, pilot)
             await driver.until(lambda: isinstance(app.screen, PullScreen), "the screen of the first run")
-            assert "fake is not on this machine yet" in driver.screen_text
+            await driver.sees("fake is not on this machine yet")
             await driver.until(lambda: "r tries again" in driver.screen_text, "why it failed")
             await pilot.press("escape")
             await driver.until(lambda: bool(driver.notes), "the reason is in the transcript")

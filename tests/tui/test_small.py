@@ -8,6 +8,7 @@ from textual.geometry import Size
 from tests.conftest import RunningDaemon
 from tests.tui.driver import Driver
 from tests.tui.test_chat import play
+from tui.palette import Palette
 from tui.screens.search import SearchScreen
 from tui.screens.switcher import Switcher
 from tui.widgets.line import LONGEST, Line
@@ -100,6 +101,22 @@ def test_the_palette_is_opened_once(daemon: RunningDaemon) -> None:
         for _ in range(3):
             driver.app.action_command_palette()
         await driver.pilot.press("f1", "escape", "escape")
+        await driver.until(lambda: driver.app.screen is driver.chat, "the chat")
+        await driver.ask("still here")
+
+    play(scenario)
+
+
+def test_a_click_into_the_palette_that_the_terminal_has_no_room_for_any_more(daemon: RunningDaemon) -> None:
+    async def scenario(driver: Driver) -> None:
+        await driver.pilot.press("ctrl+p")
+        await driver.until(lambda: isinstance(driver.app.screen, Palette), "the palette")
+        driver.resize(Size(80, 3))
+        await driver.until(lambda: driver.app.screen.size.height == 3, "a small terminal")
+        click = events.Click(driver.app.screen, 40, 17, 0, 0, 1, False, False, False, screen_x=40, screen_y=17)
+        driver.app.screen.post_message(click)
+        await driver.pilot.pause()
+        await driver.pilot.press("escape", "escape")
         await driver.until(lambda: driver.app.screen is driver.chat, "the chat")
         await driver.ask("still here")
 
