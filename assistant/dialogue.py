@@ -124,10 +124,10 @@ def _transcript(item: dict[str, Any]) -> list[NewTurn]:
     turns = []
     names = " and ".join(item.get("speakers") or sorted(_speakers(item)))
     opening = f"This is a transcript of conversations between {names}.\n\n"
-    for date, utterances in _sessions(item):
+    for date, moment, utterances in _sessions(item):
         for utterance in utterances:
             text = f"{utterance['speaker']}: {_said(utterance)}"
-            turns.append(_turn("transcript", opening + date + text))
+            turns.append(_turn("transcript", opening + date + text, moment))
             opening = date = ""
         opening = "\n"
     return turns
@@ -136,21 +136,30 @@ def _transcript(item: dict[str, Any]) -> list[NewTurn]:
 def _roles(item: dict[str, Any]) -> list[NewTurn]:
     """User and assistant as roles; the first turn of a session carries its date."""
     turns = []
-    for date, utterances in _sessions(item):
+    for date, moment, utterances in _sessions(item):
         for utterance in utterances:
             role = _ROLES.get(str(utterance["speaker"]).lower())
             if role is None:
                 raise ValueError(f"the speaker {utterance['speaker']!r} is no role; use --as transcript")
-            turns.append(_turn(role, date + _said(utterance)))
+            turns.append(_turn(role, date + _said(utterance), moment))
             date = ""
     return turns
 
 
-def _sessions(item: dict[str, Any]) -> Iterator[tuple[str, list[dict[str, Any]]]]:
-    """(date line or nothing, utterances that say something) per session."""
+def _sessions(item: dict[str, Any]) -> Iterator[tuple[str, datetime | None, list[dict[str, Any]]]]:
+    """(date line or nothing, when it was, utterances that say something) per session."""
     for session in item["sessions"]:
         date = session.get("date_raw") or session.get("date")
-        yield f"[{date}]\n" if date else "", [turn for turn in session["turns"] if _said(turn)]
+        said = [turn for turn in session["turns"] if _said(turn)]
+        yield f"[{date}]\n" if date else "", _local(session.get("date")), said
+
+
+def _local(date: Any) -> datetime | None:
+    """A date of ISO 8601 as a moment, on this machine's clock unless it names another; nothing where it is none."""
+    try:
+        return datetime.fromisoformat(date).astimezone()
+    except (TypeError, ValueError, OverflowError):
+        return None
 
 
 def _said(utterance: dict[str, Any]) -> str:

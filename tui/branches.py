@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 _REWIND = 500
 """Turns looked through for those that can be gone back to."""
 _NOTHING = "Nothing has been said in this conversation yet."
+_GONE = "What you were changing is not on the screen any more. Esc Esc finds it; sent again, this is a new message."
 _NOT_YOURS = "Only what you wrote yourself can be changed."
 
 
@@ -90,10 +91,23 @@ class Branches:
 
     async def send(self, text: str) -> None:
         """Send the changed message in the place of the old one."""
+        self.keep()
         turn, self.editing = self.editing, None
-        if turn is not None:
-            turn.remove_class("-edited")
-            await self._screen.desk.replace(turn, text, self._screen.transcript.replies_to(turn))
+        if turn is None:
+            raise UsageError(_GONE)
+        turn.remove_class("-edited")
+        await self._screen.desk.replace(turn, text, self._screen.transcript.replies_to(turn))
+
+    def keep(self) -> None:
+        """Go on with a turn that is drawn anew; leave one that is not on the screen any more."""
+        if self.editing is None or self.editing.turn_id is None:
+            return
+        found = self._screen.transcript.turn(self.editing.turn_id)
+        if not isinstance(found, UserTurn):
+            self.leave()
+            return
+        self.editing = found
+        found.add_class("-edited")
 
     async def regenerate(self, turn: Selectable | None = None) -> None:
         """Write another reply to the last message, or to the one that `turn` is or answers."""

@@ -87,6 +87,7 @@ class Opened:
 
     async def _show(self, name: str, known: Conversation | None, turns: list[Turn], older: int, newer: int = 0) -> None:
         await self._screen.transcript.open(turns, older, newer)
+        self._screen.branches.keep()
         own = [turn.text for turn in turns if turn.role == "user"]
         others = [text for text in await self._session.prompts() if text not in own]
         self._screen.query_one(Prompt).remember(others + own)

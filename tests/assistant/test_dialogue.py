@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from assistant.dialogue import read_dialogues
+from assistant.dialogue import As, read_dialogues
 from assistant.errors import UsageError
 
 FRIENDS: dict[str, Any] = {
@@ -151,6 +151,16 @@ def test_a_chatgpt_export_keeps_what_was_said_in_words_and_when(tmp_path: Path) 
     ]
     times = [turn.created for turn in said]
     assert times == [None, datetime(2023, 11, 14, 22, 13, 20, 500_000, UTC), None, None]
+
+
+@pytest.mark.parametrize("form", ["transcript", "roles"])
+def test_what_was_said_in_a_dated_session_was_said_then(form: As, tmp_path: Path) -> None:
+    dates = ["2024-03-03T09:30", "2024-03-04T09:30+02:00", "some time", None]
+    sessions = [CHAT["sessions"][0] | {"date": date} for date in dates]
+    said = read_dialogues(write(tmp_path, {"sessions": sessions}), form)[0].turns
+    here = datetime(2024, 3, 3, 9, 30).astimezone()
+    assert [turn.created for turn in said[::2]] == [here, datetime(2024, 3, 4, 7, 30, tzinfo=UTC), None, None]
+    assert [turn.created for turn in said[1::2]] == [turn.created for turn in said[::2]]
 
 
 def test_one_conversation_a_line_up_to_the_limit(tmp_path: Path) -> None:

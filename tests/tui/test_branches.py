@@ -13,7 +13,7 @@ from tui.options import Options
 from tui.screens.pick import Pick
 from tui.screens.why import WhyScreen
 from tui.widgets.selectable import Selectable
-from tui.widgets.turn import ReplyTurn
+from tui.widgets.turn import ReplyTurn, UserTurn
 
 
 def selected(driver: Driver) -> Selectable:
@@ -53,6 +53,52 @@ def test_escape_twice_goes_back_and_sending_makes_another_version(daemon: Runnin
         assert await turns_of("trip") == [("one", 1, 1), ("You said:", 1, 1), ("two more", 2, 2), ("You said:", 1, 1)]
 
     play(scenario, size=(100, 40))
+
+
+def test_a_turn_that_is_drawn_anew_is_still_the_one_that_is_changed(daemon: RunningDaemon) -> None:
+    async def scenario(driver: Driver) -> None:
+        await driver.ask("one")
+        await select(driver, 1)
+        await driver.pilot.press("e")
+        await driver.until(lambda: driver.prompt.text == "one", "the text is in the prompt")
+        await driver.chat.desk.opened.open("trip")
+        await driver.pilot.press(*" more", "enter")
+        await settled(driver, ["one more"])
+
+    play(scenario)
+
+
+def test_another_conversation_is_no_place_for_what_was_being_changed(daemon: RunningDaemon) -> None:
+    async def scenario(driver: Driver) -> None:
+        await driver.ask("one")
+        await select(driver, 1)
+        await driver.pilot.press("e")
+        await driver.until(lambda: driver.prompt.text == "one", "the text is in the prompt")
+        await driver.pilot.press(*" more")
+        await driver.chat.desk.opened.open("elsewhere")
+        assert driver.prompt.text == "one more"
+        await driver.pilot.press("enter")
+        await settled(driver, ["one more"])
+        assert await turns_of("trip") == [("one", 1, 1), ("You said:", 1, 1)]
+        assert await turns_of("elsewhere") == [("one more", 1, 1), ("You said:", 1, 1)]
+
+    play(scenario)
+
+
+def test_what_was_being_changed_and_is_gone_stays_in_the_prompt(daemon: RunningDaemon) -> None:
+    async def scenario(driver: Driver) -> None:
+        await driver.ask("one")
+        await select(driver, 1)
+        await driver.pilot.press("e")
+        await driver.until(lambda: driver.prompt.text == "one", "the text is in the prompt")
+        await driver.of(UserTurn)[0].remove()
+        await driver.pilot.press(*" more", "enter")
+        await driver.sees("not on the screen any more")
+        assert driver.prompt.text == "one more"
+        await driver.pilot.press("enter")
+        await settled(driver, ["one more"])
+
+    play(scenario)
 
 
 def test_escape_leaves_the_old_version(daemon: RunningDaemon) -> None:

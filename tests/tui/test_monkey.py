@@ -47,6 +47,12 @@ def places(jungle: Path, monkeypatch: pytest.MonkeyPatch) -> Places:
     return find_places()
 
 
+def _waiting() -> str:
+    """Where every task stands: what a chat that hangs waits for."""
+    stacks = ((task.get_name(), task.get_stack()[-1:]) for task in asyncio.all_tasks())
+    return "\n".join(f"{name}: {frame[0].f_code.co_qualname}:{frame[0].f_lineno}" for name, frame in stacks if frame)
+
+
 @pytest.mark.parametrize("seed", SEEDS)
 def test_whatever_a_monkey_does(places: Places, seed: int) -> None:
     async def run() -> None:
@@ -57,7 +63,7 @@ def test_whatever_a_monkey_does(places: Places, seed: int) -> None:
                 assert not [note for note in driver.notes if "Internal error" in note]
                 await driver.quit()
             except BaseException as error:
-                error.add_note(f"seed {seed}; the last it did: {monkey.diary[-40:]}")
+                error.add_note(f"seed {seed}; the last it did: {monkey.diary[-40:]}\n{_waiting()}")
                 raise
 
     asyncio.run(run())

@@ -189,13 +189,13 @@ class Transcript(VerticalScroll, can_focus=False):
     def before(self, turn: Selectable) -> Selectable | None:
         """The turn before one."""
         here = self.selectable
-        at = here.index(turn)
+        at = here.index(turn) if turn in here else 0
         return here[at - 1] if at else None
 
     def replies_to(self, turn: Selectable) -> int:
         """How many versions there are of the reply to a turn."""
         here = self.selectable
-        at = here.index(turn) + 1
+        at = here.index(turn) + 1 if turn in here else len(here)
         return here[at].versions if at < len(here) and here[at].has_class("-reply") else 0
 
     def select(self, turn_id: int) -> None:
@@ -206,7 +206,7 @@ class Transcript(VerticalScroll, can_focus=False):
     def step(self, turn: Selectable, step: int) -> bool:
         """Put the focus on the turn so many after this one; False when there is none after it."""
         here = self.selectable
-        at = here.index(turn) + step
+        at = here.index(turn) + step if turn in here else len(here)
         if at >= len(here):
             return False
         self.release_anchor()
