@@ -259,6 +259,36 @@ def _place(layer: Any, head: int, entry: int) -> torch.Tensor:
     return torch.tensor(float(best))
 
 
+@pytest.mark.parametrize(("length", "moves"), [(450, False), (1100, True)])
+def test_once_positions_have_moved_nothing_stands_in_for_what_was_left(
+    length: int, moves: bool, tmp_path: Path
+) -> None:
+    """The layers choose once. Past the window, what was weighed then was weighed where keys stood then."""
+    with recalling("llama", tmp_path, policy=Recall(still=-2.0, every=10**9, pace=torch.inf, reach=0)) as memory:
+        read_all(memory, TEXT[:length])
+        begin, found = memory.sealer.begin, list[tuple[int, bool]]()
+
+        class Spy:
+            def __init__(self, inner: Any) -> None:
+                self.inner = inner
+
+            def rest(self, index: int, query: torch.Tensor, scale: float) -> Any:
+                rest, layer = self.inner.rest(index, query, scale), memory.working_set.layers[index]
+                if index == 0:
+                    found.append((layer.seen - layer.length, rest is not None))
+                return rest
+
+            def __getattr__(self, name: str) -> Any:
+                return getattr(self.inner, name)
+
+        memory.sealer.begin = lambda count: Spy(begin(count))  # type: ignore[method-assign, assignment, return-value]
+        for token in TEXT[length : length + 60]:
+            memory.step(token)
+    assert found[0][1]
+    assert len({left for left, _ in found}) > 1, "entries left"
+    assert [stands for _, stands in found] == [not moves or left == found[0][0] for left, _ in found]
+
+
 def test_taking_back_tokens_takes_back_what_recall_knows_of_them(tmp_path: Path) -> None:
     other = [*TEXT[:400], *TEXT[900:1000]]
     with recalling("llama", tmp_path / "own") as memory, recalling("llama", tmp_path / "whole", capacity=600) as whole:
