@@ -104,6 +104,8 @@ def _row(key: tuple[str, str], records: Sequence[Record]) -> Record:
         "kl32_se": _error([one["kl32"] for one in answered]),
         "kl32_talks": f"{min(talks):.4f}-{max(talks):.4f}" if talks else "",
         "kl32_adversarial": _rounded(_mean(others, "kl32")),
+        "missed": _rounded(_mean(answered, "missed")),
+        "exact_steps": _rounded(_mean(answered, "exact_steps")),
         "entries": _rounded(_mean(records, "entries"), 0),
         "stored_mib": _rounded((_mean(records, "stored_bytes") or 0) / 2**20, 2),
         "seconds": _rounded(_mean(records, "seconds"), 2),

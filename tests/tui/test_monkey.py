@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -49,8 +50,15 @@ def places(jungle: Path, monkeypatch: pytest.MonkeyPatch) -> Places:
 
 def _waiting() -> str:
     """Where every task stands: what a chat that hangs waits for."""
-    stacks = ((task.get_name(), task.get_stack()[-1:]) for task in asyncio.all_tasks())
-    return "\n".join(f"{name}: {frame[0].f_code.co_qualname}:{frame[0].f_lineno}" for name, frame in stacks if frame)
+    return "\n".join(f"{task.get_name()}: {' < '.join(_frames(task.get_coro()))}" for task in asyncio.all_tasks())
+
+
+def _frames(waiting: Any) -> Iterator[str]:
+    """The innermost first."""
+    if (inner := getattr(waiting, "cr_await", None)) is not None:
+        yield from _frames(inner)
+    if (frame := getattr(waiting, "cr_frame", None)) is not None:
+        yield f"{frame.f_code.co_qualname}:{frame.f_lineno}"
 
 
 @pytest.mark.parametrize("seed", SEEDS)
