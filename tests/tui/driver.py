@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import TypeVar
 
 from textual import events
 from textual.drivers.headless_driver import HeadlessDriver
 from textual.geometry import Size
-from textual.pilot import Pilot
+from textual.pilot import Pilot, WaitForScreenTimeout
 from textual.widget import Widget
 
 from tui.lines import activity
@@ -109,6 +109,16 @@ class Driver:
         assert isinstance(terminal, HeadlessDriver)
         terminal._size = size
         self.send(events.Resize(size, size))
+
+    async def settle(self) -> None:
+        """All that was sent has been handled. A widget that is removed before it answers never does: they are asked
+        again."""
+        end = time.monotonic() + DEADLINE_S
+        while self.app.return_code is None:
+            with suppress(WaitForScreenTimeout):
+                await self.pilot._wait_for_screen(DEADLINE_S / 10)
+                return
+            assert time.monotonic() < end, f"it hangs\n{self.screen_text}"
 
     async def quit(self) -> None:
         """Ctrl+Q, and the app ends whatever is open."""

@@ -57,7 +57,7 @@ class Monkey:
         """All rounds; ends early when the app has ended (Ctrl+C twice is a way out)."""
         rounds: Sequence[Callable[[], None]] = (self._write, self._look, self._anything)
         for number in range(ACTIONS // ROUND):
-            await self._settle()
+            await self._driver.settle()
             act = rounds[number % 3]
             before = self._words_in_prompt()
             if act == self._write:
@@ -66,7 +66,7 @@ class Monkey:
                 act()
                 for _ in range(self._chance.randint(0, 4)):
                     await asyncio.sleep(0)
-            await self._settle()
+            await self._driver.settle()
             if self._gone:
                 return
             if act != self._anything:
@@ -75,10 +75,6 @@ class Monkey:
     @property
     def _gone(self) -> bool:
         return self._driver.app.return_code is not None
-
-    async def _settle(self) -> None:
-        if not self._gone:
-            await self._driver.pilot.pause()
 
     def _words_in_prompt(self) -> set[str]:
         text = "" if self._gone else self._driver.prompt.message

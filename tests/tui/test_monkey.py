@@ -23,8 +23,8 @@ from tests.tui.driver import chatting
 from tests.tui.monkey import Monkey
 from tui.options import Options
 
-SEEDS = range(int(os.environ.get("MONKEYS", "5")))
-"""MONKEYS=50 for the whole troop, of which one or two still time out on a busy machine."""
+SEEDS = range(int(os.environ.get("MONKEYS", "50")))
+"""MONKEYS=200 for a larger troop."""
 
 
 @pytest.fixture(scope="session")
