@@ -30,7 +30,7 @@ def main() -> int:
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     with running_daemon():
-        for name, turns in {**TURNS, "empty": 1}.items():
+        for name, turns in {**TURNS, "empty": 2}.items():  # its title, the first line, is not what is waited for
             seed(name, [*(f"Turn {turn}, some words about the ferry" for turn in range(turns - 1)), LAST + name])
         times = measure(3 if options.quick else 15)
     rows = [row_of(name, found) for name, found in times.items()]
