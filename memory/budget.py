@@ -196,7 +196,10 @@ def plan(
         middle = (low + high + 1) // 2
         fits = fixed.divide(block, middle, waiting=waiting).total <= budget
         low, high = (middle, high) if fits else (low, middle - 1)
-    return fixed.divide(block, low, budget, waiting)
+    found = fixed.divide(block, low, budget, waiting)
+    if fixed.shares and not found.capacities:  # nothing is left to move, and what moves costs room on its way
+        return plan(geometry, budget, weights, itemsize, block, staging=staging, ram=ram, process=process)
+    return found
 
 
 def _smallest(geometry: Geometry, block: int) -> int:

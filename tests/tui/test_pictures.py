@@ -57,12 +57,14 @@ async def talk(driver: Driver) -> None:
 
 async def listed(driver: Driver) -> None:
     """The list of conversations."""
+    await driver.sees("09:40")  # what is seen through the list does not change any more
     await driver.pilot.press("ctrl+s")
     await driver.until(lambda: "ferry" in driver.screen_text and "2020" in driver.screen_text, "the list")
 
 
 async def helped(driver: Driver) -> None:
     """The keys."""
+    await driver.sees("09:40")
     await driver.pilot.press("f1")
     await driver.until(lambda: "Keys" in driver.screen_text, "the keys")
 
