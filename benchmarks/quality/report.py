@@ -21,7 +21,7 @@ def tell(records: Sequence[Record], policies: Sequence[str], budgets: Sequence[s
 
 
 def publish(name: str, records: Sequence[Record]) -> None:
-    """Everything that was recorded: NAME.csv, NAME_categories.csv, NAME_paired.csv and two plots."""
+    """Everything that was recorded: NAME.csv, NAME_categories.csv, NAME_paired.csv and plots."""
     folder = RESULTS / device_name()
     folder.mkdir(parents=True, exist_ok=True)
     _csv(folder / f"{name}.csv", summary(records))
@@ -48,7 +48,9 @@ def _plots(path: Path, records: Sequence[Record]) -> None:
     mpl.use("Agg")
     from matplotlib import pyplot
 
-    for suffix, draw in (("memory", _against_memory), ("turns", _against_turns)):
+    budgets = {one["budget"] for one in records if one["policy"] != "full"}
+    drawn = {"memory": _against_memory, "turns": _against_turns}
+    for suffix, draw in list(drawn.items())[len(budgets) < 2 :]:  # one budget makes no curve
         figure, axes = pyplot.subplots(figsize=(9, 4.2))
         axes.set_prop_cycle(color=mpl.colormaps["tab20"].colors)
         draw(axes, records)
