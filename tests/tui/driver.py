@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager, suppress
 from typing import TypeVar
 
 from textual import events
+from textual._wait import wait_for_idle
 from textual.drivers.headless_driver import HeadlessDriver
 from textual.geometry import Size
 from textual.pilot import Pilot, WaitForScreenTimeout
@@ -111,14 +112,19 @@ class Driver:
         self.send(events.Resize(size, size))
 
     async def settle(self) -> None:
-        """All that was sent has been handled. A widget that is removed before it answers never does: they are asked
-        again."""
+        """All that was sent has been handled, and what that sent too. A widget that is removed before it answers never
+        does: they are asked again."""
         end = time.monotonic() + DEADLINE_S
-        while self.app.return_code is None:
-            with suppress(WaitForScreenTimeout):
-                await self.pilot._wait_for_screen(DEADLINE_S / 10)
-                return
-            assert time.monotonic() < end, f"it hangs\n{self.screen_text}"
+        for _ in range(2):
+            while self.app.return_code is None and not await self._answered():
+                assert time.monotonic() < end, f"it hangs\n{self.screen_text}"
+            await wait_for_idle(0)
+
+    async def _answered(self) -> bool:
+        with suppress(WaitForScreenTimeout):
+            await self.pilot._wait_for_screen(DEADLINE_S / 10)
+            return True
+        return False
 
     async def quit(self) -> None:
         """Ctrl+Q, and the app ends whatever is open."""
