@@ -13,9 +13,9 @@ from contextlib import suppress
 TYPING_S = 0.3
 """So long after a key another one is expected."""
 
-
 INTERVAL_S = 1.2
 """Between two drawings while somebody types."""
+
 QUIET_S = 1.5
 """So long after a key none is expected soon."""
 

@@ -28,6 +28,14 @@ async def select(driver: Driver, steps: int = 0) -> None:
     await driver.until(lambda: isinstance(driver.app.focused, Selectable), "a turn is selected")
 
 
+async def begin_to_change(driver: Driver, text: str) -> None:
+    """Say something, then bring it back into the prompt to be changed."""
+    await driver.ask(text)
+    await select(driver, 1)
+    await driver.pilot.press("e")
+    await driver.until(lambda: driver.prompt.text == text, "the text is in the prompt")
+
+
 async def turns_of(name: str) -> list[tuple[str, int, int]]:
     async with await Client.connect(start=False) as client:
         return [(turn.text.split("\n")[0], turn.version, turn.versions) for turn in await client.turns(name)]
@@ -57,10 +65,7 @@ def test_escape_twice_goes_back_and_sending_makes_another_version(daemon: Runnin
 
 def test_a_turn_that_is_drawn_anew_is_still_the_one_that_is_changed(daemon: RunningDaemon) -> None:
     async def scenario(driver: Driver) -> None:
-        await driver.ask("one")
-        await select(driver, 1)
-        await driver.pilot.press("e")
-        await driver.until(lambda: driver.prompt.text == "one", "the text is in the prompt")
+        await begin_to_change(driver, "one")
         await driver.chat.desk.opened.open("trip")
         await driver.pilot.press(*" more", "enter")
         await settled(driver, ["one more"])
@@ -70,10 +75,7 @@ def test_a_turn_that_is_drawn_anew_is_still_the_one_that_is_changed(daemon: Runn
 
 def test_another_conversation_is_no_place_for_what_was_being_changed(daemon: RunningDaemon) -> None:
     async def scenario(driver: Driver) -> None:
-        await driver.ask("one")
-        await select(driver, 1)
-        await driver.pilot.press("e")
-        await driver.until(lambda: driver.prompt.text == "one", "the text is in the prompt")
+        await begin_to_change(driver, "one")
         await driver.pilot.press(*" more")
         await driver.chat.desk.opened.open("elsewhere")
         assert driver.prompt.text == "one more"
@@ -87,10 +89,7 @@ def test_another_conversation_is_no_place_for_what_was_being_changed(daemon: Run
 
 def test_what_was_being_changed_and_is_gone_stays_in_the_prompt(daemon: RunningDaemon) -> None:
     async def scenario(driver: Driver) -> None:
-        await driver.ask("one")
-        await select(driver, 1)
-        await driver.pilot.press("e")
-        await driver.until(lambda: driver.prompt.text == "one", "the text is in the prompt")
+        await begin_to_change(driver, "one")
         await driver.of(UserTurn)[0].remove()
         await driver.pilot.press(*" more", "enter")
         await driver.sees("not on the screen any more")
