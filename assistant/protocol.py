@@ -5,17 +5,17 @@ Every number that comes from outside is bounded here, once. Nothing in this file
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter
 
-PROTOCOL = 3
+PROTOCOL = 4
 """Bumped whenever client and daemon of two builds would misunderstand each other."""
 
 MAX_TEXT = 4 * 1024 * 1024
 """Longest text of one turn, in characters."""
 
-Role = Literal["system", "user", "assistant", "transcript"]
+Role = Literal["system", "user", "assistant", "transcript", "tool"]
 TurnState = Literal["pending", "done", "interrupted"]
 Quant = Literal["auto", "none", "int8", "nf4"]
 Mode = Literal["auto", "exact", "bounded"]
@@ -51,6 +51,41 @@ class Engine(Wire):
     quant: Quant | None = None
     policy: str | None = Field(None, max_length=40)
     mode: Mode | None = None
+
+
+class ToolSpec(Wire):
+    """What the model is told of a tool: `parameters` is the JSON schema of an object."""
+
+    name: str = Field(min_length=1, max_length=64, pattern=r"^[A-Za-z_][A-Za-z0-9_.-]*$")
+    description: str = Field(max_length=8192)
+    parameters: dict[str, Any]
+
+
+class Calling(Wire):
+    """Which tools a reply may call, in the order in which the template shows them, and what else it must look like.
+
+    `constrained`: only tokens that keep a call readable are sampled once one has begun. `answer`: JSON schema of a
+    reply that calls nothing; None leaves its text free.
+    """
+
+    tools: list[ToolSpec] = Field(default_factory=list, max_length=128)
+    constrained: bool = True
+    answer: dict[str, Any] | None = None
+
+
+class Call(Wire):
+    """A call as the model wrote it, its arguments checked against the tool's schema."""
+
+    name: str
+    arguments: dict[str, Any]
+
+
+class Written(Wire):
+    """A reply taken apart: what it says, what it calls, and for the model why some of it cannot be called."""
+
+    text: str
+    calls: list[Call] = Field(default_factory=list)
+    problems: list[str] = Field(default_factory=list)
 
 
 class Receipt(Wire):
@@ -365,6 +400,8 @@ class Done(Wire):
     finish: Literal["stop", "length", "cancelled", "read"]
     model: str
     usage: Usage
+    written: Written | None = None
+    """Present in a step of a program."""
 
 
 class Failed(Wire):
@@ -432,6 +469,9 @@ class Run(Wire):
     sampling: Sampling | None = None
     origins: list[str] = Field(default_factory=list)
     """Ids of the conversations that this one was forked from, nearest first."""
+    calling: Calling | None = None
+    pins: list[str] = Field(default_factory=list)
+    """Ids of conversations whose working sets should stay on the device, the one to let go of last first."""
 
 
 class Cancel(Wire):
@@ -607,6 +647,8 @@ class WorkerDone(Wire):
     usage: Usage
     token_ids: dict[int, list[int]]
     memory: MemorySplit
+    written: Written | None = None
+    """Present when the request had `calling`."""
 
 
 class WorkerStatus(Wire):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 from assistant.errors import UsageError
@@ -33,6 +34,7 @@ class Opened:
         self.about = ""
         self.fresh = False
         """Nothing has been answered since it was opened."""
+        self._drawing = asyncio.Lock()
 
     async def open(self, name: str) -> None:
         """Show the newest turns of a conversation, which need not exist yet."""
@@ -86,14 +88,19 @@ class Opened:
         self._screen.query_one(Title).show(one_line(name, 60), one_line(self.about, 200))
 
     async def _show(self, name: str, known: Conversation | None, turns: list[Turn], older: int, newer: int = 0) -> None:
-        await self._screen.transcript.open(turns, older, newer)
-        self._screen.branches.keep()
-        own = [turn.text for turn in turns if turn.role == "user"]
-        others = [text for text in await self._session.prompts() if text not in own]
-        self._screen.query_one(Prompt).remember(others + own)
-        self.named(name, known)
-        self.fresh = True
-        self._screen.change(lambda view: opened(view, turns))
+        """Once begun it is done, also when the next key replaces what asked for it: never half a conversation."""
+        await asyncio.shield(self._draw(name, known, turns, older, newer))
+
+    async def _draw(self, name: str, known: Conversation | None, turns: list[Turn], older: int, newer: int) -> None:
+        async with self._drawing:
+            await self._screen.transcript.open(turns, older, newer)
+            self._screen.branches.keep()
+            own = [turn.text for turn in turns if turn.role == "user"]
+            others = [text for text in await self._session.prompts() if text not in own]
+            self._screen.query_one(Prompt).remember(others + own)
+            self.named(name, known)
+            self.fresh = True
+            self._screen.change(lambda view: opened(view, turns))
 
     async def _back_to(self, name: str, turn_id: int) -> list[Turn]:
         """The turns of the path from one at or before `turn_id` to the end."""

@@ -13,13 +13,17 @@ from typing import TYPE_CHECKING
 
 from textual import events
 from textual.app import App
+from textual.await_remove import AwaitRemove
+from textual.dom import DOMNode
 from textual.errors import NoWidget
 from textual.screen import Screen
+from textual.widget import Widget
 
 from assistant.errors import Exit
 from tui import garbage, themes
 from tui.options import Options
 from tui.preferences import Preferences
+from tui.removal import Removal
 from tui.screens.chat import ChatScreen
 from tui.session import Session
 
@@ -96,6 +100,9 @@ class ChatApp(App[None]):
             return self.screen.get_widget_at(x, y)[0].parent is None
         except NoWidget:
             return False
+
+    def _prune(self, *nodes: Widget, parent: DOMNode | None = None) -> AwaitRemove:
+        return Removal.of(super()._prune(*nodes, parent=parent))
 
     def action_command_palette(self) -> None:
         """Everything that can be done, to choose from."""

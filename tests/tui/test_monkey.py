@@ -23,8 +23,7 @@ from tests.tui.driver import chatting
 from tests.tui.monkey import Monkey
 from tui.options import Options
 
-SEEDS = range(int(os.environ.get("MONKEYS", "5")))
-"""MONKEYS=50 for the whole troop, of which now and then one hangs: a turn is shown whose message pump has ended."""
+SEEDS = range(int(os.environ.get("MONKEYS", "50")))
 
 
 @pytest.fixture(scope="session")
