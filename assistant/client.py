@@ -10,12 +10,15 @@ from contextlib import suppress
 from typing import Any
 from urllib.parse import quote
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from assistant.connection import Connection, error_of
 from assistant.errors import AssistantError, Exit, UsageError
 from assistant.protocol import (
+    ApprovalRow,
     AskRequest,
+    CallChange,
+    CallRow,
     CheckRequest,
     ChooseRequest,
     Conversation,
@@ -32,9 +35,13 @@ from assistant.protocol import (
     MemorySplit,
     ModelStatus,
     NewTurn,
+    Program,
+    ProgramChange,
+    ProgramRequest,
     PullProgress,
     Removed,
     RestoreRequest,
+    StepRequest,
     StoreRequest,
     Turn,
 )
@@ -181,6 +188,53 @@ class Client(Connection):
         else:
             answer = await self._send("DELETE", _path(name), params={"for_good": True})
         return Removed.model_validate_json(answer.content).names
+
+    # --- agent runs -------------------------------------------------------------------------------------------------
+
+    async def begin_program(self, request: ProgramRequest) -> Program:
+        """Commit a new agent run."""
+        return await self._program("POST", "/api/programs", request)
+
+    async def program(self, program: str) -> Program:
+        """An agent run and the calls of its last reply; "last": the one that was written to last."""
+        return await self._get(f"/api/programs/{quote(program, safe='')}", Program)
+
+    async def programs(self) -> list[Program]:
+        """Every agent run, the one written to last first."""
+        return await self._get("/api/programs", list[Program])
+
+    async def change_program(self, program: str, change: ProgramChange) -> Program:
+        """Say how an agent run goes on or ended."""
+        return await self._program("PATCH", f"/api/programs/{program}", change)
+
+    async def resume_program(self, program: str) -> Program:
+        """Make an agent run ready to go on: calls that ran when it died have failed, and are not made again."""
+        return await self._program("POST", f"/api/programs/{quote(program, safe='')}/resume")
+
+    async def fork_program(self, program: str) -> Program:
+        """Begin an agent run with everything another one has done."""
+        return await self._program("POST", f"/api/programs/{quote(program, safe='')}/fork")
+
+    def step(self, program: str, request: StepRequest) -> AsyncGenerator[Event, None]:
+        """The next reply of an agent run, as events; the last one is `Done` or `Failed`."""
+        return self._stream(f"/api/programs/{program}/step", request)
+
+    async def change_call(self, program: str, call: int, change: CallChange) -> CallRow:
+        """A tool begins or has ended."""
+        path = f"/api/programs/{program}/calls/{call}"
+        return CallRow.model_validate_json((await self._send("POST", path, json=change.model_dump())).content)
+
+    async def note_approval(self, row: ApprovalRow) -> None:
+        """Store a decision on a call."""
+        await self._send("POST", "/api/approvals", json=row.model_dump())
+
+    async def approvals(self) -> list[ApprovalRow]:
+        """Every decision on calls, the oldest first."""
+        return await self._get("/api/approvals", list[ApprovalRow])
+
+    async def _program(self, method: str, path: str, body: BaseModel | None = None) -> Program:
+        content = {} if body is None else body.model_dump(exclude_unset=True)
+        return Program.model_validate_json((await self._send(method, path, json=content)).content)
 
     async def shutdown(self) -> None:
         """Ask the daemon to drain and end."""

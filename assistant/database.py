@@ -74,20 +74,7 @@ def m002_search(db: Database) -> None:
             text, content='turns', content_rowid='id', tokenize='unicode61 remove_diacritics 2'
         )""")
     db.execute("INSERT INTO turns_fts(turns_fts, rank) VALUES ('secure-delete', 1)")
-    db.execute("""
-        CREATE TRIGGER turns_added AFTER INSERT ON turns WHEN new.state <> 'pending' BEGIN
-            INSERT INTO turns_fts(rowid, text) VALUES (new.id, new.text);
-        END""")
-    db.execute("""
-        CREATE TRIGGER turns_removed AFTER DELETE ON turns WHEN old.state <> 'pending' BEGIN
-            INSERT INTO turns_fts(turns_fts, rowid, text) VALUES ('delete', old.id, old.text);
-        END""")
-    db.execute("""
-        CREATE TRIGGER turns_changed AFTER UPDATE OF text, state ON turns BEGIN
-            INSERT INTO turns_fts(turns_fts, rowid, text)
-                SELECT 'delete', old.id, old.text WHERE old.state <> 'pending';
-            INSERT INTO turns_fts(rowid, text) SELECT new.id, new.text WHERE new.state <> 'pending';
-        END""")
+    _index_turns(db)
 
 
 @HISTORY()
@@ -125,3 +112,97 @@ def m004_titles_and_copies(db: Database) -> None:
     """How many turns a title was made of (0: it is the first line), and which turn one of a fork is a copy of."""
     db.execute("ALTER TABLE conversations ADD COLUMN title_turns INTEGER NOT NULL DEFAULT 0")
     db.execute("ALTER TABLE turns ADD COLUMN copy_of INTEGER")
+
+
+@HISTORY()
+def m005_programs(db: Database) -> None:
+    """Turns may be results of tools; programs, their calls, and what was allowed to be called.
+
+    A CHECK cannot be changed in place: the turns are copied, their parents last, so that none refers to a table that
+    goes. The search index stays: it knows them by their ids.
+    """
+    columns = "id, conversation_id, position, role, text, token_ids, token_model, state, usage, created, depth, shown"
+    db.execute("""
+        CREATE TABLE turns_next (
+            id INTEGER PRIMARY KEY AUTOINCREMENT,
+            conversation_id TEXT NOT NULL REFERENCES conversations(id) ON DELETE CASCADE,
+            position INTEGER NOT NULL,
+            role TEXT NOT NULL CHECK (role IN ('system', 'user', 'assistant', 'transcript', 'tool')),
+            text TEXT NOT NULL,
+            token_ids BLOB,
+            token_model TEXT,
+            state TEXT NOT NULL CHECK (state IN ('pending', 'done', 'interrupted')),
+            usage TEXT CHECK (usage IS NULL OR json_valid(usage)),
+            created TEXT NOT NULL,
+            parent INTEGER REFERENCES turns(id),
+            depth INTEGER NOT NULL DEFAULT 0,
+            shown INTEGER NOT NULL DEFAULT 1 CHECK (shown IN (0, 1)),
+            copy_of INTEGER,
+            CHECK ((token_ids IS NULL) = (token_model IS NULL)),
+            UNIQUE (conversation_id, position)
+        ) STRICT""")
+    db.execute(f"INSERT INTO turns_next ({columns}, copy_of) SELECT {columns}, copy_of FROM turns")
+    db.execute("CREATE TEMP TABLE parents AS SELECT id, parent FROM turns WHERE parent IS NOT NULL")
+    db.execute("DELETE FROM sqlite_sequence WHERE name = 'turns_next'")
+    db.execute("INSERT INTO sqlite_sequence SELECT 'turns_next', seq FROM sqlite_sequence WHERE name = 'turns'")
+    db.execute("DROP TABLE turns")
+    db.execute("ALTER TABLE turns_next RENAME TO turns")
+    db.execute("UPDATE turns SET parent = p.parent FROM temp.parents p WHERE p.id = turns.id")
+    db.execute("DROP TABLE temp.parents")
+    db.execute("CREATE INDEX turns_parent ON turns (parent, conversation_id)")
+    db.execute("CREATE UNIQUE INDEX turns_path ON turns (conversation_id, depth) WHERE shown")
+    _index_turns(db)
+    db.execute("""
+        CREATE TABLE programs (
+            id TEXT PRIMARY KEY,
+            conversation_id TEXT NOT NULL UNIQUE REFERENCES conversations(id) ON DELETE CASCADE,
+            task TEXT NOT NULL,
+            tools TEXT NOT NULL CHECK (json_valid(tools)),
+            about TEXT NOT NULL DEFAULT '{}' CHECK (json_valid(about)),
+            state TEXT NOT NULL CHECK (state IN ('running', 'done', 'failed', 'stopped', 'denied')),
+            reason TEXT,
+            created TEXT NOT NULL,
+            updated TEXT NOT NULL
+        ) STRICT""")
+    db.execute("""
+        CREATE TABLE calls (
+            id INTEGER PRIMARY KEY AUTOINCREMENT,
+            turn_id INTEGER NOT NULL REFERENCES turns(id) ON DELETE CASCADE,
+            position INTEGER NOT NULL,
+            tool TEXT NOT NULL,
+            arguments TEXT NOT NULL CHECK (json_valid(arguments)),
+            state TEXT NOT NULL CHECK (state IN ('asked', 'running', 'done', 'failed', 'denied')),
+            result TEXT,
+            seconds REAL,
+            started TEXT,
+            ended TEXT,
+            CHECK ((result IS NULL) = (state IN ('asked', 'running'))),
+            UNIQUE (turn_id, position)
+        ) STRICT""")
+    db.execute("CREATE INDEX calls_tool ON calls (tool, id) WHERE seconds IS NOT NULL")
+    db.execute("""
+        CREATE TABLE approvals (
+            id INTEGER PRIMARY KEY AUTOINCREMENT,
+            program_id TEXT REFERENCES programs(id) ON DELETE CASCADE,
+            tool TEXT NOT NULL,
+            record TEXT NOT NULL CHECK (json_valid(record)),
+            created TEXT NOT NULL
+        ) STRICT""")
+
+
+def _index_turns(db: Database) -> None:
+    """Keep the full-text index as the turns are, but for those that are being written."""
+    db.execute("""
+        CREATE TRIGGER turns_added AFTER INSERT ON turns WHEN new.state <> 'pending' BEGIN
+            INSERT INTO turns_fts(rowid, text) VALUES (new.id, new.text);
+        END""")
+    db.execute("""
+        CREATE TRIGGER turns_removed AFTER DELETE ON turns WHEN old.state <> 'pending' BEGIN
+            INSERT INTO turns_fts(turns_fts, rowid, text) VALUES ('delete', old.id, old.text);
+        END""")
+    db.execute("""
+        CREATE TRIGGER turns_changed AFTER UPDATE OF text, state ON turns BEGIN
+            INSERT INTO turns_fts(turns_fts, rowid, text)
+                SELECT 'delete', old.id, old.text WHERE old.state <> 'pending';
+            INSERT INTO turns_fts(rowid, text) SELECT new.id, new.text WHERE new.state <> 'pending';
+        END""")

@@ -330,6 +330,91 @@ class Episodes(Wire):
     threshold: float | None = None
 
 
+ProgramState = Literal["running", "done", "failed", "stopped", "denied"]
+CallState = Literal["asked", "running", "done", "failed", "denied"]
+Priority = Literal["interactive", "agent", "batch"]
+
+
+class ProgramRequest(Wire):
+    """POST /api/programs: an agent run. Its conversation gets `name`, or one made of the id.
+
+    `tools` stay as they are for the whole run, in this order; `about` is the agent's own record (what it has seen, its
+    limits), given back to one who resumes it.
+    """
+
+    task: str = Field(min_length=1, max_length=MAX_TEXT)
+    tools: list[ToolSpec] = Field(default_factory=list, max_length=128)
+    system: str | None = Field(None, max_length=MAX_TEXT)
+    name: Name | None = None
+    about: dict[str, Any] = Field(default_factory=dict)
+
+
+class ProgramChange(Wire):
+    """PATCH /api/programs/{id}: what is None stays. A program that goes on is `running` again."""
+
+    state: ProgramState | None = None
+    reason: str | None = Field(None, max_length=1000)
+    about: dict[str, Any] | None = None
+
+
+class StepRequest(Wire):
+    """POST /api/programs/{id}/step: the results of the last calls are stored as turns, then the next reply is written.
+
+    A reply that was interrupted is written again. `text` is said to the model first, in the role of a tool.
+    """
+
+    sampling: Sampling = Field(default_factory=Sampling)
+    engine: Engine = Field(default_factory=Engine)
+    text: str | None = Field(None, min_length=1, max_length=MAX_TEXT)
+    constrained: bool = True
+    answer: dict[str, Any] | None = None
+    priority: Priority = "agent"
+
+
+class CallChange(Wire):
+    """POST /api/programs/{id}/calls/{call}: the tool runs now, or how it ended (then with what the model reads)."""
+
+    state: Literal["running", "done", "failed", "denied"]
+    result: str | None = Field(None, max_length=MAX_TEXT)
+
+
+class CallRow(Wire):
+    """A call as the history holds it; `seconds` is how long its tool ran."""
+
+    id: int
+    turn: int
+    tool: str
+    arguments: dict[str, Any]
+    state: CallState
+    result: str | None = None
+    seconds: float | None = None
+
+
+class Program(Wire):
+    """An agent run: `calls` are those of its last reply, `steps` counts its finished replies."""
+
+    id: str
+    conversation: str
+    task: str
+    tools: list[ToolSpec]
+    about: dict[str, Any]
+    state: ProgramState
+    reason: str | None
+    created: str
+    updated: str
+    steps: int
+    calls: list[CallRow] = Field(default_factory=list)
+
+
+class ApprovalRow(Wire):
+    """POST /api/approvals, GET /api/approvals: one decision on a call; `record` is the agent's own."""
+
+    tool: str = Field(min_length=1, max_length=64)
+    record: dict[str, Any]
+    program: str | None = None
+    created: str | None = None
+
+
 class Version(Wire):
     """GET /version: what a client checks before anything else."""
 

@@ -15,6 +15,12 @@ The first word of the last turn's text is the script; anything else is echoed as
     garbage            writes a line that is not a WorkerLine
     escape             replies with terminal escape codes in the text
 
+A request with tools follows the first user turn instead: its lines after the first are what the replies are, in turn.
+
+    call NAME JSON     a call; several on one line are parted by " & "
+    half NAME          half a call
+    any other line     is said, or is one of the scripts above
+
 Token ids are the characters' code points. What one process has read once counts as cached the next time. The KV folder
 of the model spec is locked as the real worker does, and holds a tail file with the latest ids of every conversation.
 Its episodes.db has an episode for every word that segments begin with; a question goes to that of its last word.
@@ -39,6 +45,7 @@ from filelock import FileLock
 from assistant.episodes import look_up
 from assistant.protocol import (
     REQUEST,
+    Call,
     Cancel,
     Check,
     Checked,
@@ -72,6 +79,7 @@ from assistant.protocol import (
     WorkerLine,
     WorkerStatus,
     WorkerTurn,
+    Written,
     dump,
 )
 from memory.block import CHUNK
@@ -181,9 +189,11 @@ class FakeWorker:
             self._say(run.id, Loading(model=run.spec.id, done_bytes=done, total_bytes=100 * MIB))
 
     def _script(self, run: Run, stop: threading.Event) -> Iterator[str]:
-        text = _last_text(run)
+        text = _line_of(run) if run.calling is not None else _last_text(run)
         word, _, rest = text.partition(" ")
         match word:
+            case "call" | "half":
+                yield text
             case "crash":
                 yield "These words "
                 yield "were written "
@@ -222,7 +232,7 @@ class FakeWorker:
             case "escape":
                 yield "before \x1b[31mred\x1b[0m \x1b]0;title\x07after"
             case _:
-                yield from _echo(text)
+                yield from [text] if run.calling is not None else _echo(text)
 
     def _done(self, run: Run, text: str, finish: Finish, fresh: list[WorkerTurn]) -> None:
         new_ids = {turn.id: [ord(char) for char in turn.text] for turn in fresh if turn.token_ids is None}
@@ -234,7 +244,9 @@ class FakeWorker:
             self.seen[run.reply_id] = len(text)
         self._store(run, "".join(turn.text for turn in run.turns) + text)
         observe(run, text)
-        body = WorkerDone(text=text, finish=finish, usage=usage, token_ids=new_ids, memory=self._memory())
+        written = _written(text) if run.calling is not None else None
+        memory = self._memory()
+        body = WorkerDone(text=text, finish=finish, usage=usage, token_ids=new_ids, memory=memory, written=written)
         self._say(run.id, body)
 
     def _store(self, run: Run, text: str) -> None:
@@ -343,6 +355,24 @@ class FakeWorker:
     def _say(self, request_id: str, body: WorkerEvent) -> None:
         with self.output:
             print(dump(WorkerLine(id=request_id, body=body)), flush=True)
+
+
+def _line_of(run: Run) -> str:
+    """What the script of a program says at this step; after its end, that it is done."""
+    task = next(turn.text for turn in run.turns if turn.role == "user").splitlines()[1:]
+    step = sum(turn.role == "assistant" for turn in run.turns)
+    return task[step] if step < len(task) else "All done."
+
+
+def _written(text: str) -> Written:
+    """A reply taken apart as the real worker does."""
+    word, _, rest = text.partition(" ")
+    if word == "half":
+        return Written(text="", problems=[f"The call of {rest} ends in the middle. Write it again, whole."])
+    if word != "call":
+        return Written(text=text)
+    calls = [one.split(" ", 1) for one in rest.split(" & ")]
+    return Written(text="", calls=[Call(name=name, arguments=json.loads(said)) for name, said in calls])
 
 
 def _last_text(run: Run) -> str:

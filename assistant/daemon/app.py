@@ -17,13 +17,17 @@ from starlette.exceptions import HTTPException
 from assistant import __version__
 from assistant.daemon.guard import Guard
 from assistant.daemon.lane import LaneFull
+from assistant.daemon.programs import Programs
 from assistant.daemon.service import Service
 from assistant.daemon.turns import Turn
 from assistant.errors import AssistantError, BudgetError, DaemonError, Exit, ModelError, UsageError
-from assistant.history import History, NameTaken, UnknownConversation
+from assistant.history import History, NameTaken, UnknownConversation, UnknownProgram
 from assistant.protocol import (
     PROTOCOL,
+    ApprovalRow,
     AskRequest,
+    CallChange,
+    CallRow,
     CheckRequest,
     ChooseRequest,
     Conversation,
@@ -40,8 +44,12 @@ from assistant.protocol import (
     MemorySplit,
     ModelStatus,
     Name,
+    Program,
+    ProgramChange,
+    ProgramRequest,
     Removed,
     RestoreRequest,
+    StepRequest,
     StoreRequest,
     Version,
     dump,
@@ -51,6 +59,7 @@ from assistant.protocol import Turn as TurnRow
 PING_S = 15
 STATUSES: dict[type[AssistantError], int] = {
     UnknownConversation: 404,
+    UnknownProgram: 404,
     NameTaken: 409,
     LaneFull: 429,
     DaemonError: 503,
@@ -60,6 +69,7 @@ STATUSES: dict[type[AssistantError], int] = {
 }
 
 Named = Annotated[Name, Path()]
+ProgramId = Annotated[str, Path(min_length=1, max_length=32, pattern=r"^[a-z0-9]+$")]
 Ident = Annotated[int | None, Query(ge=1, le=2**62)]
 
 
@@ -72,6 +82,7 @@ def create_app(service: Service, shut_down: Callable[[], None]) -> FastAPI:
     _add_conversations(app, service)
     _add_turns(app, service)
     _add_requests(app, service)
+    _add_programs(app, service)
     return app
 
 
@@ -207,6 +218,50 @@ def _add_requests(app: FastAPI, service: Service) -> None:
     @app.post("/api/conversations/{name:path}/stop")
     async def stop(name: Named) -> dict[str, bool]:
         return {"stopped": await service.stop(name)}
+
+
+def _add_programs(app: FastAPI, service: Service) -> None:
+    programs = Programs(service)
+
+    @app.post("/api/programs")
+    async def begin(body: ProgramRequest) -> Program:
+        return await programs.begin(body)
+
+    @app.get("/api/programs")
+    async def every() -> list[Program]:
+        return await programs.all()
+
+    @app.get("/api/programs/{program}")
+    async def one(program: ProgramId) -> Program:
+        return await programs.get(program)
+
+    @app.patch("/api/programs/{program}")
+    async def change(program: ProgramId, body: ProgramChange) -> Program:
+        return await programs.change(program, body)
+
+    @app.post("/api/programs/{program}/resume")
+    async def resume(program: ProgramId) -> Program:
+        return await programs.resume(program)
+
+    @app.post("/api/programs/{program}/fork")
+    async def fork(program: ProgramId) -> Program:
+        return await programs.fork(program)
+
+    @app.post("/api/programs/{program}/step")
+    async def step(program: ProgramId, body: StepRequest) -> EventSourceResponse:
+        return _stream(service, await programs.step(program, body))
+
+    @app.post("/api/programs/{program}/calls/{call}")
+    async def call(program: ProgramId, call: Annotated[int, Path(ge=1, le=2**62)], body: CallChange) -> CallRow:
+        return await programs.call(program, call, body)
+
+    @app.post("/api/approvals", status_code=204)
+    async def approve(body: ApprovalRow) -> None:
+        await service.records.run(History.note_approval, body)
+
+    @app.get("/api/approvals")
+    async def approvals() -> list[ApprovalRow]:
+        return await service.records.run(History.approvals)
 
 
 def _stream(service: Service, turn: Turn) -> EventSourceResponse:

@@ -21,11 +21,15 @@ from assistant.protocol import (
     PROTOCOL,
     Accepted,
     AskRequest,
+    Calling,
     DaemonStatus,
+    Engine,
     Episodes,
     ImportRequest,
     MemoryReport,
     MemorySplit,
+    ModelSpec,
+    Sampling,
 )
 
 
@@ -47,7 +51,7 @@ class Service:
 
         What cannot run (unknown model, full lane, another system prompt) is refused before anything is stored.
         """
-        spec = self.engines.spec(request.engine, self._worker.spec)
+        spec = self.spec(request.engine)
         self.lane.admit()
         try:
             begun = await self.records.run(
@@ -62,16 +66,11 @@ class Service:
             self.lane.release()
             raise
         accepted = Accepted(conversation=name, turn_id=begun.turn_id, reply_id=begun.reply_id)
-        said = request.sampling.model_dump(exclude_unset=True)
-        sampling = self.engines.settings.sampling().model_copy(update=said)
-        turn = Turn(self.records, self._worker, accepted, begun.conversation_id, spec, sampling)
-        self.lane.submit(turn)
-        self.titles.note(turn.conversation_id)
-        return turn
+        return self.submit(accepted, begun.conversation_id, spec, self.sampling(request.sampling))
 
     async def read(self, name: str, request: ImportRequest) -> Turn:
         """Commit imported turns, then have them read into memory."""
-        spec = self.engines.spec(request.engine, self._worker.spec)
+        spec = self.spec(request.engine)
         self.lane.admit()
         try:
             added = await self.records.run(History.add, name, request.turns)
@@ -79,9 +78,28 @@ class Service:
             self.lane.release()
             raise
         accepted = Accepted(conversation=name, turn_id=added.last_turn_id, reply_id=None)
-        turn = Turn(self.records, self._worker, accepted, added.conversation_id, spec, None)
+        return self.submit(accepted, added.conversation_id, spec, None)
+
+    def spec(self, asked: Engine) -> ModelSpec:
+        """What the worker is to have loaded for a request (`Engines.spec`)."""
+        return self.engines.spec(asked, self._worker.spec)
+
+    def sampling(self, asked: Sampling) -> Sampling:
+        """The decoding parameters of the settings, where the request leaves them open."""
+        return self.engines.settings.sampling().model_copy(update=asked.model_dump(exclude_unset=True))
+
+    def submit(
+        self,
+        accepted: Accepted,
+        conversation_id: str,
+        spec: ModelSpec,
+        sampling: Sampling | None,
+        calling: Calling | None = None,
+    ) -> Turn:
+        """Put what is committed on its way; the lane has a place for it."""
+        turn = Turn(self.records, self._worker, accepted, conversation_id, spec, sampling, calling)
         self.lane.submit(turn)
-        self.titles.note(turn.conversation_id)
+        self.titles.note(conversation_id)
         return turn
 
     async def stop(self, name: str) -> bool:

@@ -15,6 +15,7 @@ from assistant.errors import AssistantError, Exit
 from assistant.history import History
 from assistant.protocol import (
     Accepted,
+    Calling,
     Done,
     Failed,
     Loading,
@@ -79,6 +80,7 @@ class Turn(Job):
         conversation_id: str,
         spec: ModelSpec,
         sampling: Sampling | None,
+        calling: Calling | None = None,
         patience_s: float = PATIENCE_S,
     ) -> None:
         super().__init__(conversation_id)
@@ -87,6 +89,7 @@ class Turn(Job):
         self._accepted = accepted
         self._spec = spec
         self._sampling = sampling
+        self._calling = calling
         self._patience_s = patience_s
         self._run_id = secrets.token_hex(8)
         self._pieces: list[str] = []
@@ -128,6 +131,8 @@ class Turn(Job):
             reply_id=self._accepted.reply_id,
             sampling=self._sampling,
             origins=await self._records.run(History.origins, self.conversation_id),
+            calling=self._calling,
+            pins=self._pins(),
         )
         try:
             await self._exchange(request, checkpoints)
@@ -168,7 +173,9 @@ class Turn(Job):
             usage=done.usage,
             token_ids=done.token_ids,
             model=self._spec.id,
+            calls=done.written.calls if done.written and state == "done" else (),
         )
+        self._finished(done)
         self.emit(
             Done(
                 conversation=self._accepted.conversation,
@@ -177,6 +184,7 @@ class Turn(Job):
                 finish=done.finish,
                 model=self._spec.id,
                 usage=done.usage,
+                written=done.written,
             )
         )
 
@@ -207,6 +215,13 @@ class Turn(Job):
             return Failed(message="Stopped. What was written is kept as interrupted.", exit_code=Exit.SIGINT)
         kept = "What was written is kept as interrupted" if self._accepted.reply_id else "The imported text is kept"
         return Failed(message=f"The worker {died}. {kept}; the next message starts a new worker.")
+
+    def _pins(self) -> list[str]:
+        """Conversations whose working sets should stay on the device while this runs."""
+        return []
+
+    def _finished(self, done: WorkerDone) -> None:
+        """The reply is committed, and its client is about to be told."""
 
     def _text(self) -> str:
         return "".join(self._pieces)

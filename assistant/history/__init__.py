@@ -6,12 +6,23 @@ thread that opened it (the daemon gives it one, `assistant.daemon.records`). Eve
 
 from assistant.history.base import NameTaken, UnknownConversation, pack_ids, unpack_ids
 from assistant.history.keeping import Keeping
+from assistant.history.programs import Programs, Step, UnknownProgram
 from assistant.history.reading import Reading
 from assistant.history.tree import Tree
 from assistant.history.writing import Added, Begun, Writing
 
-__all__ = ["Added", "Begun", "History", "NameTaken", "UnknownConversation", "pack_ids", "unpack_ids"]
+__all__ = [
+    "Added",
+    "Begun",
+    "History",
+    "NameTaken",
+    "Step",
+    "UnknownConversation",
+    "UnknownProgram",
+    "pack_ids",
+    "unpack_ids",
+]
 
 
-class History(Writing, Tree, Keeping, Reading):
+class History(Programs, Writing, Tree, Keeping, Reading):
     """One open history.db."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from dataclasses import dataclass
 from assistant.errors import UsageError
 from assistant.history.base import first_line, now, pack_ids, written
 from assistant.history.tree import Tree
-from assistant.protocol import NewTurn, TurnState, Usage
+from assistant.protocol import Call, NewTurn, TurnState, Usage
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +84,12 @@ class Writing(Tree):
         usage: Usage | None = None,
         token_ids: Mapping[int, Sequence[int]] | None = None,
         model: str = "",
+        calls: Sequence[Call] = (),
     ) -> None:
-        """Commit the end of a request: text and state of its last turn, the usage record, the ids of what was read."""
+        """Commit the end of a request: text and state of its last turn, the usage record, the ids of what was read.
+
+        What a reply calls is committed with it, before anything is done about it.
+        """
         with self._commit():
             self._db.execute(
                 "UPDATE turns SET text = coalesce(?, text), state = ?, usage = ? WHERE id = ? AND conversation_id = ?",
@@ -93,6 +98,10 @@ class Writing(Tree):
             self._db.conn.executemany(
                 "UPDATE turns SET token_ids = ?, token_model = ? WHERE id = ? AND conversation_id = ?",
                 [(pack_ids(ids), model, turn, conversation_id) for turn, ids in (token_ids or {}).items()],
+            )
+            self._db.conn.executemany(
+                "INSERT INTO calls (turn_id, position, tool, arguments, state) VALUES (?, ?, ?, ?, 'asked')",
+                [(turn_id, at, call.name, json.dumps(call.arguments)) for at, call in enumerate(calls)],
             )
             self._db.execute("UPDATE conversations SET updated = ? WHERE id = ?", [now(), conversation_id])
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import TYPE_CHECKING
 
 from textual import work
@@ -11,6 +11,7 @@ from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.containers import Vertical
 from textual.widgets import ProgressBar, Static
+from textual.worker import Worker, WorkerError
 
 from assistant.errors import AssistantError
 from tui.figures import left, percent, size
@@ -40,6 +41,7 @@ class PullScreen(Modal[str | None]):
         self._failed = ""
         self._step: PullProgress | None = None
         self._since = time.monotonic()
+        self._fetching: Worker[None] | None = None
 
     def compose(self) -> ComposeResult:
         with Vertical(classes="sheet"):
@@ -52,7 +54,13 @@ class PullScreen(Modal[str | None]):
 
     def on_mount(self) -> None:
         self.set_interval(0.5, self._draw)
-        self.fetch()
+        self._fetching = self.fetch()
+
+    async def on_unmount(self) -> None:
+        """Whoever leaves while it is fetched leaves no child behind: its end is waited for."""
+        if self._fetching is not None:
+            with suppress(WorkerError):
+                await self._fetching.wait()
 
     def _intro(self) -> str:
         known = self._model.download_bytes
@@ -79,7 +87,7 @@ class PullScreen(Modal[str | None]):
 
     def action_retry(self) -> None:
         if self._failed:
-            self.fetch()
+            self._fetching = self.fetch()
 
     def _progress(self, step: PullProgress) -> None:
         if self._step is None or self._step.stage != step.stage:
