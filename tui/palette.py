@@ -5,7 +5,6 @@ from __future__ import annotations
 from functools import partial
 
 from textual import events
-from textual.await_complete import AwaitComplete
 from textual.command import CommandList, CommandPalette, DiscoveryHit, Hit, Hits, Provider
 
 from tui.commands import COMMANDS
@@ -22,11 +21,6 @@ class Palette(CommandPalette, Once[None]):
         if not super().check_action(action, parameters):
             return False
         return action != "command_list" or bool(self.query_one(CommandList).scrollable_content_region)
-
-    def dismiss(self, result: None = None) -> AwaitComplete:
-        """Leave, and look for no more commands to put into a list that goes."""
-        self.workers.cancel_node(self)
-        return super().dismiss(result)
 
     def on_click(self, event: events.Click) -> None:
         """A click is no longer anywhere when the terminal has shrunk before it is heard."""

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+
+import pytest
+from textual.command import CommandList, DiscoveryHit, Hits
+from textual.widgets import Static
 
 from tests.conftest import RunningDaemon
-from tests.tui.driver import Driver, chatting
+from tests.tui.driver import DEADLINE_S, Driver, chatting
+from tui.palette import Commands, Palette
 from tui.widgets.turn import UserTurn
 
 
@@ -43,3 +49,48 @@ async def answers(driver: Driver) -> None:
     """Every widget still handles what it is sent."""
     await driver.settle()
     await driver.ask("Are you there?")
+
+
+def test_a_palette_that_still_gathers_can_be_left(daemon: RunningDaemon, monkeypatch: pytest.MonkeyPatch) -> None:
+    last_found = asyncio.Event()
+
+    async def discover(self: Commands) -> Hits:
+        yield DiscoveryHit("the first", print)
+        await last_found.wait()
+
+    monkeypatch.setattr(Commands, "discover", discover)
+
+    async def scenario() -> None:
+        async with chatting() as driver:
+            driver.app.action_command_palette()
+            await driver.until(lambda: isinstance(driver.app.screen, Palette), "the palette")
+            palette = driver.app.screen
+            await palette.mount(slow := SlowToGo())
+            gathering = next(one for one in driver.app.workers if one.name == "_gather_commands")
+            leaving = asyncio.ensure_future(palette.remove().__call__())
+            await happens(lambda: not palette.query(CommandList))
+            last_found.set()
+            await happens(lambda: gathering.is_finished)
+            slow.may_go.set()
+            await leaving
+            await driver.quit()
+
+    asyncio.run(scenario())
+
+
+class SlowToGo(Static):
+    """Keeps its screen from ending after everything else in it has."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.may_go = asyncio.Event()
+
+    async def on_unmount(self) -> None:
+        await self.may_go.wait()
+
+
+async def happens(true: Callable[[], bool]) -> None:
+    """Wait for it while widgets are on their way out and answer nothing."""
+    async with asyncio.timeout(DEADLINE_S):
+        while not true():
+            await asyncio.sleep(0.01)

@@ -23,6 +23,10 @@ class Once(Screen[T]):
         self._left = True
         return super().dismiss(result)
 
+    def on_prune(self) -> None:
+        """What still gathers for it ends first: what it would be shown in goes before the screen itself."""
+        self.workers.cancel_node(self)
+
     @property
     def is_there(self) -> bool:
         """Everything in it can be found: it was mounted, and is not on its way out."""
