@@ -16,6 +16,7 @@ from __future__ import annotations
 import difflib
 import json
 import posixpath
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -30,6 +31,7 @@ from assistant.places import Places
 
 Verdict = Literal["allow", "ask", "deny"]
 POLICY_FILE = "agent-policy.toml"
+_CLIMBS = re.compile(r"(?<![\w.])\.\.(?![\w.])")
 _STRICTNESS: dict[Verdict, int] = {"allow": 0, "ask": 1, "deny": 2}
 
 
@@ -81,7 +83,7 @@ def fits(pattern: str, value: object, *, cautious: bool) -> bool:
     """Whether a glob matches an argument: every reading of it where `cautious`, else any."""
     text = canonical(value)
     if cautious:
-        return ".." not in text.split("/") and fnmatchcase(text, pattern)
+        return not _CLIMBS.search(text) and fnmatchcase(text, pattern)
     return any(fnmatchcase(reading, pattern) for reading in (text, _resolved(text)))
 
 

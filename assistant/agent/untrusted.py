@@ -22,6 +22,7 @@ _EMOJI_STYLE = "(?<![\u203c-\u3299\U0001f000-\U0001faff])\ufe0f"
 INVISIBLE = re.compile(f"{_EMOJI_STYLE}|(?!\ufe0f)[{_UNSEEN}]")
 """Zero-width, bidirectional, tag and filler characters and lone surrogates. U+FE0F after a symbol is that symbol's
 look, and no hiding place."""
+_HIDDEN = re.compile(f"{INVISIBLE.pattern}|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 _NOT_SHOWN = re.compile(f"{INVISIBLE.pattern}|[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _LINE_ENDS = re.compile("\r\n|[\r\x0b\x0c\x85\u2028\u2029]")
 
@@ -53,8 +54,8 @@ def visible(text: str) -> str:
 
 
 def find_invisible(text: str) -> str | None:
-    """The first invisible character of the text, written out, or None."""
-    found = INVISIBLE.search(text)
+    """The first character of the text that nobody sees, written out, or None; white space is not meant."""
+    found = _HIDDEN.search(text)
     return _code(found[0]) if found else None
 
 
