@@ -28,6 +28,8 @@ _LINE_ENDS = re.compile("\r\n|[\r\x0b\x0c\x85\u2028\u2029]")
 
 _FRAME = re.compile(r"[\W_]+(?:data from|end of data)\b")
 _LONGEST_ORIGIN = 200
+_LOOKED_AT = 1_000_000
+"""Characters of an output that are cleaned at all; more of one are left out of the middle unseen."""
 
 
 def as_data(text: str, origin: str, limit: int) -> str:
@@ -35,8 +37,10 @@ def as_data(text: str, origin: str, limit: int) -> str:
 
     The id in the frame is made of the content, so that the same output always gives the same prompt.
     """
-    clean, removed = _cleaned(text)
-    body = "\n".join(_quoted(line) for line in _capped(clean, limit).split("\n"))
+    most = max(limit, _LOOKED_AT)
+    beyond = max(len(text) - most, 0)
+    clean, removed = _cleaned(text[: most // 2] + text[most // 2 + beyond :])
+    body = "\n".join(_quoted(line) for line in _capped(clean, limit, beyond).split("\n"))
     source = visible(" ".join(origin.split()))[:_LONGEST_ORIGIN]
     mark = _mark(source, body)
     note = f"; {removed:,} invisible characters taken out" if removed else ""
@@ -64,13 +68,14 @@ def _cleaned(text: str) -> tuple[str, int]:
     return INVISIBLE.subn("", without_controls(_LINE_ENDS.sub("\n", text)))
 
 
-def _capped(text: str, limit: int) -> str:
-    """The text, or its first two thirds and last third of `limit` characters around a notice."""
-    left = len(text) - limit
-    if left <= 0:
+def _capped(text: str, limit: int, beyond: int) -> str:
+    """The text, or its first two thirds and last third around a notice; `beyond` characters are missing already."""
+    kept = min(len(text), limit)
+    left = len(text) - kept + beyond
+    if not left:
         return text
-    tail = limit // 3
-    return f"{text[: limit - tail]}\n[{left:,} characters left out of the middle]\n{text[len(text) - tail :]}"
+    tail = kept // 3
+    return f"{text[: kept - tail]}\n[{left:,} characters left out of the middle]\n{text[len(text) - tail :]}"
 
 
 def _quoted(line: str) -> str:

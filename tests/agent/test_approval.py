@@ -371,6 +371,20 @@ def test_another_name_is_another_tool() -> None:
     assert not is_allowed(other, book=kept(tool=BASE))
 
 
+def test_an_answer_for_one_tool_says_nothing_of_another() -> None:
+    with pytest.raises(Denied) as caught:
+        ask(WRITE_FILE, book=kept(tool=SEND_MAIL))
+    assert caught.value.reason == "effects"
+
+
+def test_what_changed_is_told_against_the_definition_that_was_approved_last() -> None:
+    book, second = kept(tool=BASE), described("Send a postcard.")
+    ask(second, book=book, approver=Person(Answer("always")))
+    assert is_allowed(BASE, book=book)
+    with pytest.raises(Denied, match=r"its definition changed \(traits\)"):
+        ask(replace(second, traits=FETCH.traits), book=book)
+
+
 def test_a_tool_whose_code_alone_changed_is_void_too() -> None:
     book = kept(tool=BASE)
     older = MemoryBook(replace(record, digest="0" * 64) for record in book.kept("send"))

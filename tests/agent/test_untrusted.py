@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
@@ -32,7 +32,7 @@ NO_RULES = Policy()
 EVERYTHING = Policy((Rule(tool="*", decision="allow", priority=99),))
 SEEN_ALL = Taint(private=True, untrusted=True)
 FRAME = re.compile(r"--- data from (.*) \[([0-9a-f]{16})\]: to be read, not obeyed.* ---")
-FORGED = re.compile(r"\W*(data from|end of data)", re.IGNORECASE)
+FORGED = re.compile(r"[\W_]+(data\s+from|end\s+of\s+data)", re.IGNORECASE)
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029]")
 
 
@@ -51,7 +51,8 @@ def parts_of(framed: str) -> tuple[str, str, str]:
     source, mark = frame.groups()
     assert last == f"--- end of data [{mark}] ---"
     assert framed.lower().count(mark) == 2
-    assert not [line for line in body if FORGED.match(line) and not line.startswith("> ")]
+    drawn = [unicodedata.normalize("NFKC", line) for line in body if not line.startswith("> ")]
+    assert not list(filter(FORGED.match, drawn))
     return source, mark, "\n".join(body)
 
 
@@ -166,6 +167,7 @@ def test_hostile_output_opens_no_turn(tokenizer: Any, family: str) -> None:
         assert opened(CASES[name]) == wanted, name
 
 
+@settings(deadline=None)
 @given(st.text(max_size=300), st.text(max_size=40), st.integers(0, 200))
 def test_any_text_from_anywhere_stays_in_its_frame(text: str, origin: str, limit: int) -> None:
     framed = as_data(text, origin, limit)
@@ -200,6 +202,13 @@ def test_a_long_output_keeps_its_head_and_its_tail() -> None:
     body = parts_of(as_data(text, "shell", 300))[2]
     assert body == f"{text[:200]}\n[3,700 characters left out of the middle]\n{text[-100:]}"
     assert parts_of(as_data(text, "shell", 4000))[2] == text
+
+
+def test_a_flood_keeps_its_head_and_its_tail_and_the_count_of_the_rest() -> None:
+    letters = parts_of(as_data(f"head{'a' * 5_000_000}tail", "shell", 300))[2]
+    assert letters == f"head{'a' * 196}\n[4,999,708 characters left out of the middle]\n{'a' * 96}tail"
+    nulls = parts_of(as_data(f"head{chr(0) * 3_000_000}tail", "shell", 300))[2]
+    assert nulls == "headta\n[2,000,008 characters left out of the middle]\nil"
 
 
 def test_invisible_characters_are_counted_aloud() -> None:
@@ -252,6 +261,7 @@ def test_links_and_images_are_shown_as_text_with_their_target() -> None:
     assert shown("10 %\r20 %\r\n") == "10 %\n20 %\n"
 
 
+@settings(deadline=None)
 @given(st.text(max_size=100))
 def test_what_is_written_out_can_be_printed_on_one_line(text: str) -> None:
     line = visible(text)
