@@ -300,7 +300,7 @@ PARAMETERS: dict[str, Any] = {
     },
     "required": ["to"],
 }
-BASE = Tool(ToolSpec(name="send", description="Send a letter.", parameters=PARAMETERS), SEND_MAIL.traits, "tools.py:1")
+BASE = Tool(ToolSpec(name="send", description="Send a letter.", parameters=PARAMETERS), SEND_MAIL.traits, "tools.py")
 
 
 def described(text: str) -> Tool:
@@ -338,7 +338,7 @@ def mutations() -> dict[str, tuple[str, Tool]]:
         lambda p: p.update(description="Hidden."),
     ]
     traits = [replace(BASE.traits, **{name: not getattr(BASE.traits, name)}) for name in Traits.__slots__]
-    origins = ["tools.py:2", "tools.py", "", "mcp: letters", "Tools.py:1"]
+    origins = ["built-in", "mcp:letters", "mcp:Letters", "mcp:"]
     found = {f"description {number}": ("description", described(text)) for number, text in enumerate(texts)}
     found |= {f"parameters {number}": ("parameters", shaped(change)) for number, change in enumerate(shapes)}
     found |= {f"traits {number}": ("traits", replace(BASE, traits=value)) for number, value in enumerate(traits)}

@@ -22,7 +22,7 @@ SEND_MAIL = make_tool("send_mail", can_send=True)
 WRITE_FILE = make_tool("write_file", can_write=True)
 SHELL = make_tool("shell", reads_private=True, brings_untrusted=True, can_write=True, can_exec=True)
 PYTHON = make_tool("python", can_exec=True)
-UNDECLARED = Tool(SEND_MAIL.spec.model_copy(update={"name": "post_issue"}), Traits(), "mcp: tracker")
+UNDECLARED = Tool(SEND_MAIL.spec.model_copy(update={"name": "post_issue"}), Traits(), "mcp:tracker")
 
 TOOLS: dict[str, Tool] = {
     tool.spec.name: tool
