@@ -29,18 +29,23 @@ def sealed(places: Places) -> list[Path]:
 def folder_of(file: Path) -> list[Path]:
     """A file and its folder, or the file alone where the folder holds the user's home."""
     folder = file.parent
-    return [file] if Path.home().resolve().is_relative_to(folder) else [file, folder]
+    return [file] if _holds_home(folder) else [file, folder]
 
 
 def readable(declared: Iterable[Path], shut: Sequence[Path], *, network: bool) -> list[Path]:
     """All that can be read, without what is `shut`: a folder that holds some of that is taken apart.
 
-    A file that is named is kept, wherever it lies.
+    A file that is declared is kept, wherever it lies; a folder that is the user's home, or holds it, is not.
     """
+    declared = [path for path in declared if path.is_file() or not _holds_home(path)]
     etc = [Path("/etc", name) for name in (*_ETC, *(_NETWORK if network else ()))]
     wanted = [*map(Path, _SYSTEM), *etc, *_python(), PACKAGE, *declared]
     there = {path: None for one in wanted for path in (one, one.resolve()) if one.exists()}
     return list(dict.fromkeys(kept for path in there for kept in _without(path, shut)))
+
+
+def _holds_home(folder: Path) -> bool:
+    return Path.home().resolve().is_relative_to(folder.resolve())
 
 
 def _python() -> Iterator[Path]:

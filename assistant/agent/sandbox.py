@@ -146,14 +146,10 @@ def _look(name: str) -> tuple[Sandbox | None, str]:
         program = shutil.which("bwrap")
         if program is None:
             return None, "Bubblewrap is not installed (the command bwrap is not found)."
-        return _tried(Bubblewrap(program)) if (why := _fails(program)) is None else (None, why)
+        return (Bubblewrap(program), "") if (why := _fails(program)) is None else (None, why)
     if (spoken := landlock.version()) < landlock.NEEDED:
         return None, f"Landlock of this kernel is version {spoken}, and {landlock.NEEDED} is needed (Linux 6.2)."
     return (Landlock(), "") if (why := _fails(None)) is None else (None, why)
-
-
-def _tried(sandbox: Sandbox) -> tuple[Sandbox, str]:
-    return sandbox, ""
 
 
 @cache
