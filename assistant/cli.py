@@ -31,6 +31,7 @@ COMMANDS = {
     "export": "assistant.commands.export",
     "conversations": "assistant.commands.conversations",
     "search": "assistant.commands.search",
+    "tools": "assistant.commands.tools",
     "models": "assistant.commands.models",
     "daemon": "assistant.commands.daemon",
     "mem": "assistant.commands.mem",

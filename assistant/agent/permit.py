@@ -1,4 +1,4 @@
-"""STAND-IN, replaced at the merge: the leave to make one call."""
+"""The leave to make one call: what `authorize` gives and `execute` asks for."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Permit:
-    """Leave to call `tool`, as defined by `digest`, once with exactly these `arguments` (their digest)."""
+    """Leave to call `tool`, as defined by `digest`, with exactly these `arguments` (their digest). Only `authorize`
+    makes one."""
 
     tool: str
     digest: str
