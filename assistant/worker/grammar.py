@@ -10,6 +10,7 @@ import torch
 from llguidance import LLMatcher, LLTokenizer
 from llguidance.hf import from_tokenizer
 from torch import Tensor
+from torch.nn.functional import pad
 
 from assistant.agent.arguments import check_schema, closed
 from assistant.agent.formats import Format
@@ -23,13 +24,16 @@ _JSON: dict[str, Any] = {
     "coerce_one_of": True,
 }
 
+_FORBIDDEN = (((torch.arange(256)[:, None] >> torch.arange(8)) & 1) == 0).view(torch.int64).view(-1)
+"""For each byte of a mask, eight booleans in one number: which of its eight tokens are not allowed."""
+
 
 class Constraint:
     """One reply under a grammar: `mask` before each choice, `take` after it."""
 
-    def __init__(self, matcher: LLMatcher, bits: Tensor) -> None:
+    def __init__(self, matcher: LLMatcher) -> None:
         self._matcher = matcher
-        self._bits = bits
+        self._forbidden = _FORBIDDEN
 
     def mask(self, logits: Tensor) -> Tensor:
         """`logits` [vocabulary] with -inf for what the grammar forbids; stop tokens count as its end.
@@ -39,9 +43,10 @@ class Constraint:
         """
         packed = torch.frombuffer(bytearray(self._matcher.compute_bitmask()), dtype=torch.uint8)
         self._check()
-        allowed = self._bits[packed.to(logits.device, torch.int64)].view(-1)[: len(logits)]
-        forbidden = torch.ones(len(logits), dtype=torch.bool, device=logits.device)  # rows that no token has
-        forbidden[: len(allowed)] = ~allowed
+        self._forbidden = self._forbidden.to(logits.device)
+        forbidden = self._forbidden[packed.to(logits.device, torch.int64)].view(torch.bool)[: len(logits)]
+        if len(forbidden) < len(logits):  # rows that no token has
+            forbidden = pad(forbidden, (0, len(logits) - len(forbidden)), value=True)
         return logits.masked_fill(forbidden, float("-inf"))
 
     def take(self, token: int) -> None:
@@ -58,10 +63,9 @@ class Constraint:
 class Grammars:
     """Constraints for the replies of one model; a grammar is compiled when its tools first come."""
 
-    def __init__(self, tokenizer: Any, stops: frozenset[int], device: torch.device) -> None:
+    def __init__(self, tokenizer: Any, stops: frozenset[int]) -> None:
         self._tokenizer = tokenizer
         self._stops = stops
-        self._bits = ((torch.arange(256)[:, None] >> torch.arange(8)) & 1).bool().to(device)
         self._words: LLTokenizer | None = None
         self._compiled: tuple[str, LLMatcher] | None = None
 
@@ -74,7 +78,7 @@ class Grammars:
         key = f"{form.name} {calling.model_dump_json()}"
         if self._compiled is None or self._compiled[0] != key:
             self._compiled = key, self._compile(calling, form)
-        return Constraint(self._compiled[1].deep_copy(), self._bits)
+        return Constraint(self._compiled[1].deep_copy())
 
     def _compile(self, calling: Calling, form: Format) -> LLMatcher:
         self._words = self._words or from_tokenizer(self._tokenizer, eos_token=sorted(self._stops))
