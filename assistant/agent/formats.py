@@ -26,8 +26,10 @@ Token = Callable[[str], str | None]
 
 _NAMED = r'\{\s*("type"\s*:\s*"function"\s*,\s*)?"name"\s*:'
 _FENCE = r"```(json)?[ \t]*\r?\n\s*"
-_FENCED = re.compile(_FENCE + r"(?=\[?\s*" + _NAMED + ")")
-_BARE = re.compile(r"\s*(?=\[?\s*" + _NAMED + ")")
+_FENCED, _BARE = (
+    re.compile((start + r"(?=\[?\s*" + _NAMED + ")").replace(r"\s*", r"\s*+")) for start in (_FENCE, r"\s*")
+)
+"""Where JSON that calls begins; possessive, so that white space without end takes no time to speak of."""
 _THOUGHT = "</think>"
 _MORE = f"{{0,{MOST_CALLS - 1}}}"
 
