@@ -137,8 +137,10 @@ class Engine:
         self._forget()
 
     def _answer(self, loaded: Loaded, request: Run, send: Send, started: float) -> WorkerDone:
-        prompt = build_prompt(loaded.tokenizer, request.turns, reply=request.sampling is not None)
+        tools = request.calling.tools if request.calling else []
+        prompt = build_prompt(loaded.tokenizer, request.turns, reply=request.sampling is not None, tools=tools)
         ids = prompt.ids
+        constraint = loaded.caller.constraint(request.calling)
         route = _route(loaded, request)
         found, receipt = self._resume(loaded, request, prompt, send)
         reply = Reply(finish="read")
@@ -146,7 +148,8 @@ class Engine:
         try:
             logits = self._read(loaded, ids[found.reused :], receipt, send)
             if request.sampling is not None and logits is not None:
-                self._write(loaded, request.sampling, ids, logits, reply, send)
+                sampler = Sampler(request.sampling, ids, logits.device, constraint)
+                self._write(loaded, request.sampling, sampler, logits, reply, send)
         except Cancelled:
             reply.finish = "cancelled"
         self._seal(loaded, reply, send)
@@ -162,6 +165,7 @@ class Engine:
             usage=usage,
             token_ids=_new_ids(request, prompt, reply),
             memory=self._split(),
+            written=loaded.caller.written(request.calling, reply.ids, reply.text, reply.finish),
         )
 
     def _resume(self, loaded: Loaded, request: Run, prompt: Prompt, send: Send) -> tuple[Found, Receipt | None]:
@@ -216,10 +220,10 @@ class Engine:
         return logits
 
     def _write(
-        self, loaded: Loaded, sampling: Sampling, ids: list[int], logits: Tensor, reply: Reply, send: Send
+        self, loaded: Loaded, sampling: Sampling, sampler: Sampler, logits: Tensor, reply: Reply, send: Send
     ) -> None:
         stream = TextStream(loaded.tokenizer, sampling.stop)
-        for token in self._tokens(loaded, sampling, ids, logits, reply):
+        for token in self._tokens(loaded, sampling.max_tokens, sampler, logits, reply):
             reply.ids.append(token)
             reply.unread = True
             self._show(stream.feed(token), reply, send)
@@ -228,12 +232,9 @@ class Engine:
                 break
         self._show(stream.finish(), reply, send)
 
-    def _tokens(
-        self, loaded: Loaded, sampling: Sampling, ids: list[int], logits: Tensor, reply: Reply
-    ) -> Iterator[int]:
+    def _tokens(self, loaded: Loaded, limit: int, sampler: Sampler, logits: Tensor, reply: Reply) -> Iterator[int]:
         """Sampled tokens until the model, the caller or the limit ends the reply."""
-        sampler = Sampler(sampling, ids, logits.device)
-        for count in range(sampling.max_tokens):
+        for count in range(limit):
             token = sampler.next(logits)
             reply.last_at = time.perf_counter()
             reply.first_at = reply.first_at or reply.last_at
@@ -244,7 +245,7 @@ class Engine:
             if self.cancelled.is_set():
                 reply.finish = "cancelled"
                 return
-            if count + 1 < sampling.max_tokens:
+            if count + 1 < limit:
                 logits = loaded.memory.step(token)
                 reply.unread = False
         reply.finish = "length"

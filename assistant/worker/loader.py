@@ -18,6 +18,7 @@ from transformers.utils import logging as transformers_logging
 from assistant.errors import ModelError, UsageError
 from assistant.protocol import ModelSpec
 from assistant.template import encode_text, prepare_tokenizer, sentence_ends
+from assistant.worker.calling import Caller
 from assistant.worker.device import Gauge, compute_dtype, pick_device, standard_budget
 from assistant.worker.division import Division
 from assistant.worker.episodes import encoder_room, open_episodes
@@ -52,6 +53,7 @@ class Loaded:
     budget: int
     episodes: Episodes
     division: Division
+    caller: Caller
     patches: dict[tuple[str, int], Sequence[int]] = field(default_factory=dict)
     """The last patch of each conversation's episode that was scored."""
 
@@ -103,7 +105,8 @@ def load(spec: ModelSpec, progress: LoadProgress) -> Loaded:
     memory.call_token = caller(tokenizer)
     episodes = open_episodes(spec, room, device)
     stops = stop_tokens(model, tokenizer)
-    return Loaded(spec, model, tokenizer, stops, quant, memory, gauge, budget, episodes, division)
+    calls = Caller(tokenizer, stops)
+    return Loaded(spec, model, tokenizer, stops, quant, memory, gauge, budget, episodes, division, calls)
 
 
 def loaded_bytes(model: nn.Module) -> int:

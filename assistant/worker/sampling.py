@@ -18,12 +18,19 @@ from transformers import (
 )
 
 from assistant.protocol import Sampling
+from assistant.worker.grammar import Constraint
 
 
 class Sampler:
-    """Draws tokens as `Sampling` says; temperature 0 takes the most likely one. A seed makes draws repeatable."""
+    """Draws tokens as `Sampling` says; temperature 0 takes the most likely one. A seed makes draws repeatable.
 
-    def __init__(self, sampling: Sampling, prompt: Sequence[int], device: torch.device) -> None:
+    With a constraint only tokens that it allows are drawn.
+    """
+
+    def __init__(
+        self, sampling: Sampling, prompt: Sequence[int], device: torch.device, constraint: Constraint | None = None
+    ) -> None:
+        self.constraint = constraint
         self.greedy = sampling.temperature == 0
         self.processors = _processors(sampling, len(prompt))
         self.generator = torch.Generator(device)
@@ -37,6 +44,8 @@ class Sampler:
 
     def next(self, logits: Tensor) -> int:
         """The next token for `logits` [vocabulary]."""
+        if self.constraint is not None:
+            logits = self.constraint.mask(logits)
         read = cast(torch.LongTensor, self.ids[:, : self.length])
         scores = self.processors(read, cast(torch.FloatTensor, logits[None].to(torch.float32)))
         if self.greedy:
@@ -45,6 +54,8 @@ class Sampler:
             token = int(torch.multinomial(scores.softmax(-1), 1, generator=self.generator))
         self.ids[0, self.length] = token
         self.length += 1
+        if self.constraint is not None:
+            self.constraint.take(token)
         return token
 
 
