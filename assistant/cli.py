@@ -27,6 +27,7 @@ COMPLETE = "_ASSISTANT_COMPLETE"
 COMMANDS = {
     "chat": "assistant.commands.plain",
     "ask": "assistant.commands.ask",
+    "agent": "assistant.commands.agent",
     "import": "assistant.commands.bring",
     "export": "assistant.commands.export",
     "conversations": "assistant.commands.conversations",

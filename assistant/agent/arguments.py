@@ -34,7 +34,7 @@ def closed(schema: Mapping[str, Any]) -> dict[str, Any]:
     return result
 
 
-def check_schema(schema: Mapping[str, Any], whose: str) -> None:
+def check_schema(schema: dict[str, Any], whose: str) -> None:
     """Refuse what is no JSON schema, before anything is written by it.
 
     Raises:

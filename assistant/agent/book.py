@@ -90,7 +90,7 @@ def changes(tool: Tool, kept: Sequence[Approval]) -> list[str]:
 
 def parts_of(tool: Tool) -> dict[str, str]:
     """A digest for each part of a definition. A digest of the whole that differs in none of them differs in code."""
-    parts = {**tool.spec.model_dump(), "traits": asdict(tool.traits), "source": tool.origin}
+    parts = {**tool.spec.model_dump(), "traits": asdict(tool.traits), "source": [tool.kind, tool.source]}
     return {
         name: hashlib.sha256(canonical(part).encode("utf-8", "replace")).hexdigest()[:16]
         for name, part in parts.items()

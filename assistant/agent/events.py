@@ -52,7 +52,7 @@ class Start(BaseModel):
     run: str = Field(description="Names the run: assistant agent --resume RUN")
     conversation: str
     model: str
-    revision: str | None
+    source: str = Field(description="Where the model comes from, with its revision or version where it has one.")
     tools: list[ToolSaid]
     budget: str | None = Field(description="As asked for; null: the daemon's own.")
     sandbox: str | None = Field(description="What keeps tools in; null: nothing does, and what can write is off.")

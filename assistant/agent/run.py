@@ -61,7 +61,7 @@ class Wanted:
     name: str | None = None
     system: str | None = None
     model: str = ""
-    revision: str | None = None
+    source: str = ""
     approved: frozenset[str] = frozenset()
     approver: Approver | None = None
     sandbox: str | None = None
@@ -201,7 +201,7 @@ def start(wanted: Wanted, program: Program | None, toolbox: Toolbox, sandbox: Sa
         run=program.id if program else "",
         conversation=program.conversation if program else "",
         model=wanted.plan.engine.model or wanted.model,
-        revision=wanted.revision,
+        source=wanted.source,
         tools=[_said(tool, sandbox) for tool in toolbox.tools],
         budget=wanted.plan.engine.budget,
         sandbox=sandbox.name if sandbox else None,

@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
-from jsonschema import SchemaError
-from jsonschema.validators import validator_for
 from pydantic import BaseModel
 
+from assistant.agent.arguments import check_schema
 from assistant.agent.events import Ending, Message, Note, line
 from assistant.agent.limits import Limits
 from assistant.agent.loop import Plan
@@ -103,7 +102,7 @@ def agent(
     seed: opt.Seed = None,
     max_tokens: opt.MaxTokens = None,
 ) -> int:
-    """Give a task to a model with tools. What it may not do by itself ends the run with exit code 4; it can be resumed."""
+    """Give a task to a model with tools. A call that it may not make by itself ends the run (exit code 4), resumable."""
     if listed:
         asyncio.run(_list(output))
         return 0
@@ -234,19 +233,19 @@ def _task(task: str | None, resume: str | None, fork: str | None) -> str | None:
 
 def _model(settings: Settings) -> dict[str, Any]:
     entry = load_catalog(find_places()).find(settings.model)
-    return {"model": entry.id, "revision": entry.revision}
+    return {"model": entry.id, "source": entry.source}
 
 
 def _schema(path: Path) -> dict[str, Any]:
     try:
         schema = json.loads(path.read_text())
-        validator_for(schema).check_schema(schema)
     except OSError as error:
         raise UsageError(f"The schema {path} cannot be read: {error.strerror}.") from None
-    except (ValueError, SchemaError) as error:
-        raise UsageError(f"{path} is no JSON schema: {str(error).splitlines()[0]}.") from None
+    except ValueError as error:
+        raise UsageError(f"The schema {path} is no JSON: {error}.") from None
     if not isinstance(schema, dict):
-        raise UsageError(f"{path} is no JSON schema of an object.")
+        raise UsageError(f"The schema {path} is no JSON schema of an answer: it must be an object.")
+    check_schema(schema, f"the answer ({path})")
     return schema
 
 

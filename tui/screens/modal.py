@@ -23,7 +23,7 @@ class Once(Screen[T]):
         self._left = True
         return super().dismiss(result)
 
-    def on_prune(self) -> None:
+    def _on_prune(self) -> None:
         """What still gathers for it ends first: what it would be shown in goes before the screen itself."""
         self.workers.cancel_node(self)
 
