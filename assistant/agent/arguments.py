@@ -34,14 +34,14 @@ def closed(schema: Mapping[str, Any]) -> dict[str, Any]:
     return result
 
 
-def check_schema(schema: dict[str, Any], whose: str) -> None:
+def check_schema(schema: Mapping[str, Any], whose: str) -> None:
     """Refuse what is no JSON schema, before anything is written by it.
 
     Raises:
         UsageError: naming whose schema it is.
     """
     try:
-        validator_for(schema, default=Draft202012Validator).check_schema(schema)
+        validator_for(schema, default=Draft202012Validator).check_schema(dict(schema))
     except SchemaError as error:
         raise UsageError(f"The JSON schema of {whose} is not one: {error.message[:LONGEST]}") from error
 

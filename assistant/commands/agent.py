@@ -102,7 +102,7 @@ def agent(
     seed: opt.Seed = None,
     max_tokens: opt.MaxTokens = None,
 ) -> int:
-    """Give a task to a model with tools. A call that it may not make by itself ends the run (exit code 4), resumable."""
+    """Give a task to a model with tools. A call that it may not make by itself ends the run, which can be resumed."""
     if listed:
         asyncio.run(_list(output))
         return 0
