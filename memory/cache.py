@@ -256,11 +256,14 @@ class WorkingSetLayer(CacheLayerMixin):
             last = torch.arange(self.length - self.span, self.length, device=self.device)
             self.keep(last.expand(self.shape.kv_heads, -1))
 
-    def can_wait(self, without: Collection[str]) -> bool:
-        """Whether the entries fit in pages, those of `without` gone, beside half of what the layer can hold."""
+    def can_wait(self, without: Collection[str], entries: int, copies: int) -> bool:
+        """Whether the entries fit in pages, those of `without` gone, beside `entries` in so many `copies`; beside half
+        of what the layer can hold where that is unknown (0) or more than all of it."""
         if self.span is None:
-            size = 2 * self.shape.kv_heads * self.shape.head_dim
-            return self.pool.takes(self.length, self.pool.arena.numel() // size // 2 * size, without)
+            size, all_of_it = self.shape.kv_heads * self.shape.head_dim, self.pool.arena.numel()
+            front = copies * size * entries
+            known = 0 < front <= all_of_it
+            return self.pool.takes(self.length, front if known else all_of_it // size // 4 * 2 * size, without)
         return self.pool.takes(min(self.length, self.span), self.pool.front.numel(), without)
 
     def reindex(self, next_position: int) -> None:
@@ -512,9 +515,11 @@ class WorkingSet(Cache):
         unpinned = [name for name in held if name not in self.pins]
         return unpinned + [name for name in reversed(self.pins) if name in held]
 
-    def can_wait(self, without: Collection[str]) -> bool:
-        """Whether the active working set can wait once those of `without` are gone, and half of the entries stay."""
-        return all(layer.can_wait(without) for layer in self.layers)
+    def can_wait(self, without: Collection[str], tokens: int, window: int) -> bool:
+        """Whether the active working set can wait once those of `without` are gone, beside one of `tokens` (0: of an
+        unknown number), which are more than the trained `window` or not."""
+        entries, copies = tokens and tokens + self.plan.block + self.plan.patch, HOME_COPY if tokens > window else 2
+        return all(layer.can_wait(without, entries, copies) for layer in self.layers)
 
     def switch(self, leave_as: str | None, enter: str | None) -> None:
         """Let the active working set wait as `leave_as` (None: drop it), and make `enter` (None: an empty one) active.

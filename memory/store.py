@@ -161,10 +161,13 @@ class Memory:
 
     # --- conversations -----------------------------------------------------------------------------------------------
 
-    def open(self, conversation: str, origins: Sequence[str] = ()) -> None:
+    def open(self, conversation: str, origins: Sequence[str] = (), tokens: int = 0) -> None:
         """Make `conversation` the active one. The one before waits in the pool while there is room for both.
 
-        `origins`: the conversations that it was forked from, the nearest first; what is stored of them is used for it.
+        Args:
+            conversation: its name.
+            origins: the conversations that it was forked from, the nearest first; what is stored of them is used.
+            tokens: how long the text is that will be read; 0: unknown, then half of the pool is left to it.
         """
         self._drop_forgotten()
         self._origins = tuple(origins)
@@ -172,7 +175,7 @@ class Memory:
         if trail.conversation == conversation:
             return
         cache, name = self.working_set, trail.conversation
-        leaves = bool(trail.tokens) and self._can_wait(conversation)
+        leaves = bool(trail.tokens) and self._can_wait(conversation, tokens)
         enters = conversation in cache.waiting
         cache.switch(name if leaves else None, conversation if enters else None)
         if leaves:
@@ -289,13 +292,13 @@ class Memory:
             if self.sealer.trail.conversation == conversation:
                 self.clear()
 
-    def _can_wait(self, enters: str) -> bool:
+    def _can_wait(self, enters: str, tokens: int) -> bool:
         """Make room for the active working set to wait, by letting go of as few as needed of those before it."""
         cache, own = self.working_set, self.sealer.trail.conversation
         leaving = [name for name in cache.leaving(own) if name != enters]
         before = leaving[: leaving.index(own)]
         for count in range(len(before) + 1):
-            if cache.can_wait({enters, *before[:count]}):
+            if cache.can_wait({enters, *before[:count]}, tokens, self.geometry.window):
                 for name in before[:count]:
                     cache.drop_waiting(name)
                 return True

@@ -72,3 +72,26 @@ def test_a_set_that_comes_back_from_disk_is_whole_though_others_wait(tmp_path: P
         memory.open("chat")
         assert memory.resume(ids).reused == 299
         assert memory.complete
+
+
+def test_a_large_set_waits_when_the_text_that_comes_is_known_to_be_short() -> None:
+    memory = filled({"large": 180})
+    memory.open("short", tokens=20)
+    assert list(memory.sets()) == ["large"]
+    memory.read(tokens(20, 1))
+    memory.open("large", tokens=185)
+    assert memory.resume(tokens(185, 0)).reused == 180
+    assert list(memory.sets()) == ["short", "large"]
+
+
+def test_a_large_set_does_not_wait_when_a_long_text_comes_or_one_of_unknown_length() -> None:
+    for length in (100, 0, 1000):
+        memory = filled({"large": 180})
+        memory.open("next", tokens=length)
+        assert list(memory.sets()) == []
+
+
+def test_a_small_set_waits_though_the_text_that_comes_is_longer_than_the_pool() -> None:
+    memory = filled({"small": 60})
+    memory.open("endless", tokens=1000)
+    assert list(memory.sets()) == ["small"]
