@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import count
 from typing import Protocol
 
 import numpy as np
@@ -14,6 +15,10 @@ from benchmarks.agents.trace import Step
 
 NEW = (2, 8, 32, 128, 512)
 OUT = (1, 4, 16)
+SIZES = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 3 / 4)
+ROUNDS = 8
+"""What is measured with: new tokens and tokens written in a step, working sets as shares of the largest, and further
+steps of each."""
 
 
 class Measured(Protocol):
@@ -33,35 +38,35 @@ class Sample:
     spent: Spent
 
 
-def sample(device: Measured, sizes: Sequence[int], rounds: int, most: int, seed: int = 0) -> list[Sample]:
-    """Programs of these sizes (tokens), then `rounds` further steps of each, mixed; none grows beyond `most`.
+def samples(device: Measured, most: int, seed: int = 0) -> Iterator[Sample]:
+    """Without end: programs of `SIZES`, then `ROUNDS` further steps of each, mixed, none beyond `most` tokens; again.
 
-    Whether a working set waited or has to be put back is left to the pool: one that holds about half of the sizes
-    gives both.
+    Whether a working set waited or has to be put back is left to the pool: one that holds about half of them gives
+    both.
     """
-    generator, held = random.Random(seed), dict[str, int]()
-    samples = [_take(device, held, f"calibration {seed} {size}", size, 4) for size in sizes]
-    turns = [name for name in held for _ in range(rounds)]
-    generator.shuffle(turns)
-    for name in turns:
-        new, out = generator.choice(NEW), generator.choice(OUT)
-        if held[name] + new + out <= most:
-            samples.append(_take(device, held, name, new, out))
-    return samples
+    generator = random.Random(seed)
+    for number in count():
+        held = dict[str, int]()
+        for share in SIZES:
+            yield _take(device, held, f"calibration {seed} {number} {share}", round(share * most), 4)
+        turns = [name for name in held for _ in range(ROUNDS)]
+        generator.shuffle(turns)
+        for name in turns:
+            new, out = generator.choice(NEW), generator.choice(OUT)
+            if held[name] + new + out <= most:
+                yield _take(device, held, name, new, out)
 
 
-def fit(samples: Sequence[Sample], block_size: int) -> Costs:
+def fit(taken: Sequence[Sample], block_size: int) -> Costs:
     """The prices that explain the samples best (least squares, none negative)."""
-    steps = [(one.step, one.spent) for one in samples]
-    switched = [one for one in samples if one.moved]
+    steps = [(one.step, one.spent) for one in taken]
+    switched = [one for one in taken if one.moved]
     missed = [(step, spent) for step, spent in steps if spent.missed]
     prompts = [
         (-(-step.new // block_size), step.new, step.new * (step.kept + step.new / 2), spent.prefill)
         for step, spent in steps
     ]
-    written = [
-        (step.out, step.out * (step.kept + step.new + step.out / 2), spent.decode / 1.0) for step, spent in steps
-    ]
+    written = [(step.out, step.out * (step.kept + step.new + step.out / 2), spent.decode) for step, spent in steps]
     block, new, attended = _line(prompts)
     token, context = _line(written)
     reload, reloaded = _line((1, step.kept, spent.reload) for step, spent in missed)

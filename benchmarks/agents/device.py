@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from benchmarks.agents.trace import Step
 from memory.block import CHUNK
+
+
+BLOCK = 256
+"""Tokens of a block, and room that is left for the next step."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +63,7 @@ class Costs:
     """Of the end of a step."""
     sealed: float
     """Of each token of the set at the end of a step."""
-    block_size: int = 256
+    block_size: int = BLOCK
 
     def prefill_s(self, new: int, before: int) -> float:
         """Reading `new` tokens after `before`."""
@@ -82,31 +86,57 @@ class Costs:
         """The end of a step with `size` tokens."""
         return self.seal + self.sealed * size
 
-    def times(self, factor: float) -> Costs:
-        """A device that is `factor` times as slow."""
-        prices = {name: price * factor for name, price in asdict(self).items() if name != "block_size"}
-        return Costs(**prices, block_size=self.block_size)
+    def work_s(self, steps: Iterable[Step]) -> float:
+        """Steps of one program on a device on which nothing has to leave."""
+        return sum(
+            self.prefill_s(step.new, step.kept) + self.decode_s(step.out, step.kept + step.new) + self.seal_s(step.size)
+            for step in steps
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """A pool of `entries`; beside what is active `block` and `patch` entries stay free for the next step."""
+
+    entries: int
+    block: int = BLOCK
+    patch: int = 64
+
+
+GPU = Costs(
+    block=0.010,
+    new=1.25e-4,
+    attended=4e-9,
+    token=0.010,
+    context=6.6e-8,
+    reload=0.020,
+    reloaded=2.2e-5,
+    switch=0.005,
+    moved=2.6e-7,
+    seal=0.005,
+    sealed=0.0,
+)
+"""By arithmetic, not measured: a model of 8B parameters in bf16 (16 GB, 128 KiB of KV a token, 64 KiB in int8) on a GPU
+with 2 TB/s and 130 TFLOP/s, its chunks on a disk that reads 3 GB/s."""
 
 
 class Pool:
-    """Who is resident among `entries`: the rules of `memory.store` and `memory.cache`, by numbers of tokens only.
+    """Who is resident: the rules of `memory.store` and `memory.cache`, by numbers of tokens only.
 
-    The active set is contiguous; others wait in pages of 64 entries, as long as half of the pool stays free of them.
+    The active set is contiguous; others wait in pages of 64 entries as long as the next step has room.
     """
 
-    def __init__(self, entries: int, headroom: int) -> None:
-        """`headroom`: entries that stay free beside the active set for the patch."""
-        self.entries = entries
-        self.headroom = headroom
+    def __init__(self, room: Room) -> None:
+        self.room = room
         self.active = ""
         self.size = 0
         self.waiting = dict[str, int]()
 
-    def open(self, program: str, pins: Sequence[str]) -> tuple[int, int]:
-        """Make `program` active; (its resident tokens, the tokens that changed places)."""
+    def open(self, program: str, tokens: int, pins: Sequence[str]) -> tuple[int, int]:
+        """Make `program` active, whose prompt has `tokens`; (its resident tokens, the tokens that changed places)."""
         if program == self.active:
             return self.size, 0
-        left = self.size if self.size and self._can_wait(program, pins) else 0
+        left = self.size if self.size and self._can_wait(program, tokens, pins) else 0
         entered = self.waiting.pop(program, 0)
         if left:
             self.waiting[self.active] = left
@@ -115,19 +145,20 @@ class Pool:
 
     def grow(self, size: int, pins: Sequence[str]) -> None:
         """The active set becomes `size` tokens; waiting ones leave for it."""
-        while self.waiting and self.entries - self.headroom - sum(map(_pages, self.waiting.values())) < size:
+        most = self.room.entries - self.room.patch
+        while self.waiting and most - sum(map(_pages, self.waiting.values())) < size:
             del self.waiting[self._leaving(pins)[0]]
         self.size = size
 
-    def _can_wait(self, enters: str, pins: Sequence[str]) -> bool:
-        others = {name: size for name, size in self.waiting.items() if name != enters}
+    def _can_wait(self, enters: str, tokens: int, pins: Sequence[str]) -> bool:
+        needed = tokens + self.room.block + self.room.patch
+        most = self.room.entries - (needed if needed <= self.room.entries else self.room.entries // 2)
         before = [name for name in self._leaving(pins, self.active) if name != enters]
         before = before[: before.index(self.active)]
         for count in range(len(before) + 1):
-            stay = sum(_pages(size) for name, size in others.items() if name not in before[:count])
-            if stay + _pages(self.size) <= self.entries - self.entries // 2:
-                for name in before[:count]:
-                    del self.waiting[name]
+            gone = {enters, *before[:count]}
+            if sum(_pages(size) for name, size in self.waiting.items() if name not in gone) + _pages(self.size) <= most:
+                self.waiting = {name: size for name, size in self.waiting.items() if name not in before[:count]}
                 return True
         return False
 
@@ -139,19 +170,19 @@ class Pool:
 class ModelDevice:
     """A `Pool` with prices."""
 
-    def __init__(self, costs: Costs, entries: int, headroom: int = 0, *, recompute: bool = False) -> None:
+    def __init__(self, costs: Costs, room: Room, *, recompute: bool = False) -> None:
         """`recompute`: what left the device is read again instead of put back."""
         self.costs = costs
-        self.pool = Pool(entries, headroom)
+        self.pool = Pool(room)
         self.recompute = recompute
 
     def run(self, program: str, step: Step, pins: Sequence[str]) -> Spent:
         costs, pool = self.costs, self.pool
         switches = program != pool.active
-        resident, moved = pool.open(program, pins)
+        prompt = step.kept + step.new
+        resident, moved = pool.open(program, prompt, pins)
         missed = step.kept if resident < step.kept else 0
         pool.grow(step.size, pins)
-        prompt = step.kept + step.new
         again = missed if self.recompute else 0
         return Spent(
             switch=costs.switch_s(moved) if switches else 0.0,

@@ -6,6 +6,7 @@ import random
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,11 @@ def tiny_model(window: int) -> Any:
 
 
 class RealDevice:
-    """Runs steps over random tokens, each program's own; what is written is drawn beforehand, not sampled."""
+    """Runs steps over random tokens, each program's own; what is written is drawn beforehand, not sampled.
+
+    Seconds are this thread's own on the processor, and torch runs on it alone: on a machine that others use too, time
+    on the wall says more about them.
+    """
 
     def __init__(self, memory: Memory) -> None:
         self.memory = memory
@@ -53,37 +58,41 @@ class RealDevice:
         memory, before = self.memory, self._texts.get(program, [])[: step.kept]
         prompt = before + _tokens(program, step.kept, step.new)
         written = _tokens(program, len(prompt), step.out)
-        marks = [time.perf_counter()]
-        leaving = len(memory.tokens)
+        marks = [time.thread_time()]
+        leaving, name, known = len(memory.tokens), memory.sealer.trail.conversation, program in memory.sets()
         memory.pins = pins
-        memory.open(program)
-        entered = len(memory.tokens) if len(memory.sets()) and memory.tokens else 0
-        waits = list(memory.sets())[:-1] if entered else list(memory.sets())
-        marks.append(time.perf_counter())
+        memory.open(program, tokens=len(prompt))
+        waits = program != name and name in memory.sets()
+        self.moved = (leaving if waits else 0) + (len(memory.tokens) if known and program != name else 0)
+        marks.append(time.thread_time())
         resumed = memory.resume(prompt)
-        marks.append(time.perf_counter())
+        marks.append(time.thread_time())
         memory.read(prompt[resumed.reused :])
-        marks.append(time.perf_counter())
+        marks.append(time.thread_time())
         for token in written:
             memory.step(token)
-        marks.append(time.perf_counter())
+        marks.append(time.thread_time())
         memory.seal()
-        marks.append(time.perf_counter())
-        assert resumed.reused == step.kept, f"{program}: {resumed.reused} of {step.kept} tokens kept: {resumed.reason}"
+        marks.append(time.thread_time())
+        assert resumed.reused >= step.kept, f"{program}: {resumed.reused} of {step.kept} tokens kept: {resumed.reason}"
         assert memory.complete, f"{program}: the pool is too small for its {len(memory.tokens)} tokens"
         self._texts[program] = prompt + written
-        self.moved = entered + (leaving if waits else 0)
-        parts = [after - earlier for earlier, after in zip(marks, marks[1:], strict=False)]
+        parts = [after - earlier for earlier, after in pairwise(marks)]
         return Spent(*parts, missed=step.kept if resumed.source == "disk" else 0)
 
 
 @contextmanager
 def real_device(model: Any, folder: Path, entries: int, ram: int = 0) -> Iterator[RealDevice]:
     """The engine over `model` with a pool of `entries`, tiers in `folder`, `ram` bytes of them in RAM."""
-    with memory_on(model, folder, "int8", entries, "bounded", ram) as memory:
-        yield RealDevice(memory)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with memory_on(model, folder, "int8", entries, "bounded", ram) as memory:
+            yield RealDevice(memory)
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _tokens(program: str, first: int, count: int) -> list[int]:
-    generator = random.Random(f"{program} {first}")
+    generator = random.Random(f"{program} {first} {count}")
     return [generator.randrange(VOCABULARY) for _ in range(count)]

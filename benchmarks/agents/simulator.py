@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from assistant.daemon.order import Order, Place, Priority
+from assistant.daemon.order import Place, Priority
 from assistant.daemon.pins import Pins
 from assistant.daemon.ttl import Optimum, TimeToLive
 from benchmarks.agents.device import Device, Spent

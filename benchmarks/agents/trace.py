@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -39,11 +39,18 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One program: its steps in order; `task` is what it worked on (several runs can share one)."""
+    """One program: its steps in order; `task` is what it worked on (several runs can share one). `model_s`: seconds it
+    spent with the model when it was recorded."""
 
     id: str
     task: str
     steps: tuple[Step, ...]
+    model_s: float
+
+    @property
+    def tool_s(self) -> float:
+        """Seconds of its tools."""
+        return sum(step.tool_s for step in self.steps)
 
 
 def load(path: Path, factor: float = 1.0) -> list[Run]:
@@ -67,6 +74,11 @@ def largest(runs: Sequence[Run]) -> int:
     return max(step.size for run in runs for step in run.steps)
 
 
+def paced(runs: Sequence[Run], pace: float) -> list[Run]:
+    """The runs with tools that take `pace` times as long."""
+    return [replace(run, steps=tuple(replace(step, tool_s=step.tool_s * pace) for step in run.steps)) for run in runs]
+
+
 def folds(runs: Sequence[Run], seed: int = 0) -> tuple[list[Run], list[Run]]:
     """Two halves with no task in common."""
     tasks = sorted({run.task for run in runs})
@@ -79,7 +91,8 @@ def _run(path: Path, number: int, line: str, factor: float) -> Run:
     try:
         row: dict[str, Any] = json.loads(line)
         recorded = [_numbers(one) for one in row["steps"] if not one["sidechain"] and one["ctx_tokens"] > 0]
-        return Run(row["id"], row["task"], tuple(_steps(recorded, factor)))
+        steps = tuple(_steps(recorded, factor))
+        return Run(row["id"], row["task"], steps, max(0.0, row["wall_s"] - sum(step.tool_s for step in steps)))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         what = f"{type(error).__name__}: {error}"
         raise UsageError(f"Line {number} of the trace {path} is not a run ({what}).") from error
@@ -99,13 +112,13 @@ def _steps(recorded: list[tuple[int, int, str, float]], factor: float) -> list[S
     """Steps whose sizes follow from each other: what is not kept or written before is new."""
     if not recorded:
         raise ValueError("it has no steps")
-    steps, before = list[Step](), 0
-    for at, (context, written, tool, seconds) in enumerate(recorded):
-        prompt, last = max(1, round(context * factor)), at + 1 == len(recorded)
-        kept = before if prompt > before else 0
+    steps, before, context = list[Step](), 0, 0
+    for at, (tokens, written, tool, seconds) in enumerate(recorded):
+        last, kept = at + 1 == len(recorded), before if tokens > context else 0
+        prompt = max(kept + 1, round(tokens * factor))
         out = max(1, round(written * factor))
         if not last and (following := round(recorded[at + 1][0] * factor)) > prompt:
             out = max(1, min(out, following - prompt - 1))
         steps.append(Step(kept, prompt - kept, out, None if last else tool or "none", 0.0 if last else seconds))
-        before = prompt + out
+        before, context = prompt + out, tokens
     return steps
