@@ -9,7 +9,7 @@ that end where the next token stands, whatever the layer's own length is.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -256,12 +256,15 @@ class WorkingSetLayer(CacheLayerMixin):
             last = torch.arange(self.length - self.span, self.length, device=self.device)
             self.keep(last.expand(self.shape.kv_heads, -1))
 
-    def can_wait(self, enter: str) -> bool:
-        """Whether the entries fit in pages, once `enter` left its own, beside half of what the layer can hold."""
+    def can_wait(self, without: Collection[str], entries: int, copies: int) -> bool:
+        """Whether the entries fit in pages, those of `without` gone, beside `entries` in so many `copies`; beside half
+        of what the layer can hold where that is unknown (0) or more than all of it."""
         if self.span is None:
-            size = 2 * self.shape.kv_heads * self.shape.head_dim
-            return self.pool.takes(self.length, self.pool.arena.numel() // size // 2 * size, enter)
-        return self.pool.takes(min(self.length, self.span), self.pool.front.numel(), enter)
+            size, all_of_it = self.shape.kv_heads * self.shape.head_dim, self.pool.arena.numel()
+            front = copies * size * entries
+            known = 0 < front <= all_of_it
+            return self.pool.takes(self.length, front if known else all_of_it // size // 4 * 2 * size, without)
+        return self.pool.takes(min(self.length, self.span), self.pool.front.numel(), without)
 
     def reindex(self, next_position: int) -> None:
         """Rotate every key from where it was first computed to contiguous positions ending before `next_position`."""
@@ -365,6 +368,7 @@ class WorkingSet(Cache):
         self.plan = plan
         self.position_shift = 0
         self.waiting: dict[str, WorkingSetState] = {}
+        self.pins: Sequence[str] = ()
 
     @property
     def bounded(self) -> list[WorkingSetLayer]:
@@ -502,9 +506,20 @@ class WorkingSet(Cache):
         counts = [entries for entries, _, layer in held if not layer.is_sliding] or [entries for entries, _, _ in held]
         return Footprint(max(counts), min(counts), sum(size for _, size, _ in held))
 
-    def can_wait(self, enter: str) -> bool:
-        """Whether the active working set can wait while `enter` is active, and leave it half of the entries."""
-        return all(layer.can_wait(enter) for layer in self.layers)
+    def leaving(self, active: str | None = None) -> list[str]:
+        """Who is let go of first when room is needed: the longest waiting, then `pins` from their end.
+
+        `active`: the name under which the active working set would wait; it counts as the latest of them.
+        """
+        held = [*self.waiting] if active is None else [*self.waiting, active]
+        unpinned = [name for name in held if name not in self.pins]
+        return unpinned + [name for name in reversed(self.pins) if name in held]
+
+    def can_wait(self, without: Collection[str], tokens: int, window: int) -> bool:
+        """Whether the active working set can wait once those of `without` are gone, beside one of `tokens` (0: of an
+        unknown number), which are more than the trained `window` or not."""
+        entries, copies = tokens and tokens + self.plan.block + self.plan.patch, HOME_COPY if tokens > window else 2
+        return all(layer.can_wait(without, entries, copies) for layer in self.layers)
 
     def switch(self, leave_as: str | None, enter: str | None) -> None:
         """Let the active working set wait as `leave_as` (None: drop it), and make `enter` (None: an empty one) active.

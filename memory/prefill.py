@@ -106,12 +106,17 @@ class Reader:
     def make_room(self, tokens: int) -> None:
         """When `tokens` more do not fit: let waiting working sets go, evict, past the trained window re-index."""
         cache = self.working_set
-        while cache.room < tokens and cache.waiting:
-            cache.drop_waiting(next(iter(cache.waiting)))
+        self.make_way(tokens)
         outgrown = cache.next_position + tokens > self.window
         if outgrown or cache.room < tokens:
             self._make_room(reindexed=outgrown or cache.reindexed)
         cache.trim(tokens)
+
+    def make_way(self, tokens: int) -> None:
+        """Let waiting working sets go while `tokens` more do not fit beside them."""
+        cache = self.working_set
+        while cache.room < tokens and cache.waiting:
+            cache.drop_waiting(cache.leaving()[0])
 
     def _read_block(self, piece: Sequence[int], block: int) -> tuple[Tensor | None, int]:
         """One block; (None, smaller block) when memory ran out and a smaller one should be tried."""

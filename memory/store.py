@@ -110,6 +110,15 @@ class Memory:
         return self.reader.working_set
 
     @property
+    def pins(self) -> Sequence[str]:
+        """Conversations whose working sets stay on the device while others can go, the one to let go of last first."""
+        return self.working_set.pins
+
+    @pins.setter
+    def pins(self, names: Sequence[str]) -> None:
+        self.working_set.pins = tuple(names)
+
+    @property
     def tokens(self) -> list[int]:
         """Every token of the active conversation that was read."""
         return self.sealer.trail.tokens
@@ -152,10 +161,13 @@ class Memory:
 
     # --- conversations -----------------------------------------------------------------------------------------------
 
-    def open(self, conversation: str, origins: Sequence[str] = ()) -> None:
+    def open(self, conversation: str, origins: Sequence[str] = (), tokens: int = 0) -> None:
         """Make `conversation` the active one. The one before waits in the pool while there is room for both.
 
-        `origins`: the conversations that it was forked from, the nearest first; what is stored of them is used for it.
+        Args:
+            conversation: its name.
+            origins: the conversations that it was forked from, the nearest first; what is stored of them is used.
+            tokens: how long the text is that will be read; 0: unknown, then half of the pool is left to it.
         """
         self._drop_forgotten()
         self._origins = tuple(origins)
@@ -163,7 +175,7 @@ class Memory:
         if trail.conversation == conversation:
             return
         cache, name = self.working_set, trail.conversation
-        leaves = bool(trail.tokens) and self._can_wait(conversation)
+        leaves = bool(trail.tokens) and self._can_wait(conversation, tokens)
         enters = conversation in cache.waiting
         cache.switch(name if leaves else None, conversation if enters else None)
         if leaves:
@@ -280,14 +292,17 @@ class Memory:
             if self.sealer.trail.conversation == conversation:
                 self.clear()
 
-    def _can_wait(self, enters: str) -> bool:
-        """Make room for the active working set to wait, by letting the one go that waits longest."""
-        cache = self.working_set
-        for name in [name for name in cache.waiting if name != enters]:
-            if cache.can_wait(enters):
+    def _can_wait(self, enters: str, tokens: int) -> bool:
+        """Make room for the active working set to wait, by letting go of as few as needed of those before it."""
+        cache, own = self.working_set, self.sealer.trail.conversation
+        leaving = [name for name in cache.leaving(own) if name != enters]
+        before = leaving[: leaving.index(own)]
+        for count in range(len(before) + 1):
+            if cache.can_wait({enters, *before[:count]}, tokens, self.geometry.window):
+                for name in before[:count]:
+                    cache.drop_waiting(name)
                 return True
-            cache.drop_waiting(name)
-        return cache.can_wait(enters)
+        return False
 
     def _take_back(self, count: int) -> None:
         trail = self.sealer.trail
@@ -380,6 +395,7 @@ class Memory:
             available.open is None or available.open.exact
         )
         sealer.wanted = self._wants(available.tokens + 1)
+        self.reader.make_way(available.tokens)
         state = choose(cache, available, snapshot, sealer.first, self.geometry.window)
         put_back(self.spill, stored, cache, state, available, sealer.scratch)
 

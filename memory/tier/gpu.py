@@ -7,6 +7,7 @@ arena. Pages hold keys as they were first computed and values, 64 entries each.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import torch
@@ -55,9 +56,9 @@ class LayerPool:
         """What the active working set may use, as a view."""
         return self.arena[: min(self._front, self.arena.numel() - self.used * self.page_size)]
 
-    def takes(self, entries: int, front: int, without: str) -> bool:
+    def takes(self, entries: int, front: int, without: Collection[str]) -> bool:
         """Whether `entries` more can wait, those of `without` gone, while `front` numbers stay for the active set."""
-        gone = len(self.table[without].numbers) if without in self.table else 0
+        gone = sum(len(self.table[name].numbers) for name in without if name in self.table)
         pages = self.used - gone + pages_for(entries)
         return pages <= self._most_pages and self.arena.numel() - pages * self.page_size >= min(front, self._front)
 
