@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from asyncio.subprocess import PIPE
+from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncGenerator
 from contextlib import suppress
 from typing import Any
@@ -49,6 +49,8 @@ from assistant.protocol import (
 __all__ = ["Client", "error_of", "pull"]
 
 CHECK_S = 3600.0
+END_S = 10.0
+"""How long a download may take to stop."""
 PAGE = 500
 """Most turns that come at once."""
 
@@ -248,20 +250,43 @@ async def pull(model_id: str) -> AsyncGenerator[PullProgress, None]:
         AssistantError: it failed; the text and the exit code are the child's.
     """
     command = (sys.executable, "-P", "-m", "assistant.cli", "models", "pull", model_id, "--json")
-    child = await asyncio.create_subprocess_exec(*command, stdout=PIPE, stderr=PIPE)
-    assert child.stdout is not None
-    assert child.stderr is not None
-    said = asyncio.create_task(child.stderr.read())
+    starting = asyncio.create_task(asyncio.create_subprocess_exec(*command, stdout=PIPE, stderr=PIPE))
     try:
+        child = await asyncio.shield(starting)
+        assert child.stdout is not None
+        assert child.stderr is not None
+        said = asyncio.create_task(child.stderr.read())
         async for line in child.stdout:
             yield PullProgress.model_validate_json(line)
         if code := await child.wait():
             raise _error((await said).decode(errors="replace"), code)
     finally:
-        with suppress(ProcessLookupError):
-            child.terminate()
+        await _whole(asyncio.create_task(_ended(starting)))
+
+
+async def _ended(starting: asyncio.Task[Process]) -> None:
+    """Ask a child to end, and end it if it does not; nothing of it is left."""
+    child = await starting
+    with suppress(ProcessLookupError):
+        child.terminate()
+    try:
+        async with asyncio.timeout(END_S):
+            await child.wait()
+    except TimeoutError:
+        child.kill()
         await child.wait()
-        await said
+
+
+async def _whole(task: asyncio.Task[Any]) -> None:
+    """Wait until the task is done, however often the one who waits is cancelled: a child must not be left behind."""
+    cancelled = False
+    while not task.done():
+        try:
+            await asyncio.shield(task)
+        except asyncio.CancelledError:
+            cancelled = True
+    if cancelled:
+        raise asyncio.CancelledError
 
 
 def _path(name: str, rest: str = "") -> str:

@@ -1,13 +1,18 @@
-"""The one lane to the worker: jobs run one after the other, a bounded number may wait, each hears its position."""
+"""The one lane to the worker: jobs run one at a time, in the order of `assistant.daemon.order`.
+
+A bounded number may wait, each hears its position. A job is one reply: between two of them the lane may go to another.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import time
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator
 
 import structlog
 
+from assistant.daemon.order import Order, Place, Priority
 from assistant.errors import AssistantError, DaemonError
 from assistant.protocol import Event, Queued
 
@@ -21,10 +26,13 @@ class LaneFull(AssistantError):
 class Job(ABC):
     """One request on its way: the lane runs it, its client reads `events`, anyone may `cancel` it."""
 
-    def __init__(self, conversation_id: str) -> None:
+    def __init__(self, conversation_id: str, priority: Priority, arrived: float) -> None:
+        """`arrived`: when the program that this belongs to began, in seconds since 1970."""
         self.conversation_id = conversation_id
+        self.place = Place(priority, arrived, time.monotonic())
         self.cancelled = asyncio.Event()
         self.ended = asyncio.Event()
+        self._told: int | None = None
         self._events: asyncio.Queue[Event | None] = asyncio.Queue()
 
     def emit(self, event: Event) -> None:
@@ -35,6 +43,12 @@ class Job(ABC):
         """What happens to this job, until it has ended."""
         while (event := await self._events.get()) is not None:
             yield event
+
+    def tell_position(self, position: int) -> None:
+        """Say how many are in front, itself included, when that is news."""
+        if position != self._told:
+            self._told = position
+            self.emit(Queued(position=position))
 
     def end(self) -> None:
         """Close the stream of events."""
@@ -57,6 +71,7 @@ class Lane:
         self._limit = limit
         self._admitted = 0
         self._waiting: list[Job] = []
+        self._order = Order()
         self._running: Job | None = None
         self._wake = asyncio.Event()
         self._closed = False
@@ -71,8 +86,10 @@ class Lane:
         """Whether nothing runs and nothing waits."""
         return self._running is None and not self._waiting
 
-    def admit(self) -> None:
+    def admit(self, *, goes_on: bool = False) -> None:
         """Reserve a place, to be used by `submit` or given back by `release`.
+
+        `goes_on`: a program that was admitted with its first step asks for its next one; it always gets a place.
 
         Raises:
             LaneFull: the lane is full.
@@ -80,7 +97,7 @@ class Lane:
         """
         if self._closed:
             raise DaemonError("The daemon is stopping; try again in a moment.")
-        if self._admitted > self._limit:
+        if self._admitted > self._limit and not goes_on:
             raise LaneFull(
                 f"{self._limit} requests are waiting already; nothing was stored, try again when one has ended."
             )
@@ -91,10 +108,11 @@ class Lane:
         self._admitted -= 1
 
     def submit(self, job: Job) -> None:
-        """Put a job with a reserved place at the end of the lane."""
-        if self._running is not None or self._waiting:
-            job.emit(Queued(position=len(self._waiting) + 1))
+        """Put a job with a reserved place into the line."""
+        alone = self._running is None and not self._waiting
         self._waiting.append(job)
+        if not alone:
+            self._tell_positions()
         self._wake.set()
 
     async def serve(self) -> None:
@@ -103,7 +121,7 @@ class Lane:
             while not self._waiting:
                 self._wake.clear()
                 await self._wake.wait()
-            self._running = self._waiting.pop(0)
+            self._running = self._waiting.pop(self._order.next(self._places(), time.monotonic()))
             self._tell_positions()
             try:
                 await self._running.run()
@@ -143,5 +161,9 @@ class Lane:
         job.end()
 
     def _tell_positions(self) -> None:
-        for number, job in enumerate(self._waiting, start=1):
-            job.emit(Queued(position=number))
+        positions = self._order.positions(self._places(), time.monotonic())
+        for job, position in zip(self._waiting, positions, strict=True):
+            job.tell_position(position)
+
+    def _places(self) -> list[Place]:
+        return [job.place for job in self._waiting]

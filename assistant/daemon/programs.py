@@ -5,8 +5,9 @@ The tools themselves run in the agent's own process; it says here when one begin
 
 from __future__ import annotations
 
+from assistant.daemon.order import Priority
 from assistant.daemon.service import Service
-from assistant.daemon.turns import Turn
+from assistant.daemon.turns import Errand, Turn
 from assistant.history import History
 from assistant.protocol import (
     Accepted,
@@ -18,6 +19,9 @@ from assistant.protocol import (
     ProgramRequest,
     StepRequest,
 )
+
+_PRIORITY = {False: Priority.AGENT, True: Priority.CONTINUATION}
+"""Of the first step of a program, and of those that follow."""
 
 
 class Programs:
@@ -44,6 +48,8 @@ class Programs:
         """Say how a program goes on or ended."""
         found = await self.get(program)
         await self._records.run(History.change_program, found.id, change)
+        if change.state in ("done", "failed"):
+            self._service.holding.let_go(await self._records.run(History.find, found.conversation))
         return await self.get(found.id)
 
     async def resume(self, program: str) -> Program:
@@ -61,7 +67,8 @@ class Programs:
         """Commit the results of the last calls, then put the next reply on its way."""
         sampling = self._service.sampling(request.sampling)
         spec = self._service.spec(request.engine)
-        self._service.lane.admit()
+        begun = (await self.get(program)).steps > 0
+        self._service.lane.admit(goes_on=begun)
         try:
             step = await self._records.run(History.begin_step, program, request.text)
         except BaseException:
@@ -69,9 +76,15 @@ class Programs:
             raise
         accepted = Accepted(conversation=step.name, turn_id=step.begun.turn_id, reply_id=step.begun.reply_id)
         calling = Calling(tools=step.tools, constrained=request.constrained, answer=request.answer)
-        return self._service.submit(accepted, step.begun.conversation_id, spec, sampling, calling)
+        priority = Priority.BATCH if request.priority == "batch" else _PRIORITY[begun]
+        return self._service.submit(
+            Errand(accepted, step.begun.conversation_id, spec, sampling, calling, priority, step.arrived)
+        )
 
     async def call(self, program: str, call: int, change: CallChange) -> CallRow:
         """A tool of this program begins or has ended."""
         await self.get(program)
-        return await self._records.run(History.change_call, call, change)
+        row = await self._records.run(History.change_call, call, change)
+        if row.seconds is not None and change.state != "running":
+            self._service.holding.durations.record(row.tool, row.seconds)
+        return row

@@ -9,11 +9,13 @@ from datetime import UTC, datetime
 
 from assistant import __version__
 from assistant.daemon.engine import Engines
+from assistant.daemon.holding import Holding
 from assistant.daemon.lane import Lane
+from assistant.daemon.order import Priority
 from assistant.daemon.records import Records
 from assistant.daemon.shelf import Shelf
 from assistant.daemon.titles import Titles
-from assistant.daemon.turns import Turn
+from assistant.daemon.turns import Errand, Turn
 from assistant.daemon.uses import named_uses
 from assistant.daemon.worker import Worker
 from assistant.history import History
@@ -21,7 +23,6 @@ from assistant.protocol import (
     PROTOCOL,
     Accepted,
     AskRequest,
-    Calling,
     DaemonStatus,
     Engine,
     Episodes,
@@ -42,6 +43,8 @@ class Service:
         self.lane = Lane(engines.settings.queue)
         self.shelf = Shelf(worker, engines.places.kv, engines.disk_limit())
         self.titles = Titles(records, self.lane, engines.places.kv)
+        self.holding = Holding()
+        self.holding.watch(lambda: worker.memory)
         self._worker = worker
         self._started = datetime.now(UTC)
         self._clock = time.monotonic()
@@ -66,7 +69,9 @@ class Service:
             self.lane.release()
             raise
         accepted = Accepted(conversation=name, turn_id=begun.turn_id, reply_id=begun.reply_id)
-        return self.submit(accepted, begun.conversation_id, spec, self.sampling(request.sampling))
+        if request.replaces is not None:
+            self.holding.let_go(begun.conversation_id)
+        return self.submit(Errand(accepted, begun.conversation_id, spec, self.sampling(request.sampling)))
 
     async def read(self, name: str, request: ImportRequest) -> Turn:
         """Commit imported turns, then have them read into memory."""
@@ -78,7 +83,7 @@ class Service:
             self.lane.release()
             raise
         accepted = Accepted(conversation=name, turn_id=added.last_turn_id, reply_id=None)
-        return self.submit(accepted, added.conversation_id, spec, None)
+        return self.submit(Errand(accepted, added.conversation_id, spec, None, priority=Priority.BATCH))
 
     def spec(self, asked: Engine) -> ModelSpec:
         """What the worker is to have loaded for a request (`Engines.spec`)."""
@@ -88,18 +93,11 @@ class Service:
         """The decoding parameters of the settings, where the request leaves them open."""
         return self.engines.settings.sampling().model_copy(update=asked.model_dump(exclude_unset=True))
 
-    def submit(
-        self,
-        accepted: Accepted,
-        conversation_id: str,
-        spec: ModelSpec,
-        sampling: Sampling | None,
-        calling: Calling | None = None,
-    ) -> Turn:
+    def submit(self, errand: Errand) -> Turn:
         """Put what is committed on its way; the lane has a place for it."""
-        turn = Turn(self.records, self._worker, accepted, conversation_id, spec, sampling, calling)
+        turn = Turn(self.records, self._worker, self.holding, errand)
         self.lane.submit(turn)
-        self.titles.note(conversation_id)
+        self.titles.note(errand.conversation_id)
         return turn
 
     async def stop(self, name: str) -> bool:

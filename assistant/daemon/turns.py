@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import time
 from collections.abc import Callable
+from dataclasses import dataclass, field
 
 import structlog
 
+from assistant.daemon.holding import Holding
 from assistant.daemon.lane import Job
+from assistant.daemon.order import Priority
 from assistant.daemon.records import Records
 from assistant.daemon.worker import Worker, WorkerDied
 from assistant.errors import AssistantError, Exit
@@ -69,32 +73,42 @@ class Checkpoints:
             log.error("check-point failed", reply=self._reply_id, error=str(error))
 
 
+@dataclass(frozen=True, slots=True)
+class Errand:
+    """What a turn is asked to do, and where it stands in the lane.
+
+    A reply to be written (`sampling`), or turns to be read only (an import). `arrived`: when its program began, in
+    seconds since 1970.
+    """
+
+    accepted: Accepted
+    conversation_id: str
+    spec: ModelSpec
+    sampling: Sampling | None
+    calling: Calling | None = None
+    priority: Priority = Priority.CHAT
+    arrived: float = field(default_factory=time.time)
+
+
 class Turn(Job):
-    """One request: a reply to be written (`sampling`), or turns to be read only (an import)."""
+    """One request on its way."""
 
     def __init__(
-        self,
-        records: Records,
-        worker: Worker,
-        accepted: Accepted,
-        conversation_id: str,
-        spec: ModelSpec,
-        sampling: Sampling | None,
-        calling: Calling | None = None,
-        patience_s: float = PATIENCE_S,
+        self, records: Records, worker: Worker, holding: Holding, errand: Errand, patience_s: float = PATIENCE_S
     ) -> None:
-        super().__init__(conversation_id)
+        super().__init__(errand.conversation_id, errand.priority, errand.arrived)
         self._records = records
         self._worker = worker
-        self._accepted = accepted
-        self._spec = spec
-        self._sampling = sampling
-        self._calling = calling
+        self._holding = holding
+        self._errand = errand
+        self._accepted = errand.accepted
+        self._spec = errand.spec
         self._patience_s = patience_s
         self._run_id = secrets.token_hex(8)
         self._pieces: list[str] = []
         self._heard = False
-        self.emit(accepted)
+        self.emit(errand.accepted)
+        holding.wanted(errand.conversation_id)
 
     async def run(self) -> None:
         """Run on the worker. Every way it can end leaves the reply done or interrupted."""
@@ -129,10 +143,10 @@ class Turn(Job):
             conversation=self.conversation_id,
             turns=turns,
             reply_id=self._accepted.reply_id,
-            sampling=self._sampling,
+            sampling=self._errand.sampling,
             origins=await self._records.run(History.origins, self.conversation_id),
-            calling=self._calling,
-            pins=self._pins(),
+            calling=self._errand.calling,
+            pins=self._holding.ranking(self.conversation_id),
         )
         try:
             await self._exchange(request, checkpoints)
@@ -175,7 +189,7 @@ class Turn(Job):
             model=self._spec.id,
             calls=done.written.calls if done.written and state == "done" else (),
         )
-        self._finished(done)
+        self._holding.ended(self.conversation_id, self._errand.arrived, done)
         self.emit(
             Done(
                 conversation=self._accepted.conversation,
@@ -215,13 +229,6 @@ class Turn(Job):
             return Failed(message="Stopped. What was written is kept as interrupted.", exit_code=Exit.SIGINT)
         kept = "What was written is kept as interrupted" if self._accepted.reply_id else "The imported text is kept"
         return Failed(message=f"The worker {died}. {kept}; the next message starts a new worker.")
-
-    def _pins(self) -> list[str]:
-        """Conversations whose working sets should stay on the device while this runs."""
-        return []
-
-    def _finished(self, done: WorkerDone) -> None:
-        """The reply is committed, and its client is about to be told."""
 
     def _text(self) -> str:
         return "".join(self._pieces)

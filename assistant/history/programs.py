@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import secrets
 from dataclasses import dataclass
+from datetime import datetime
 
 from assistant.errors import UsageError
 from assistant.history.base import first_line, now
@@ -40,8 +41,8 @@ class Step:
     begun: Begun
     name: str
     tools: list[ToolSpec]
-    created: str
-    """When the program began."""
+    arrived: float
+    """When the program began, in seconds since 1970."""
 
 
 class Programs(Writing):
@@ -108,7 +109,8 @@ class Programs(Writing):
             tip = self._store_results(conversation, tip, about, text)
             reply = self._insert(conversation, tip, "assistant", "", "pending")
             self._db.execute("UPDATE programs SET state = 'running', reason = NULL WHERE id = ?", [about.id])
-        return Step(Begun(conversation, tip, reply), about.conversation, about.tools, about.created)
+        arrived = datetime.fromisoformat(about.created).timestamp()
+        return Step(Begun(conversation, tip, reply), about.conversation, about.tools, arrived)
 
     def change_call(self, call: int, change: CallChange) -> CallRow:
         """A tool begins, or has ended with a result. A call that has ended stays as it is."""

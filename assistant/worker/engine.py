@@ -171,7 +171,9 @@ class Engine:
     def _resume(self, loaded: Loaded, request: Run, prompt: Prompt, send: Send) -> tuple[Found, Receipt | None]:
         """Make the conversation active with all that is known of it; a receipt if it was read before."""
         started, memory, ids = time.perf_counter(), loaded.memory, prompt.ids
-        memory.open(request.conversation, request.origins)
+        memory.pins = request.pins
+        expected = len(ids) + (request.sampling.max_tokens if request.sampling else 0)
+        memory.open(request.conversation, request.origins, expected)
         memory.protect(prompt.prefix)
         found = memory.resume(ids if request.sampling else [*ids, -1])
         known = min(_known(request), len(ids))

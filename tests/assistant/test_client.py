@@ -116,3 +116,23 @@ def test_the_started_daemon_outlives_and_serves_every_folder(places: Places) -> 
     finally:
         os.kill(pid, signal.SIGTERM)
         wait_until(lambda: listener(places.socket) is None, "it ends")
+
+
+def test_a_pull_that_is_cancelled_again_and_again_leaves_no_child(home: Path) -> None:
+    def children() -> str:
+        return Path(f"/proc/{os.getpid()}/task/{threading.get_native_id()}/children").read_text()
+
+    async def scene() -> None:
+        before = children()
+        pulling = asyncio.ensure_future(anext(pull("smollm2-135m")))
+        async with asyncio.timeout(20):
+            while children() == before:
+                await asyncio.sleep(0.01)
+        for _ in range(3):
+            pulling.cancel()
+            await asyncio.sleep(0)
+        with pytest.raises(asyncio.CancelledError):
+            await pulling
+        assert children() == before
+
+    asyncio.run(scene())
