@@ -38,6 +38,7 @@ COMMANDS = {
     "mem": "assistant.commands.mem",
     "map": "assistant.commands.map",
     "why": "assistant.commands.why",
+    "bench": "assistant.commands.bench",
     "doctor": "assistant.commands.doctor",
     "config": "assistant.commands.config",
     "completions": "assistant.commands.completions",

@@ -8,7 +8,7 @@ from enum import StrEnum
 
 from assistant.protocol import Conversation, Turn
 
-_SPEAKERS = {"user": "You", "assistant": "Assistant", "system": "System", "transcript": "Transcript"}
+_SPEAKERS = {"user": "You", "assistant": "Assistant", "system": "System", "transcript": "Transcript", "tool": "Tool"}
 
 
 class Form(StrEnum):

@@ -332,7 +332,7 @@ class Episodes(Wire):
 
 ProgramState = Literal["running", "done", "failed", "stopped", "denied"]
 CallState = Literal["asked", "running", "done", "failed", "denied"]
-Priority = Literal["interactive", "agent", "batch"]
+Urgency = Literal["agent", "batch"]
 
 
 class ProgramRequest(Wire):
@@ -368,7 +368,7 @@ class StepRequest(Wire):
     text: str | None = Field(None, min_length=1, max_length=MAX_TEXT)
     constrained: bool = True
     answer: dict[str, Any] | None = None
-    priority: Priority = "agent"
+    urgency: Urgency = "agent"
 
 
 class CallChange(Wire):
@@ -669,6 +669,10 @@ class ResidentSet(Wire):
     state: Literal["active", "waiting"]
     least: int | None = None
     """Entries of the layer that holds least, where `entries` are those of the layer that holds most."""
+    pinned_by: str | None = None
+    """The tool (or `user`) that its program waits for: until then others leave the device first."""
+    pinned_s: float | None = None
+    """Seconds that the pin still lasts."""
 
 
 class StoredUse(Wire):

@@ -20,11 +20,11 @@ from assistant.protocol import (
     Failed,
     Notice,
     Piece,
-    Priority,
     Program,
     Queued,
     Sampling,
     StepRequest,
+    Urgency,
     Usage,
     Written,
 )
@@ -50,7 +50,7 @@ class Plan:
     turns: int = 20
     constrained: bool = True
     answer: dict[str, Any] | None = None
-    priority: Priority = "agent"
+    urgency: Urgency = "agent"
     deltas: bool = False
 
 
@@ -103,7 +103,7 @@ class Loop:
             text=said,
             constrained=self.plan.constrained,
             answer=self.plan.answer,
-            priority=self.plan.priority,
+            urgency=self.plan.urgency,
         )
         self.steps += 1
         began = time.monotonic()

@@ -131,7 +131,7 @@ def agent(
                 turns=max_turns,
                 constrained=not unconstrained,
                 answer=None if output_schema is None else _schema(output_schema),
-                priority="batch" if batch else "agent",
+                urgency="batch" if batch else "agent",
                 deltas=deltas,
             ),
             places=places,

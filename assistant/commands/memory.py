@@ -9,7 +9,7 @@ from rich.table import Table
 from assistant.commands.forks import fork_lines
 from assistant.commands.progress import plain_console
 from assistant.commands.terminal import without_controls
-from assistant.protocol import KvStatus, MemoryReport, MemorySplit, TierUse
+from assistant.protocol import KvStatus, MemoryReport, MemorySplit, ResidentSet, TierUse
 from assistant.views.forecast import Forecast
 from assistant.views.held import Held
 from assistant.views.ledger import Entry, counted, hit_rate
@@ -138,12 +138,21 @@ def _tier(table: Table, name: str, use: TierUse, known: tuple[str, str], limit: 
 
 def _sets(kv: KvStatus) -> Table:
     table = Table(box=None, pad_edge=False)
-    for column in ("resident conversation", "state", "tokens", "entries", "size"):
-        table.add_column(column, justify="left" if column in ("resident conversation", "state") else "right")
+    for column in ("resident conversation", "state", "tokens", "entries", "size", "pinned"):
+        table.add_column(column, justify="right" if column in ("tokens", "entries", "size") else "left")
     for one in kv.sets:
         name = without_controls(one.conversation)
-        table.add_row(name, one.state, f"{one.tokens:,}", _span(one.least, one.entries), format_size(one.bytes))
+        size = format_size(one.bytes)
+        table.add_row(name, one.state, f"{one.tokens:,}", _span(one.least, one.entries), size, _pin(one))
     return table
+
+
+def _pin(one: ResidentSet) -> str:
+    """Who is waited for, and how long the pin lasts."""
+    if one.pinned_by is None:
+        return ""
+    left = "" if one.pinned_s is None else f", {one.pinned_s:.1f} s"
+    return f"for {without_controls(one.pinned_by)}{left}"
 
 
 def _conversations(kv: KvStatus) -> Table:

@@ -76,7 +76,7 @@ class Programs:
             raise
         accepted = Accepted(conversation=step.name, turn_id=step.begun.turn_id, reply_id=step.begun.reply_id)
         calling = Calling(tools=step.tools, constrained=request.constrained, answer=request.answer)
-        priority = Priority.BATCH if request.priority == "batch" else _PRIORITY[begun]
+        priority = Priority.BATCH if request.urgency == "batch" else _PRIORITY[begun]
         return self._service.submit(
             Errand(accepted, step.begun.conversation_id, spec, sampling, calling, priority, step.arrived)
         )

@@ -141,7 +141,10 @@ class Service:
         """Where every byte lies, by tier and purpose; conversations by their names."""
         kv = await self.shelf.status()
         names = await self.records.run(History.names)
+        pins = {pin.program: pin for pin in self.holding.view() if pin.state != "expired"}
         for resident in kv.sets:
+            if (pin := pins.get(resident.conversation)) is not None:
+                resident.pinned_by, resident.pinned_s = pin.tool, pin.left_s
             resident.conversation = names.get(resident.conversation, resident.conversation)
         kv.stored = named_uses(kv.stored, names, await self.records.run(History.conversations, "", True))
         for tier in (kv.device, kv.ram, kv.disk):

@@ -344,3 +344,19 @@ def test_the_help_names_the_keys_that_are_bound(daemon: RunningDaemon) -> None:
             assert words in text
 
     play(scenario, size=(80, 110))
+
+
+def test_what_a_tool_gave_back_is_one_line_until_it_is_opened(daemon: RunningDaemon) -> None:
+    result = "23 degrees [b]and[/b] sunny\n\x1b[31msecond line"
+
+    async def scene() -> None:
+        async with await Client.connect(start=False) as client:
+            await client.store("agent", [NewTurn(role="user", text="Weather?"), NewTurn(role="tool", text=result)])
+        async with chatting(Options(conversation="agent")) as driver:
+            await driver.sees("▸ tool result · 6 words")
+            assert "sunny" not in driver.screen_text
+            await driver.pilot.press("alt+up", "t")
+            await driver.sees("23 degrees [b]and[/b] sunny")
+            await driver.sees("second line")
+
+    asyncio.run(scene())

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 LIMIT = 50
 _PAUSE_S = 0.12
 """So long nothing is typed before the daemon is asked."""
-_WHO = {"user": "you", "assistant": "reply", "system": "system prompt", "transcript": "transcript"}
+_WHO = {"user": "you", "assistant": "reply", "system": "system prompt", "transcript": "transcript", "tool": "result"}
 
 
 class SearchScreen(Modal[tuple[str, int] | None]):

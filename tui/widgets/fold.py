@@ -1,4 +1,4 @@
-"""The reasoning of a reply, folded to one line until someone wants to read it."""
+"""What is folded to one line until someone wants to read it: the reasoning of a reply, the result of a tool."""
 
 from __future__ import annotations
 
@@ -21,8 +21,10 @@ class Fold(Vertical):
     }
     """
 
-    def __init__(self, *, shown: bool) -> None:
+    def __init__(self, *, shown: bool, of: str = "reasoning") -> None:
+        """`of`: what is folded, in a word."""
         super().__init__(classes="-open" if shown else "")
+        self._of = of
         self._thought = ""
         self._thinking = False
 
@@ -54,5 +56,5 @@ class Fold(Vertical):
     def _draw(self) -> None:
         words = plural(len(self._thought.split()), "word")
         mark = "▾" if self.shown else "▸"
-        self.query_one(".fold", Static).update(f"{mark} {'thinking' if self._thinking else 'reasoning'} · {words}")
+        self.query_one(".fold", Static).update(f"{mark} {'thinking' if self._thinking else self._of} · {words}")
         self.query_one(".thought", Static).update(self._thought.strip() if self.shown else "")

@@ -259,9 +259,12 @@ def _lines(text: str) -> int:
 
 def widget_of(turn: Turn) -> Widget:
     """The widget that draws a turn of the history."""
+    from tui.widgets.tool import ToolTurn
     from tui.widgets.turn import ReplyTurn, UserTurn  # Markdown is imported after the first paint
 
     version = (turn.version, turn.versions)
+    if turn.role == "tool":
+        return ToolTurn(turn.text, turn_id=turn.id)
     if turn.role == "assistant":
         return ReplyTurn(turn.text, state=turn.state, usage=turn.usage, turn_id=turn.id, version=version)
     return UserTurn(turn.text, role=turn.role, turn_id=turn.id, version=version)
