@@ -102,8 +102,7 @@ def _executing(root: Path) -> list[Tool]:
         return Program((sys.executable, "-P", "-"), arguments["code"].encode("utf-8", "replace"))
 
     def run_shell(arguments: Mapping[str, Any]) -> Program:
-        script = 'ROOT=$1; export ROOT; eval "$2"'
-        return Program(("/bin/sh", "-c", script, "sh", str(root), arguments["command"]), b"", readable=(root,))
+        return Program(("/usr/bin/env", f"ROOT={root}", "/bin/sh", "-c", arguments["command"]), b"", readable=(root,))
 
     return [
         _tool(python, Traits.of("can_exec"), run_python),
