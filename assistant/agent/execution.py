@@ -126,7 +126,7 @@ async def _scratch() -> AsyncIterator[Path]:
     try:
         yield folder
     finally:
-        _remove(folder)
+        await asyncio.to_thread(_remove, folder)
 
 
 def _remove(folder: Path) -> None:

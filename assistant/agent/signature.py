@@ -106,9 +106,11 @@ def _checked(annotation: Any, name: str) -> Any:
     """The same type, where JSON can fill it; an int also takes 17.0, which is the same number to JSON."""
     origin, inner = get_origin(annotation), get_args(annotation)
     if annotation is int:
-        return Annotated[int, BeforeValidator(_whole)]
+        return Annotated[int, _WHOLE]
     if annotation in _PLAIN:
         return annotation
+    if origin is Annotated and inner[0] is int:
+        return Annotated[(*inner, _WHOLE)]  # behind its bounds, which are those of the int
     if origin is Annotated:
         return Annotated[(_checked(inner[0], name), *inner[1:])]
     if origin is Literal and all(value is None or isinstance(value, str | int | bool) for value in inner):
@@ -125,6 +127,9 @@ def _checked(annotation: Any, name: str) -> Any:
 
 def _whole(value: Any) -> Any:
     return int(value) if isinstance(value, float) and math.isfinite(value) and value.is_integer() else value
+
+
+_WHOLE = BeforeValidator(_whole)
 
 
 def _docstring(function: Callable[..., Any]) -> tuple[str, dict[str, str]]:

@@ -33,9 +33,7 @@ def permit_for(tool: Tool, arguments: Mapping[str, Any]) -> Permit:
     return Permit(tool.name, tool.digest, arguments_digest(arguments))
 
 
-async def call(
-    tool: Tool, sandbox: Sandbox | None = None, limits: Limits | None = None, /, **arguments: Any
-) -> Result:
+async def call(tool: Tool, sandbox: Sandbox | None = None, limits: Limits | None = None, /, **arguments: Any) -> Result:
     """Execute one call that is permitted."""
     permit = permit_for(tool, arguments)
     return await execute(tool, arguments, permit=permit, sandbox=sandbox, places=find_places(), limits=limits)

@@ -1,4 +1,4 @@
-"""The world around a sandbox: files, sockets and a process that must stay as they are, and a secret that must not leak."""
+"""The world around a sandbox: files, sockets and a process that must stay as they are, and a secret to be kept."""
 
 from __future__ import annotations
 
@@ -40,13 +40,15 @@ def got(success):
 class World:
     """A context manager; `places` is what an attempt is told."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self) -> None:
         self.secret = secrets.token_hex(16)
         self.heard: list[str] = []
-        self._monkeypatch = monkeypatch
+        self._monkeypatch = pytest.MonkeyPatch()
         self.ground = Path(tempfile.mkdtemp(prefix="world-")).resolve()
         self.other = Path(tempfile.mkdtemp(suffix=self.secret))
         self.shm = Path("/dev/shm", f"world-{os.getpid()}-{secrets.token_hex(4)}")
+        self.scratch = Path(tempfile.mkdtemp(prefix="scratch-"))
+        self.tmp = tempfile.gettempdir()
         self._sockets: list[socket.socket] = []
 
     def __enter__(self) -> Self:
@@ -54,6 +56,7 @@ class World:
         environ = {"HOME": str(self.ground / "home"), "ASSISTANT_HOME": str(self.assistant), "A_TOKEN": self.secret}
         for name, value in environ.items():
             self._monkeypatch.setenv(name, value)
+        self._monkeypatch.setattr(tempfile, "tempdir", str(self.scratch))
         self._open = os.open(self.ground / "outside" / "secret", os.O_RDONLY)
         os.set_inheritable(self._open, True)
         self._listen()
@@ -61,6 +64,7 @@ class World:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._monkeypatch.undo()
         self.victim.kill()
         self.victim.communicate()
         os.close(self._open)
@@ -68,7 +72,7 @@ class World:
             with suppress(OSError):
                 one.shutdown(socket.SHUT_RDWR)
             one.close()
-        for folder in (self.ground, self.other):
+        for folder in (self.ground, self.other, self.scratch):
             shutil.rmtree(folder)
         for path in self.shm.parent.glob(self.shm.name + "*"):
             path.unlink()
@@ -91,8 +95,18 @@ class World:
             "heard": list(self.heard),
             "victim": self._victim_state(),
             "host": socket.gethostname(),
+            "left behind": sorted(path.name for path in self.scratch.iterdir()),
             "core pattern": Path("/proc/sys/kernel/core_pattern").read_text(),
         }
+
+    def running(self) -> list[int]:
+        """Processes of calls: their environment names the folder in which all of those have theirs."""
+        found = []
+        for path in Path("/proc").glob("[0-9]*/environ"):
+            with suppress(OSError):
+                if str(self.scratch).encode() in path.read_bytes():
+                    found.append(int(path.parent.name))
+        return found
 
     def places(self) -> dict[str, Any]:
         """What an attempt is told: the prelude's W, and the names in braces of a shell's command."""
@@ -109,7 +123,7 @@ class World:
             "abstract": self._abstract,
             "tcp": self._ports["tcp"],
             "udp": self._ports["udp"],
-            "tmp": tempfile.gettempdir(),
+            "tmp": self.tmp,
             "shm": str(self.shm),
             "victim": self.victim.pid,
             "address": self._address,
