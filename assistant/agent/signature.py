@@ -138,7 +138,7 @@ def _docstring(function: Callable[..., Any]) -> tuple[str, dict[str, str]]:
     if not text or not text.strip():
         raise _Unfit("has no docstring; it is what the model reads to know the tool")
     logging.getLogger("griffe").setLevel(logging.CRITICAL)  # a style that does not fit is no news
-    docstring = griffe.Docstring(text)
+    docstring = griffe.Docstring("\n" + text)  # a first line that is a heading already is one to it only so
     style, _ = griffe.infer_docstring_style(docstring)
     parts = docstring.parse(style or "google")
     told = [part.value for part in parts if part.kind is griffe.DocstringSectionKind.text]

@@ -28,10 +28,9 @@ DECLARE = "from assistant.tools import declares\n\n@declares(can_write=False, ca
 
 
 @pytest.fixture
-def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def scratch(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """Where calls have their folders. At the end none is left, and no process whose environment names one."""
-    folder = tmp_path / "scratch"
-    folder.mkdir()
+    folder = tmp_path_factory.mktemp("scratch")
     monkeypatch.setattr(tempfile, "tempdir", str(folder))
     yield folder
     wait_until(lambda: running_in(folder) == [], "nothing of the call runs")
@@ -93,11 +92,11 @@ def test_text_and_json_come_back(scratch: Path, tmp_path: Path, sandbox: Sandbox
         ("a = []; a.append(a); return a", "holds itself"),
         ("return object()", "neither text nor JSON: Object of type object"),
         ("return {1, 2}", "neither text nor JSON: Object of type set"),
-        ("raise ValueError('no such city')", "ValueError: no such city (tools.py, line 8)"),
+        ("raise ValueError('no such city')", "ValueError: no such city (tools.py, line 7)"),
         ("raise ValueError", "ValueError"),
-        ("import sys; sys.exit(3)", "It called sys.exit(3) (tools.py, line 8)"),
+        ("import sys; sys.exit(3)", "It called sys.exit(3) (tools.py, line 7)"),
         ("raise KeyboardInterrupt", "KeyboardInterrupt"),
-        ("class E(Exception):\n  def __str__(self): raise RuntimeError\nraise E", "E (tools.py, line 10)"),
+        ("class E(Exception):\n  def __str__(self): raise RuntimeError\nraise E", "E (tools.py, line 9)"),
         ("def f(): return f()\nreturn f()", "RecursionError: maximum recursion depth exceeded"),
         ("import os; os._exit(7)", "ended with exit status 7 before it answered"),
         ("import ctypes; ctypes.string_at(0)", "ended by the signal SIGSEGV before it answered"),
