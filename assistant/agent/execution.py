@@ -90,8 +90,10 @@ async def _here(tool: Tool, arguments: Mapping[str, Any], seconds: float) -> Res
             return Result(await tool.run(arguments), False, "done", 0.0, 0)
     except TimeoutError:
         return Result(_too_long(tool, seconds), True, "timeout", 0.0, 0)
-    except (AssistantError, OSError) as error:
+    except AssistantError as error:
         return Result(str(error), True, "failed", 0.0, 0)
+    except OSError as error:
+        return Result(f"That cannot be read: {error.strerror or error}.", True, "failed", 0.0, 0)
 
 
 async def _in_child(

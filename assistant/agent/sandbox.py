@@ -74,8 +74,8 @@ class Bubblewrap:
         for path in _outermost_first(readable):
             command += ["--ro-bind-try", str(path), str(path)]
         command += ["--bind", str(writable), str(writable)]
-        for path in ("/proc", "/dev", "/"):  # to root in here, settings of the kernel in /proc would be its own files
-            command += ["--remount-ro", path]
+        for place in ("/proc", "/dev", "/"):  # to root in here, settings of the kernel in /proc would be its own files
+            command += ["--remount-ro", place]
         spec = _spec(limits, {"network": network})
         return [*command, "--chdir", str(writable), "--", *_confined(spec), *argv]
 

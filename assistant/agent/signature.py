@@ -23,6 +23,8 @@ from assistant.protocol import ToolSpec
 
 TYPES = "str, int, float, bool, None, list[...], dict[str, ...], Literal[...], and unions of these"
 _PLAIN = (str, float, bool, types.NoneType)
+_STYLES: tuple[Literal["google", "sphinx", "numpy"], ...] = ("google", "sphinx", "numpy")
+_PARAMETERS = griffe.DocstringSectionKind.parameters
 _CONFIG = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False, protected_namespaces=())
 
 
@@ -138,14 +140,18 @@ def _docstring(function: Callable[..., Any]) -> tuple[str, dict[str, str]]:
     if not text or not text.strip():
         raise _Unfit("has no docstring; it is what the model reads to know the tool")
     logging.getLogger("griffe").setLevel(logging.CRITICAL)  # a style that does not fit is no news
-    docstring = griffe.Docstring("\n" + text)  # a first line that is a heading already is one to it only so
-    style, _ = griffe.infer_docstring_style(docstring)
-    parts = docstring.parse(style or "google")
+    docstring = griffe.Docstring("\n" + text)  # so that a heading in the first line is indented as the others are
+    parts = max((docstring.parse(style) for style in _STYLES), key=_understood)
     told = [part.value for part in parts if part.kind is griffe.DocstringSectionKind.text]
-    if not told:
+    if not "".join(told).strip():
         raise _Unfit("has a docstring that does not say what it does")
-    described = [one for part in parts if part.kind is griffe.DocstringSectionKind.parameters for one in part.value]
+    described = [one for part in parts if part.kind is _PARAMETERS for one in part.value]
     return "\n\n".join(told), {one.name: " ".join(one.description.split()) for one in described}
+
+
+def _understood(parts: list[griffe.DocstringSection]) -> tuple[int, int]:
+    """How much a reading in one style made of a docstring: parameters first, then other sections."""
+    return sum(len(part.value) for part in parts if part.kind is _PARAMETERS), len(parts)
 
 
 def _plain(schema: Any) -> Any:

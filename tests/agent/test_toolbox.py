@@ -109,6 +109,13 @@ def test_the_docstring_says_what_the_tool_and_each_parameter_is(tmp_path: Path, 
     }
 
 
+def test_a_short_docstring_is_read_as_well(tmp_path: Path) -> None:
+    text = 'def tool(a: int) -> int:\n    """Do.\n\n    :param a: One."""\n    return a\n'
+    spec = tool_of(tmp_path, text).spec
+    assert (spec.description, spec.parameters["properties"]["a"]["description"]) == ("Do.", "One.")
+    assert tool_of(tmp_path, 'def tool():\n    """Note: it does."""\n').spec.description == "Note: it does."
+
+
 def test_types_that_json_can_say_become_its_schema(tmp_path: Path) -> None:
     text = '''
         from __future__ import annotations
@@ -169,6 +176,7 @@ def test_a_signature_that_no_call_can_fill_is_refused_with_function_and_line(
     [
         ("    return 1", "has no docstring"),
         ('    """ """', "has no docstring"),
+        ('    """Args:\n        a: Something.\n    """', "does not say what it does"),
         ('    """:param a: Something."""', "does not say what it does"),
         (
             '    """Do.\n\n    Args:\n        b: Nothing.\n    """',
