@@ -140,7 +140,7 @@ def _docstring(function: Callable[..., Any]) -> tuple[str, dict[str, str]]:
     if not text or not text.strip():
         raise _Unfit("has no docstring; it is what the model reads to know the tool")
     logging.getLogger("griffe").setLevel(logging.CRITICAL)  # a style that does not fit is no news
-    docstring = griffe.Docstring("\n" + text)  # so that a heading in the first line is indented as the others are
+    docstring = griffe.Docstring(text)
     parts = max((docstring.parse(style) for style in _STYLES), key=_understood)
     told = [part.value for part in parts if part.kind is griffe.DocstringSectionKind.text]
     if not "".join(told).strip():

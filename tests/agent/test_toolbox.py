@@ -176,7 +176,6 @@ def test_a_signature_that_no_call_can_fill_is_refused_with_function_and_line(
     [
         ("    return 1", "has no docstring"),
         ('    """ """', "has no docstring"),
-        ('    """Args:\n        a: Something.\n    """', "does not say what it does"),
         ('    """:param a: Something."""', "does not say what it does"),
         (
             '    """Do.\n\n    Args:\n        b: Nothing.\n    """',
