@@ -19,7 +19,7 @@ from assistant.agent import reach
 from assistant.agent.cut import cut
 from assistant.agent.definition import Program, Tool
 from assistant.agent.limits import Limits
-from assistant.agent.permit import Permit, arguments_digest
+from assistant.agent.permit import Permit
 from assistant.agent.running import TIMEOUT, Ended, run_child
 from assistant.agent.sandbox import Bare, Sandbox, absent, environment, link_package
 from assistant.errors import AssistantError
@@ -75,7 +75,7 @@ def unavailable(tool: Tool, sandbox: Sandbox | None) -> str | None:
 
 
 def _refusal(tool: Tool, arguments: Mapping[str, Any], permit: Permit, sandbox: Sandbox | None) -> str | None:
-    if permit != Permit(tool.name, tool.digest, arguments_digest(arguments)):
+    if not permit.covers(tool.name, tool.digest, arguments):
         return f"The permit is not for this call of {tool.name}; nothing was run."
     if tool.start is None and tool.run is None:
         return f"The tool {tool.name} cannot be run from here."
