@@ -92,8 +92,10 @@ async def _here(tool: Tool, arguments: Mapping[str, Any], seconds: float) -> Res
         return Result(_too_long(tool, seconds), True, "timeout", 0.0, 0)
     except AssistantError as error:
         return Result(str(error), True, "failed", 0.0, 0)
-    except OSError as error:
-        return Result(f"That cannot be read: {error.strerror or error}.", True, "failed", 0.0, 0)
+    except OSError as error:  # its own text names the whole path
+        return Result(f"The tool {tool.name} failed: {error.strerror or error}.", True, "failed", 0.0, 0)
+    except Exception as error:
+        return Result(f"The tool {tool.name} failed: {type(error).__name__}: {error}", True, "failed", 0.0, 0)
 
 
 async def _in_child(

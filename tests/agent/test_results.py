@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import resource
+import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from pathlib import Path
 
 import psutil
 import pytest
 
+from assistant.agent.definition import Tool, Traits
 from assistant.agent.execution import Result, execute
 from assistant.agent.limits import KIB, MIB, Limits
 from assistant.agent.permit import Permit, arguments_digest
 from assistant.agent.sandbox import Sandbox, find_sandbox
 from assistant.agent.toolbox import Toolbox
 from assistant.places import find_places
+from assistant.protocol import ToolSpec
 from tests.agent.calling import call, permit_for, tool_of, tools_file
 from tests.conftest import wait_until
 
@@ -340,21 +343,55 @@ def test_only_a_tool_that_asked_for_it_has_a_network(scratch: Path, tmp_path: Pa
     assert served == 1
 
 
+_AGENT = """
+import asyncio, pathlib, tempfile
+from assistant.agent.definition import Tool, Traits
+from assistant.agent.execution import execute
+from assistant.agent.permit import Permit, arguments_digest
+from assistant.agent.sandbox import find_sandbox
+from assistant.agent.toolbox import Toolbox
+from assistant.places import find_places
+
+sandbox = find_sandbox({name!r})
+tempfile.tempdir = {scratch!r}
+tool = Toolbox.load(pathlib.Path({file!r}), ()).find("tool")
+permit = Permit("tool", tool.digest, arguments_digest(dict()))
+asyncio.run(execute(tool, dict(), permit=permit, sandbox=sandbox, places=find_places()))
+"""
+
+
 def test_a_tool_whose_agent_is_killed_ends_with_it(scratch: Path, tmp_path: Path, sandbox: Sandbox) -> None:
     tools_file(
         tmp_path, f'{DECLARE}def tool():\n    """Do it."""\n    import os, time\n    os.fork()\n    time.sleep(600)\n'
     )
-    name = sandbox.name if sandbox else "none"
-    if (pid := os.fork()) == 0:
-        try:
-            box = Toolbox.load(tmp_path / "tools.py", ())
-            asyncio.run(call(box.find("tool"), find_sandbox(name)))
-        finally:
-            os._exit(0)
+    code = _AGENT.format(
+        file=str(tmp_path / "tools.py"), scratch=str(scratch), name=sandbox.name if sandbox else "none"
+    )
+    agent = subprocess.Popen([sys.executable, "-P", "-c", code])
     wait_until(lambda: len(running_in(scratch)) >= 3, "the tool runs")
-    os.kill(pid, 9)
-    os.waitpid(pid, 0)
+    agent.kill()
+    agent.wait()
     wait_until(lambda: running_in(scratch) == [], "it ends with the agent")
     for folder in scratch.iterdir():  # nobody was left to remove it
         for path in (folder / "library" / "assistant", folder / "library", folder / "work", folder):
             path.unlink() if path.is_symlink() else path.rmdir()
+
+
+def test_a_tool_that_runs_here_fails_and_ends_in_time_too() -> None:
+    async def hangs(_: Mapping[str, object]) -> str:
+        await asyncio.Event().wait()
+        return ""
+
+    spec = ToolSpec(name="tool", description="Do it.", parameters={"type": "object", "properties": {}})
+
+    def result_of_tool(run: Callable[[Mapping[str, object]], Awaitable[str]]) -> Result:
+        tool = Tool(spec, Traits.of(), "mcp:server", run=run)
+        return asyncio.run(call(tool, None, Limits(seconds=0.2)))
+
+    async def breaks(_: Mapping[str, object]) -> str:
+        raise KeyError("what the server said")
+
+    assert result_of_tool(breaks).text == "The tool tool failed: KeyError: 'what the server said'"
+    assert (result_of_tool(hangs).kind, result_of_tool(hangs).error) == ("timeout", True)
+    nothing = asyncio.run(call(Tool(spec, Traits.of(), "mcp:server")))
+    assert (nothing.kind, nothing.text) == ("refused", "The tool tool cannot be run from here.")

@@ -25,6 +25,7 @@ text = ctypes.create_string_buffer(os.environ["SECRET"].encode())
 print(ctypes.addressof(text), flush=True)
 sys.stdin.read()
 """
+_CORE_PATTERN = Path("/proc/sys/kernel/core_pattern")
 PRELUDE = """
 import contextlib, ctypes, os, platform, resource, signal, socket, struct, time
 W = {places!r}
@@ -49,6 +50,7 @@ class World:
         self.shm = Path("/dev/shm", f"world-{os.getpid()}-{secrets.token_hex(4)}")
         self.scratch = Path(tempfile.mkdtemp(prefix="scratch-"))
         self.tmp = tempfile.gettempdir()
+        self._core_pattern = _CORE_PATTERN.read_text()
         self._sockets: list[socket.socket] = []
 
     def __enter__(self) -> Self:
@@ -65,6 +67,8 @@ class World:
 
     def __exit__(self, *_: object) -> None:
         self._monkeypatch.undo()
+        if _CORE_PATTERN.read_text() != self._core_pattern:  # an attempt got out, and this one concerns everybody
+            _CORE_PATTERN.write_text(self._core_pattern)
         self.victim.kill()
         self.victim.communicate()
         os.close(self._open)
@@ -96,7 +100,7 @@ class World:
             "victim": self._victim_state(),
             "host": socket.gethostname(),
             "left behind": sorted(path.name for path in self.scratch.iterdir()),
-            "core pattern": Path("/proc/sys/kernel/core_pattern").read_text(),
+            "core pattern": _CORE_PATTERN.read_text(),
         }
 
     def running(self) -> list[int]:
