@@ -102,8 +102,7 @@ def _executing(root: Path) -> list[Tool]:
         return Program((sys.executable, "-P", "-"), arguments["code"].encode("utf-8", "replace"))
 
     def run_shell(arguments: Mapping[str, Any]) -> Program:
-        script = 'ROOT=$1; export ROOT; eval "$2"'
-        return Program(("/bin/sh", "-c", script, "sh", str(root), arguments["command"]), b"", readable=(root,))
+        return Program(("/usr/bin/env", f"ROOT={root}", "/bin/sh", "-c", arguments["command"]), b"", readable=(root,))
 
     return [
         _tool(python, Traits.of("can_exec"), run_python),
@@ -144,10 +143,9 @@ def _below(root: Path, path: str, shut: Sequence[Path]) -> Path:
 
 
 def _read_lines(file: Path, path: str, first: int, count: int) -> str:
-    descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    with os.fdopen(descriptor, "rb") as stream:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise UsageError(f"{path!r} is not a file that can be read as text.")
+    if not stat.S_ISREG(file.stat().st_mode):  # to open another kind may wait, or do something
+        raise UsageError(f"{path!r} is not a file that can be read as text.")
+    with os.fdopen(os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as stream:
         lines = iter(lambda: stream.readline(_LONGEST_LINE), b"")
         chosen = list(islice(lines, first - 1, first - 1 + count))
         more = bool(stream.read(1))

@@ -1,4 +1,4 @@
-"""Runs in the child, `python -m assistant.agent.confine SPEC COMMAND...`: puts the limits on itself, then becomes COMMAND.
+"""Runs in the child, `python -m assistant.agent.confine SPEC COMMAND...`: limits itself, then becomes COMMAND.
 
 SPEC is JSON: `{"limits": {...}, "seccomp": {...} or null, "landlock": {...} or null, "guard": bool}`. With `guard` a
 process stays behind, outside of what the tool can reach, and ends all of it when whoever started us is gone

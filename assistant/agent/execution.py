@@ -19,7 +19,7 @@ from assistant.agent import reach
 from assistant.agent.cut import cut
 from assistant.agent.definition import Program, Tool
 from assistant.agent.limits import Limits
-from assistant.agent.permit import Permit, arguments_digest
+from assistant.agent.permit import Permit
 from assistant.agent.running import TIMEOUT, Ended, run_child
 from assistant.agent.sandbox import Bare, Sandbox, absent, environment, link_package
 from assistant.errors import AssistantError
@@ -75,7 +75,7 @@ def unavailable(tool: Tool, sandbox: Sandbox | None) -> str | None:
 
 
 def _refusal(tool: Tool, arguments: Mapping[str, Any], permit: Permit, sandbox: Sandbox | None) -> str | None:
-    if permit != Permit(tool.name, tool.digest, arguments_digest(arguments)):
+    if not permit.covers(tool.name, tool.digest, arguments):
         return f"The permit is not for this call of {tool.name}; nothing was run."
     if tool.start is None and tool.run is None:
         return f"The tool {tool.name} cannot be run from here."
@@ -90,8 +90,12 @@ async def _here(tool: Tool, arguments: Mapping[str, Any], seconds: float) -> Res
             return Result(await tool.run(arguments), False, "done", 0.0, 0)
     except TimeoutError:
         return Result(_too_long(tool, seconds), True, "timeout", 0.0, 0)
-    except (AssistantError, OSError) as error:
+    except AssistantError as error:
         return Result(str(error), True, "failed", 0.0, 0)
+    except OSError as error:  # its own text names the whole path
+        return Result(f"The tool {tool.name} failed: {error.strerror or error}.", True, "failed", 0.0, 0)
+    except Exception as error:
+        return Result(f"The tool {tool.name} failed: {type(error).__name__}: {error}", True, "failed", 0.0, 0)
 
 
 async def _in_child(
@@ -126,7 +130,7 @@ async def _scratch() -> AsyncIterator[Path]:
     try:
         yield folder
     finally:
-        _remove(folder)
+        await asyncio.to_thread(_remove, folder)
 
 
 def _remove(folder: Path) -> None:

@@ -18,6 +18,10 @@ class Permit:
     digest: str
     arguments: str
 
+    def covers(self, tool: str, digest: str, arguments: Mapping[str, Any]) -> bool:
+        """Whether it is the leave to make exactly this call."""
+        return (self.tool, self.digest, self.arguments) == (tool, digest, arguments_digest(arguments))
+
 
 def arguments_digest(arguments: Mapping[str, Any]) -> str:
     """SHA-256 of the canonical JSON of the arguments, in hex."""

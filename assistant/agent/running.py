@@ -136,7 +136,7 @@ def _start(
 
 
 class _End:
-    """Notices the end of a process by itself, without taking its number from it: that is what its group is killed by."""
+    """Notices the end of a process and leaves it its number, by which its group is killed."""
 
     def __init__(self, process: subprocess.Popen[bytes], over: asyncio.Event) -> None:
         self.status: int | None = None

@@ -1,6 +1,7 @@
 """What keeps a tool in: bubblewrap where it works, else Landlock with a filter of system calls, else nothing.
 
-Both let a tool write one empty folder, read what `reach.readable` names, and open no connection unless it asked for one.
+Both let a tool write one empty folder, read what `reach.readable` names, and open no connection unless it asked for
+one.
 Both end with the process group of the call, run under the same limits and the same refused system calls.
 
 What they do not do, said plainly:
@@ -8,7 +9,7 @@ What they do not do, said plainly:
 - A tool with a network can reach everything that this machine reaches, services on its own loopback included.
 - How many processes, how much memory and disk a call uses in all is looked at 20 times a second; in between it may use
   more, a user who is not root no more than the kernel's own limit of processes.
-- Names, sizes and times of files elsewhere can be asked for under Landlock (not under bubblewrap); their content cannot.
+- Names, sizes and times of files elsewhere can be asked for under Landlock (not under bubblewrap), content cannot.
 - Under Landlock a tool has no /proc, cannot change modes, owners and times even of its own files, and where Landlock is
   older than version 6 cannot signal its own children.
 - The top level of a tools file runs outside when the file is loaded, as any program that you start.
@@ -72,7 +73,9 @@ class Bubblewrap:
         command += ["--proc", "/proc", "--dev", "/dev", "--size", str(_SHARED_MEMORY), "--tmpfs", "/dev/shm"]
         for path in _outermost_first(readable):
             command += ["--ro-bind-try", str(path), str(path)]
-        command += ["--bind", str(writable), str(writable), "--remount-ro", "/dev", "--remount-ro", "/"]
+        command += ["--bind", str(writable), str(writable)]
+        for place in ("/proc", "/dev", "/"):  # to root in here, settings of the kernel in /proc would be its own files
+            command += ["--remount-ro", place]
         spec = _spec(limits, {"network": network})
         return [*command, "--chdir", str(writable), "--", *_confined(spec), *argv]
 
@@ -96,7 +99,13 @@ class Bare:
     name = "none"
 
     def command(
-        self, argv: Sequence[str], *, writable: Path, readable: Sequence[Path], network: bool, limits: Limits
+        self,
+        argv: Sequence[str],
+        *,
+        writable: Path,  # noqa: ARG002
+        readable: Sequence[Path],  # noqa: ARG002
+        network: bool,  # noqa: ARG002
+        limits: Limits,
     ) -> list[str]:
         """`argv` under the limits."""
         return [*_confined(_spec(limits, None)), *argv]

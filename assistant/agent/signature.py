@@ -23,6 +23,8 @@ from assistant.protocol import ToolSpec
 
 TYPES = "str, int, float, bool, None, list[...], dict[str, ...], Literal[...], and unions of these"
 _PLAIN = (str, float, bool, types.NoneType)
+_STYLES: tuple[Literal["google", "sphinx", "numpy"], ...] = ("google", "sphinx", "numpy")
+_PARAMETERS = griffe.DocstringSectionKind.parameters
 _CONFIG = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False, protected_namespaces=())
 
 
@@ -106,9 +108,11 @@ def _checked(annotation: Any, name: str) -> Any:
     """The same type, where JSON can fill it; an int also takes 17.0, which is the same number to JSON."""
     origin, inner = get_origin(annotation), get_args(annotation)
     if annotation is int:
-        return Annotated[int, BeforeValidator(_whole)]
+        return Annotated[int, _WHOLE]
     if annotation in _PLAIN:
         return annotation
+    if origin is Annotated and inner[0] is int:
+        return Annotated[(*inner, _WHOLE)]  # behind its bounds, which are those of the int
     if origin is Annotated:
         return Annotated[(_checked(inner[0], name), *inner[1:])]
     if origin is Literal and all(value is None or isinstance(value, str | int | bool) for value in inner):
@@ -127,6 +131,9 @@ def _whole(value: Any) -> Any:
     return int(value) if isinstance(value, float) and math.isfinite(value) and value.is_integer() else value
 
 
+_WHOLE = BeforeValidator(_whole)
+
+
 def _docstring(function: Callable[..., Any]) -> tuple[str, dict[str, str]]:
     """What it does, and what is said of each parameter, from a docstring in the style of Google, Sphinx or NumPy."""
     text = inspect.getdoc(function)
@@ -134,13 +141,17 @@ def _docstring(function: Callable[..., Any]) -> tuple[str, dict[str, str]]:
         raise _Unfit("has no docstring; it is what the model reads to know the tool")
     logging.getLogger("griffe").setLevel(logging.CRITICAL)  # a style that does not fit is no news
     docstring = griffe.Docstring(text)
-    style, _ = griffe.infer_docstring_style(docstring)
-    parts = docstring.parse(style or "google")
+    parts = max((docstring.parse(style) for style in _STYLES), key=_understood)
     told = [part.value for part in parts if part.kind is griffe.DocstringSectionKind.text]
-    if not told:
+    if not "".join(told).strip():
         raise _Unfit("has a docstring that does not say what it does")
-    described = [one for part in parts if part.kind is griffe.DocstringSectionKind.parameters for one in part.value]
+    described = [one for part in parts if part.kind is _PARAMETERS for one in part.value]
     return "\n\n".join(told), {one.name: " ".join(one.description.split()) for one in described}
+
+
+def _understood(parts: list[griffe.DocstringSection]) -> tuple[int, int]:
+    """How much a reading in one style made of a docstring: parameters first, then other sections."""
+    return sum(len(part.value) for part in parts if part.kind is _PARAMETERS), len(parts)
 
 
 def _plain(schema: Any) -> Any:

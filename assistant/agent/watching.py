@@ -53,9 +53,15 @@ def _folder_excess(folder: Path, limits: Limits) -> str | None:
 
 def _sizes(folder: Path) -> Iterator[int]:
     """Bytes on disk of every entry below a folder; what vanishes meanwhile has none."""
-    for parent, folders, files in os.walk(folder):
-        for name in (*folders, *files):
-            try:
-                yield Path(parent, name).lstat().st_blocks * 512
-            except OSError:
-                yield 0
+    with suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            yield _size(entry)
+            if entry.is_dir(follow_symlinks=False):
+                yield from _sizes(Path(entry))
+
+
+def _size(entry: os.DirEntry[str]) -> int:
+    try:
+        return entry.stat(follow_symlinks=False).st_blocks * 512
+    except OSError:
+        return 0

@@ -21,7 +21,7 @@ from tests.assistant.talk import with_client
 from tests.conftest import RunningDaemon, wait_until
 
 COMMANDS = ["chat", "ask", "import", "export", "conversations", "search", "models", "daemon"]
-COMMANDS += ["mem", "doctor", "config"]
+COMMANDS += ["mem", "doctor", "config", "tools"]
 
 
 def test_ask_json_is_one_object_with_the_whole_usage_record(daemon: RunningDaemon) -> None:
