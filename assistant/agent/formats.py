@@ -67,7 +67,8 @@ class Format(Protocol):
         ...
 
     def grammar(self, token: Token) -> str:
-        """Rules `calls` (a reply with calls, from its beginning) and `FREE` (text that calls nothing)."""
+        """Rules `calls` (a reply with calls, from its beginning), `beside` (calls without any text, where other JSON
+        may stand instead) and `FREE` (text that calls nothing)."""
         ...
 
 
@@ -100,7 +101,7 @@ class Json:
 
     def grammar(self, token: Token) -> str:
         lead = f"({token(self.lead) or _quoted(self.lead)})?" if self.lead else ""
-        return _JSON_RULES.format(more=_MORE, named=_NAMED, fence=_FENCE, without="", lead=lead) + "calls: json_calls\n"
+        return _JSON_RULES.format(more=_MORE, named=_NAMED, fence=_FENCE, without="", lead=lead) + _JSON_ONLY
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,8 +138,10 @@ class Tagged:
             f"marked[lazy]: /(.|\\n)*{marker}/",
             f"opened: head marked{f' | free {opening}' if opening else ''}",
             f"again: {opening or _quoted(self.opening)} {body}",
-            f"tagged: opened {body} (WS? again){_MORE}" if not self.many else f"tagged: opened {body}",
+            f"more: {'' if self.many else f'(WS? again){_MORE}'}",
+            f"tagged: opened {body} more",
             "calls: tagged | json_calls",
+            "beside: again more | plain",
         ]
         return "\n".join(rules) + "\n"
 
@@ -245,9 +248,11 @@ def _quoted(text: str) -> str:
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
+_JSON_ONLY = "calls: json_calls\nbeside: plain\n"
 _JSON_RULES = r"""
 WS: / |\n {{0,12}}/
-call: "{{" WS? (/"type": ?"function"/ "," WS?)? "\"name\":" rest
+call: "{{" WS? (/"type": ?"function"/ "," WS?)? "\"name\"" ":" rest
+plain: call (SEP call){more}
 json_calls: bare | fenced
 bare: head {lead} (bare_one rest (SEP call){more} | bare_list rest (WS? "," WS? call){more} WS? "]")
 fenced: head (fenced_one rest (SEP call){more} | fenced_list rest (WS? "," WS? call){more} WS? "]") WS? "```"

@@ -102,19 +102,16 @@ class Grammars:
 
     def _text(self, calling: Calling, form: Format) -> str:
         """The grammar of a reply, in llguidance's Lark."""
+        start = "free" if calling.answer is None else "answer"
         lines = ["%llguidance {}"]
-        choices = []
         if calling.answer is not None:
-            choices.append("answer")
             lines.append(f"answer: {_json(calling.answer)}")
         if calling.tools:
-            choices.append("calls")
+            start += " | calls" if calling.answer is None else " | beside"
             lines += [form.grammar(self._name), f"rest: {' | '.join(f'tool_{n}' for n in range(len(calling.tools)))}"]
             lines += [_tool(number, tool, form.key) for number, tool in enumerate(calling.tools)]
             lines += self._free(form)
-        if calling.answer is None:
-            choices.append("free")
-        return "\n".join([*lines, f"start: {' | '.join(choices)}"]) + "\n"
+        return "\n".join([*lines, f"start: {start}"]) + "\n"
 
     def _name(self, marker: str) -> str | None:
         token = self._tokenizer.added_tokens_encoder.get(marker)

@@ -1,0 +1,123 @@
+"""A step of a program, as the worker takes it: tools in the prompt, a reply that can only be read, taken apart."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from assistant.protocol import Calling, Failed, Sampling, ToolSpec, WorkerDone, WorkerTurn
+from assistant.template import prepare_tokenizer
+from assistant.worker.calling import CUT_OFF, Caller
+from tests.models import DEFAULT, real_model_store
+from tests.worker.process import WorkerProcess
+from tests.worker.tiny import TOOLS_CHATML, make_model_folder, make_tokenizer
+
+WEATHER = ToolSpec(
+    name="get_weather",
+    description="Get the weather of a city.",
+    parameters={"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
+)
+NOW = ToolSpec(name="now", description="Tell the time.", parameters={"type": "object", "properties": {}})
+ANSWER = {
+    "type": "object",
+    "properties": {"yes": {"type": "boolean"}},
+    "required": ["yes"],
+    "additionalProperties": False,
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_model_folder(tmp_path_factory.mktemp("model"), template=TOOLS_CHATML)
+
+
+def caller() -> Caller:
+    tokenizer = make_tokenizer(TOOLS_CHATML)
+    prepare_tokenizer(tokenizer)
+    return Caller(tokenizer, frozenset([2]))
+
+
+def tool_results(worker: WorkerProcess, *texts: str) -> WorkerDone:
+    """The next step of a program: what its calls came to, and the reply to it."""
+    worker.turns += [WorkerTurn(id=len(worker.turns) + at, role="tool", text=text) for at, text in enumerate(texts)]
+    answer = worker.run(len(worker.turns), Sampling(temperature=0, max_tokens=12))
+    assert isinstance(answer, WorkerDone)
+    worker.turns.append(WorkerTurn(id=len(worker.turns), role="assistant", text=answer.text))
+    worker._record(answer)
+    return answer
+
+
+def test_a_reply_says_what_it_calls_only_when_it_was_asked(folder: Path) -> None:
+    with WorkerProcess(folder) as worker:
+        assert worker.ask("Hello").written is None
+        worker.conversation, worker.turns, worker.calling = "d", [], Calling(tools=[WEATHER, NOW])
+        done = worker.ask("Hello")
+    assert done.written is not None
+    assert done.usage.prompt_tokens > 200
+
+
+def test_a_model_that_knows_nothing_gives_the_answer_that_was_asked_for(folder: Path) -> None:
+    with WorkerProcess(folder) as worker:
+        for seed in range(12):
+            worker.calling = Calling(answer=ANSWER)
+            done = worker.ask("Yes?", temperature=1.0, top_p=1.0, seed=seed, max_tokens=60, repetition_penalty=1.0)
+            assert done.text.replace(" ", "").replace("\n", "") in ('{"yes":true}', '{"yes":false}')
+            assert done.written.problems == []
+            assert done.finish == "stop"
+
+
+def test_a_step_after_a_tool_reads_only_the_result(folder: Path) -> None:
+    with WorkerProcess(folder) as worker:
+        worker.calling = Calling(tools=[WEATHER, NOW])
+        first = worker.ask("Weather?")
+        second = tool_results(worker, "sunny", "12")
+        third = tool_results(worker, "rain")
+    assert second.usage.cached_tokens == first.usage.stored_tokens
+    assert third.usage.cached_tokens == second.usage.stored_tokens
+    assert second.usage.recomputed_tokens == third.usage.recomputed_tokens == 0
+
+
+def test_a_schema_that_cannot_be_followed_ends_the_request_before_anything_is_read(folder: Path) -> None:
+    odd = ToolSpec(name="odd_one", description="", parameters={"type": "object", "properties": {"a": {"not": {}}}})
+    with WorkerProcess(folder) as worker:
+        worker.calling = Calling(tools=[NOW, odd])
+        failed = worker.ask("Hello")
+        assert isinstance(failed, Failed)
+        assert "odd_one" in failed.message
+        assert failed.exit_code == 2
+        assert worker.prefills == []
+        worker.calling = Calling(tools=[NOW, odd], constrained=False)
+        assert isinstance(worker.run(5, Sampling(max_tokens=4)), WorkerDone)
+
+
+def test_a_call_that_the_limit_cut_off_says_so() -> None:
+    calling = Calling(tools=[NOW])
+    text = '<tool_call>\n{"name": "now", "argu'
+    one = caller()
+    ids = one._tokenizer.encode(text, add_special_tokens=False)
+    written = one.written(calling, ids, text, "length")
+    assert written is not None
+    assert written.calls == []
+    assert written.problems[-1] == CUT_OFF
+    prose = one._tokenizer.encode("It is", add_special_tokens=False)
+    assert one.written(calling, prose, "It is", "length").problems == []  # type: ignore[union-attr]
+
+
+def test_markers_that_are_not_shown_are_still_read() -> None:
+    one = caller()
+    ids = one._tokenizer.encode('<tool_call>{"name": "now", "arguments": {}}</tool_call>', add_special_tokens=False)
+    written = one.written(Calling(tools=[NOW]), ids, one._tokenizer.decode(ids, skip_special_tokens=True), "stop")
+    assert written is not None
+    assert [call.name for call in written.calls] == ["now"]
+
+
+def test_the_real_model_calls_a_tool_and_uses_its_result() -> None:
+    with WorkerProcess(real_model_store() / DEFAULT, budget="900MiB", quant="none") as worker:
+        worker.calling = Calling(tools=[WEATHER, NOW])
+        done = worker.ask("Call get_weather for Lisbon.", max_tokens=80, repetition_penalty=1.0)
+        assert done.written.problems == []
+        assert [call.name for call in done.written.calls] == ["get_weather"]
+        told = tool_results(worker, "Sunny, 23 degrees")
+    assert done.written.calls[0].arguments["city"] == "Lisbon"
+    assert told.usage.cached_tokens >= done.usage.prompt_tokens
