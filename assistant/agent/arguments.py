@@ -41,7 +41,7 @@ def check_schema(schema: Mapping[str, Any], whose: str) -> None:
         UsageError: naming whose schema it is.
     """
     try:
-        validator_for(schema, default=Draft202012Validator).check_schema(schema)
+        validator_for(schema, default=Draft202012Validator).check_schema(dict(schema))
     except SchemaError as error:
         raise UsageError(f"The JSON schema of {whose} is not one: {error.message[:LONGEST]}") from error
 

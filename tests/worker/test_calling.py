@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from assistant.protocol import Calling, Failed, Sampling, ToolSpec, WorkerDone, WorkerTurn
+from assistant.protocol import Calling, Failed, Sampling, ToolSpec, WorkerDone, WorkerTurn, Written
 from assistant.template import prepare_tokenizer
 from assistant.worker.calling import CUT_OFF, Caller
 from tests.models import DEFAULT, real_model_store
@@ -32,10 +32,17 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_model_folder(tmp_path_factory.mktemp("model"), template=TOOLS_CHATML)
 
 
-def caller() -> Caller:
-    tokenizer = make_tokenizer(TOOLS_CHATML)
-    prepare_tokenizer(tokenizer)
-    return Caller(tokenizer, frozenset([2]))
+TOKENIZER = make_tokenizer(TOOLS_CHATML)
+prepare_tokenizer(TOKENIZER)
+
+
+def written(text: str, finish: str) -> Written:
+    """What a reply of this text is taken apart into; the control tokens in it were not shown."""
+    ids = TOKENIZER.encode(text, add_special_tokens=False)
+    shown = TOKENIZER.decode(ids, skip_special_tokens=True)
+    taken = Caller(TOKENIZER, frozenset([2])).written(Calling(tools=[NOW]), ids, shown, finish)
+    assert taken is not None
+    return taken
 
 
 def tool_results(worker: WorkerProcess, *texts: str) -> WorkerDone:
@@ -92,24 +99,16 @@ def test_a_schema_that_cannot_be_followed_ends_the_request_before_anything_is_re
 
 
 def test_a_call_that_the_limit_cut_off_says_so() -> None:
-    calling = Calling(tools=[NOW])
-    text = '<tool_call>\n{"name": "now", "argu'
-    one = caller()
-    ids = one._tokenizer.encode(text, add_special_tokens=False)
-    written = one.written(calling, ids, text, "length")
-    assert written is not None
-    assert written.calls == []
-    assert written.problems[-1] == CUT_OFF
-    prose = one._tokenizer.encode("It is", add_special_tokens=False)
-    assert one.written(calling, prose, "It is", "length").problems == []  # type: ignore[union-attr]
+    cut = written('<tool_call>\n{"name": "now", "argu', "length")
+    assert cut.calls == []
+    assert cut.problems[-1] == CUT_OFF
+    assert written("It is", "length").problems == []
 
 
-def test_markers_that_are_not_shown_are_still_read() -> None:
-    one = caller()
-    ids = one._tokenizer.encode('<tool_call>{"name": "now", "arguments": {}}</tool_call>', add_special_tokens=False)
-    written = one.written(Calling(tools=[NOW]), ids, one._tokenizer.decode(ids, skip_special_tokens=True), "stop")
-    assert written is not None
-    assert [call.name for call in written.calls] == ["now"]
+def test_control_tokens_around_a_call_are_read_although_they_are_not_shown() -> None:
+    taken = written('<|im_start|><tool_call>{"name": "now", "arguments": {}}</tool_call>', "stop")
+    assert [call.name for call in taken.calls] == ["now"]
+    assert taken.text == "<|im_start|>"
 
 
 def test_the_real_model_calls_a_tool_and_uses_its_result() -> None:

@@ -39,14 +39,13 @@ CALLING = Calling(tools=[ADD, NOW])
 ALL = pytest.mark.parametrize("form", FORMATS.values(), ids=FORMATS)
 
 
-def make_grammars(*added: str) -> Grammars:
-    tokenizer = make_tokenizer()
-    tokenizer.add_tokens(list(added))
+def make_grammars(tokenizer: Any) -> Grammars:
     prepare_tokenizer(tokenizer)
     return Grammars(tokenizer, frozenset([0, STOP]))
 
 
-TOKENIZER, GRAMMARS = make_tokenizer(), make_grammars()
+TOKENIZER = make_tokenizer()
+GRAMMARS = make_grammars(TOKENIZER)
 
 
 def takes(constraint: Constraint, ids: list[int]) -> bool:
@@ -174,8 +173,9 @@ def test_a_marker_spelled_in_letters_begins_a_call_too() -> None:
 
 
 def test_thoughts_between_control_tokens_are_free() -> None:
-    grammars = make_grammars("<think>", "</think>")
-    tokenizer = grammars._tokenizer
+    tokenizer = make_tokenizer()
+    tokenizer.add_tokens(["<think>", "</think>"])
+    grammars = make_grammars(tokenizer)
     ids = tokenizer.encode('<think>Hm.</think>\n{"name": "now", "arguments": {}}', add_special_tokens=False)
     assert len(SPECIAL) + 256 in ids
     assert takes(grammars.constraint(CALLING, QWEN), ids)
@@ -220,7 +220,7 @@ def test_a_schema_that_cannot_be_followed_is_refused_by_the_name_of_its_tool(sch
 
 
 def test_nothing_is_compiled_twice() -> None:
-    grammars = make_grammars()
+    grammars = make_grammars(TOKENIZER)
     first = grammars.constraint(CALLING, QWEN)
     for token in encode("hello <tool_call>"):
         first.take(token)
