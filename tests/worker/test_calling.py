@@ -5,14 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 
 from assistant.protocol import Calling, Failed, Sampling, ToolSpec, WorkerDone, WorkerTurn, Written
 from assistant.template import prepare_tokenizer
 from assistant.worker.calling import CUT_OFF, Caller
+from assistant.worker.device import Gauge
 from tests.models import DEFAULT, real_model_store
 from tests.worker.process import WorkerProcess
 from tests.worker.tiny import TOOLS_CHATML, make_model_folder, make_tokenizer
 
+MIB = 1024**2
 WEATHER = ToolSpec(
     name="get_weather",
     description="Get the weather of a city.",
@@ -109,6 +112,21 @@ def test_control_tokens_around_a_call_are_read_although_they_are_not_shown() -> 
     taken = written('<|im_start|><tool_call>{"name": "now", "arguments": {}}</tool_call>', "stop")
     assert [call.name for call in taken.calls] == ["now"]
     assert taken.text == "<|im_start|>"
+
+
+def test_what_a_grammar_takes_counts_as_a_library_and_the_peak_before_it_is_remembered() -> None:
+    gauge = Gauge(torch.device("cpu"))
+    gauge.loaded(0)
+    early = bytearray(MIB * 96)
+    del early
+    with gauge.libraries():
+        grammar = bytearray(b"x" * (64 * MIB))
+    assert gauge.current() < 48 * MIB
+    assert 80 * MIB < gauge.peak() < 150 * MIB
+    later = bytearray(b"x" * (160 * MIB))
+    assert gauge.current() > 112 * MIB
+    assert gauge.peak() > 150 * MIB
+    assert len(grammar) < len(later)
 
 
 def test_the_real_model_calls_a_tool_and_uses_its_result() -> None:
