@@ -36,11 +36,13 @@ _MORE = f"{{0,{MOST_CALLS - 1}}}"
 
 @dataclass(slots=True)
 class Taken:
-    """A reply taken apart: text outside of calls, JSON values that should be calls, sentences on what is neither."""
+    """A reply taken apart: text outside of calls, JSON values that should be calls, sentences on what is neither.
+    Without `marked` nothing but their looks says that they should."""
 
     said: list[str] = field(default_factory=list)
     values: list[Any] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+    marked: bool = True
 
 
 class Format(Protocol):
@@ -67,7 +69,8 @@ class Format(Protocol):
         ...
 
     def grammar(self, token: Token) -> str:
-        """Rules `calls` (a reply with calls, from its beginning) and `FREE` (text that calls nothing)."""
+        """Rules `calls` (a reply with calls, from its beginning), `beside` (calls without any text, where other JSON
+        may stand instead) and `FREE` (text that calls nothing)."""
         ...
 
 
@@ -88,7 +91,7 @@ class Json:
         return (self.lead,)
 
     def take(self, text: str) -> Taken:
-        taken = Taken()
+        taken = Taken(marked=False)
         start = text.rfind(_THOUGHT) + len(_THOUGHT) if _THOUGHT in text else 0
         start += len(self.lead) if self.lead and text.startswith(self.lead, start) else 0
         if bare := _BARE.match(text, start):
@@ -100,7 +103,7 @@ class Json:
 
     def grammar(self, token: Token) -> str:
         lead = f"({token(self.lead) or _quoted(self.lead)})?" if self.lead else ""
-        return _JSON_RULES.format(more=_MORE, named=_NAMED, fence=_FENCE, without="", lead=lead) + "calls: json_calls\n"
+        return _JSON_RULES.format(more=_MORE, named=_NAMED, fence=_FENCE, without="", lead=lead) + _JSON_ONLY
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,8 +140,10 @@ class Tagged:
             f"marked[lazy]: /(.|\\n)*{marker}/",
             f"opened: head marked{f' | free {opening}' if opening else ''}",
             f"again: {opening or _quoted(self.opening)} {body}",
-            f"tagged: opened {body} (WS? again){_MORE}" if not self.many else f"tagged: opened {body}",
+            f"more: {'' if self.many else f'(WS? again){_MORE}'}",
+            f"tagged: opened {body} more",
             "calls: tagged | json_calls",
+            "beside: again more | plain",
         ]
         return "\n".join(rules) + "\n"
 
@@ -170,7 +175,8 @@ def parse(text: str, calling: Calling, form: Format) -> Written:
     if not calling.tools or (calling.answer is not None and not answer):
         return Written(text=text, problems=answer)
     taken = form.take(text)
-    if not taken.values and not taken.problems:
+    meant = taken.marked or any(_looks_like_call(value, calling.tools) for value in taken.values)
+    if not taken.problems and not (taken.values and meant):
         return Written(text=text, problems=answer)
     written = Written(text="".join(taken.said).strip(), problems=taken.problems)
     for value in taken.values[:MOST_CALLS]:
@@ -198,6 +204,13 @@ def _call(value: Any, tools: list[ToolSpec]) -> Call | list[str]:
         return [f"The call of {name} has more than a name and arguments: {', '.join(sorted(extra))[:200]}."]
     problems = tool_complaints(tool, value[keys[0]])
     return problems or Call(name=name, arguments=value[keys[0]])
+
+
+def _looks_like_call(value: Any, tools: list[ToolSpec]) -> bool:
+    """Whether JSON that somebody wrote is more than JSON with a name in it."""
+    if not isinstance(value, dict):
+        return False
+    return bool({"arguments", "parameters"} & value.keys()) or value.get("name") in [tool.name for tool in tools]
 
 
 def _unknown(name: str, known: list[str]) -> str:
@@ -245,9 +258,11 @@ def _quoted(text: str) -> str:
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
+_JSON_ONLY = "calls: json_calls\nbeside: plain\n"
 _JSON_RULES = r"""
 WS: / |\n {{0,12}}/
-call: "{{" WS? (/"type": ?"function"/ "," WS?)? "\"name\":" rest
+call: "{{" WS? (/"type": ?"function"/ "," WS?)? "\"name\"" ":" rest
+plain: call (SEP call){more}
 json_calls: bare | fenced
 bare: head {lead} (bare_one rest (SEP call){more} | bare_list rest (WS? "," WS? call){more} WS? "]")
 fenced: head (fenced_one rest (SEP call){more} | fenced_list rest (WS? "," WS? call){more} WS? "]") WS? "```"

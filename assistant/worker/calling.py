@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any
 
 from assistant.agent.formats import parse
 from assistant.protocol import Calling, Written
 from assistant.toolprompt import call_format
-from assistant.worker.grammar import Constraint, Grammars
+from assistant.worker.grammar import Aside, Constraint, Grammars
 
 CUT_OFF = "The reply reached its limit of tokens. Write less, or one call at a time."
 
 
 class Caller:
-    """How one model calls."""
+    """How one model calls. What it takes to hold replies to a grammar is loaded at the first that needs it, inside
+    `aside`."""
 
-    def __init__(self, tokenizer: Any, stops: frozenset[int]) -> None:
+    def __init__(self, tokenizer: Any, stops: frozenset[int], aside: Aside = nullcontext) -> None:
         self.format = call_format(tokenizer)
         self._tokenizer = tokenizer
         self._stops = stops
-        self._grammars = Grammars(tokenizer, stops)
+        self._grammars = Grammars(tokenizer, stops, aside)
 
     def constraint(self, calling: Calling | None) -> Constraint | None:
         """What may be sampled, for one reply; None where anything may.

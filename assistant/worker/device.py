@@ -5,6 +5,8 @@ from __future__ import annotations
 import ctypes
 import gc
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,6 +59,8 @@ class Gauge:
     baseline: int = 0
     marked: bool = False
     """Whether the kernel's high-water mark counts from `loaded` on; else the size at each call is what is known."""
+    grown: int = 0
+    """Most that the process had grown by when the mark was last set back."""
 
     def loaded(self, weights: int) -> None:
         """Start measuring: the model is loaded, nothing else is allocated yet."""
@@ -67,6 +71,20 @@ class Gauge:
         give_back()
         self.marked = _reset_high_water()
         self.baseline = _resident()
+
+    @contextmanager
+    def libraries(self) -> Iterator[None]:
+        """What stays of what is loaded inside counts as the tokenizer does: as a library, not as the model's."""
+        if self.device.type == "cuda":
+            yield
+            return
+        self.grown, before = self.peak() - self.weights, _resident()
+        try:
+            yield
+        finally:
+            give_back()
+            self.baseline += max(0, _resident() - before)
+            self.marked = self.marked and _reset_high_water()
 
     def current(self) -> int:
         """Bytes now."""
@@ -93,7 +111,7 @@ class Gauge:
         if self.device.type == "cuda":
             return torch.cuda.max_memory_allocated(self.device)
         highest = _high_water() if self.marked else _resident()
-        return self.weights + max(0, highest - self.baseline)
+        return self.weights + max(self.grown, highest - self.baseline)
 
 
 def give_back() -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -16,6 +17,9 @@ from assistant.agent.arguments import check_schema, closed
 from assistant.agent.formats import Format
 from assistant.errors import AssistantError, UsageError
 from assistant.protocol import Calling, ToolSpec
+
+Aside = Callable[[], AbstractContextManager[None]]
+"""Keeps account of memory that is taken inside."""
 
 _JSON: dict[str, Any] = {
     "whitespace_flexible": True,
@@ -61,11 +65,12 @@ class Constraint:
 
 
 class Grammars:
-    """Constraints for the replies of one model; a grammar is compiled when its tools first come."""
+    """Constraints for the replies of one model; a grammar is compiled when its tools first come, inside `aside`."""
 
-    def __init__(self, tokenizer: Any, stops: frozenset[int]) -> None:
+    def __init__(self, tokenizer: Any, stops: frozenset[int], aside: Aside = nullcontext) -> None:
         self._tokenizer = tokenizer
         self._stops = stops
+        self._aside = aside
         self._words: LLTokenizer | None = None
         self._compiled: tuple[str, LLMatcher] | None = None
 
@@ -77,7 +82,8 @@ class Grammars:
         """
         key = f"{form.name} {calling.model_dump_json()}"
         if self._compiled is None or self._compiled[0] != key:
-            self._compiled = key, self._compile(calling, form)
+            with self._aside():
+                self._compiled = key, self._compile(calling, form)
         return Constraint(self._compiled[1].deep_copy())
 
     def _compile(self, calling: Calling, form: Format) -> LLMatcher:
@@ -102,19 +108,16 @@ class Grammars:
 
     def _text(self, calling: Calling, form: Format) -> str:
         """The grammar of a reply, in llguidance's Lark."""
+        start = "free" if calling.answer is None else "answer"
         lines = ["%llguidance {}"]
-        choices = []
         if calling.answer is not None:
-            choices.append("answer")
             lines.append(f"answer: {_json(calling.answer)}")
         if calling.tools:
-            choices.append("calls")
+            start += " | calls" if calling.answer is None else " | beside"
             lines += [form.grammar(self._name), f"rest: {' | '.join(f'tool_{n}' for n in range(len(calling.tools)))}"]
             lines += [_tool(number, tool, form.key) for number, tool in enumerate(calling.tools)]
             lines += self._free(form)
-        if calling.answer is None:
-            choices.append("free")
-        return "\n".join([*lines, f"start: {' | '.join(choices)}"]) + "\n"
+        return "\n".join([*lines, f"start: {start}"]) + "\n"
 
     def _name(self, marker: str) -> str | None:
         token = self._tokenizer.added_tokens_encoder.get(marker)

@@ -105,7 +105,7 @@ def load(spec: ModelSpec, progress: LoadProgress) -> Loaded:
     memory.call_token = caller(tokenizer)
     episodes = open_episodes(spec, room, device)
     stops = stop_tokens(model, tokenizer)
-    calls = Caller(tokenizer, stops)
+    calls = Caller(tokenizer, stops, gauge.libraries)
     return Loaded(spec, model, tokenizer, stops, quant, memory, gauge, budget, episodes, division, calls)
 
 

@@ -10,7 +10,18 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from assistant.protocol import Cancel, Failed, ModelSpec, Prefill, Run, Sampling, WorkerDone, WorkerLine, WorkerTurn
+from assistant.protocol import (
+    Calling,
+    Cancel,
+    Failed,
+    ModelSpec,
+    Prefill,
+    Run,
+    Sampling,
+    WorkerDone,
+    WorkerLine,
+    WorkerTurn,
+)
 
 
 class WorkerProcess:
@@ -20,6 +31,7 @@ class WorkerProcess:
         self.spec = ModelSpec(id="tiny", path=str(folder), **({"budget": "64MiB"} | spec))
         self.conversation = "c"
         self.origins: list[str] = []
+        self.calling: Calling | None = None
         self.turns: list[WorkerTurn] = []
         self.events: list[Any] = []
         command = [sys.executable, "-m", "assistant.worker"]
@@ -77,6 +89,7 @@ class WorkerProcess:
             reply_id=reply,
             sampling=sampling,
             origins=self.origins,
+            calling=self.calling,
         )
         self.send(request.model_dump_json())
         self.events = []

@@ -44,10 +44,10 @@ def make_tokenizer(template: str = CHATML) -> Any:
     return PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="<|im_end|>", chat_template=template)
 
 
-def make_model_folder(folder: Path, seed: int = 0) -> Path:
+def make_model_folder(folder: Path, seed: int = 0, template: str = CHATML) -> Path:
     """Save model, tokenizer and generation configuration under `folder`."""
     torch.manual_seed(seed)
-    tokenizer = make_tokenizer()
+    tokenizer = make_tokenizer(template)
     config = LlamaConfig(
         vocab_size=len(tokenizer),
         hidden_size=64,
