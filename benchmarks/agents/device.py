@@ -9,7 +9,6 @@ from typing import Protocol
 from benchmarks.agents.trace import Step
 from memory.block import CHUNK
 
-
 BLOCK = 256
 """Tokens of a block, and room that is left for the next step."""
 
