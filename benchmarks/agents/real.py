@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
@@ -48,6 +48,9 @@ class RealDevice:
         self._texts = dict[str, list[int]]()
         self.moved = 0
         """Tokens that changed places for the last step."""
+
+    def resident(self) -> Collection[str]:
+        return self.memory.sets()
 
     def run(self, program: str, step: Step, pins: Sequence[str]) -> Spent:
         """One step, to the end of what it writes behind itself.
