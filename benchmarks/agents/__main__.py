@@ -70,7 +70,7 @@ def _run(options: argparse.Namespace) -> None:
     runs = load(options.trace, min(1.0, window / whole) if window else 1.0)
     name, rows = Path(options.costs).stem, list[Row]()
     for share in [0.0] if options.rate else options.loads:
-        about = {"costs": "arithmetic, 8B on a GPU" if costs is GPU else name}
+        about: Row = {"costs": "arithmetic, 8B on a GPU" if costs is GPU else name}
         about |= {"rate": options.rate} if options.rate else {"load": share}
         arriving = Load(options.programs, options.rate, share)
         rows += [about | row for row in compare(runs, costs, arriving, options.seeds)]

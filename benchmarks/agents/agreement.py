@@ -71,8 +71,10 @@ def agree(runs: Sequence[Run], load: Load, seed: int = 0) -> list[Row]:
     return [_row(setting, *_both(model, most, room, setting, programs)) for setting in settings]
 
 
-def _both(model: Any, most: int, room: Room, setting: Setting, programs: Sequence[Program]) -> tuple[Outcome, Outcome]:
-    """(on the engine, in the simulator)."""
+def _both(
+    model: Any, most: int, room: Room, setting: Setting, programs: Sequence[Program]
+) -> tuple[Outcome, Outcome, int]:
+    """(on the engine, in the simulator, tokens of open chunks that the engine did not find on disk)."""
     with (
         sampled(model, most, seed=1) as more,
         tempfile.TemporaryDirectory() as folder,
@@ -80,14 +82,15 @@ def _both(model: Any, most: int, room: Room, setting: Setting, programs: Sequenc
     ):
         alongside = Alongside(device, more)
         real = _play(alongside, setting, programs)
-    return real, _play(ModelDevice(fit(alongside.taken, room.block), room), setting, programs)
+    simulated = _play(ModelDevice(fit(alongside.taken, room.block), room), setting, programs)
+    return real, simulated, device.read_again
 
 
 def _play(device: Device, setting: Setting, programs: Sequence[Program]) -> Outcome:
     return Replay(device, setting.order(), setting.rule([]), lambda _: 0.0).run(programs)
 
 
-def _row(setting: Setting, real: Outcome, simulated: Outcome) -> Row:
+def _row(setting: Setting, real: Outcome, simulated: Outcome, read_again: int) -> Row:
     def both(name: str, of: Callable[[Outcome], float]) -> Row:
         return {f"{name}_real": round(of(real), 2), f"{name}_simulated": round(of(simulated), 2)}
 
@@ -99,5 +102,6 @@ def _row(setting: Setting, real: Outcome, simulated: Outcome) -> Row:
         "off_percent": round(100 * (simulated.mean / real.mean - 1), 1),
         **both("device_s", lambda one: sum(spent.seconds for spent in one.spent)),
         **both("reloads", lambda one: one.reloads),
+        "read_again_tokens": read_again,
         "wait_s_real": round(statistics.fmean(real.waits), 3),
     }
