@@ -1,4 +1,8 @@
-"""In which order the lane runs what waits: by class, in a class by the arrival of the program, and nothing starves."""
+"""In which order the lane runs what waits: by class, in a class by the arrival of the program, and nothing starves.
+
+Inside a class, programs whose working sets are on the device go before those that have to be put back (Continuum: "has
+a live pin first"). That puts nobody off for ever, because nothing waits for ever here.
+"""
 
 from __future__ import annotations
 
@@ -24,11 +28,13 @@ class Priority(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a job stands: its class, when its program's first step arrived, since when it waits itself (seconds)."""
+    """Where a job stands: its class, when its program's first step arrived, since when it waits itself (seconds), and
+    whether its working set is known to be on the device."""
 
     priority: Priority
     arrived: float
     since: float
+    resident: bool = False
 
 
 class Order:
@@ -68,5 +74,5 @@ class Order:
         return first, 0 if overdue and first == longest else min(count + 1, self.every)
 
 
-def _turn(place: Place) -> tuple[int, float, float]:
-    return place.priority, place.arrived, place.since
+def _turn(place: Place) -> tuple[int, bool, float, float]:
+    return place.priority, not place.resident, place.arrived, place.since

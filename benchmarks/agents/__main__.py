@@ -1,6 +1,6 @@
 """Replay of recorded agent runs under memory pressure: time to completion with and without pins.
 
-    python -m benchmarks.agents --trace FILE [--programs N] [--rate R] [--load L] [--seeds K]
+    python -m benchmarks.agents --trace FILE [--programs N] [--rate R] [--loads L,...] [--seeds K]
                                 [--costs gpu|MODEL|FILE] [--save-costs FILE] [--real] [--quick] [--json OUT]
 
 The trace has one run a line (`benchmarks/agents/trace.py`). Costs: `gpu` by arithmetic; MODEL (of the catalogue) is
@@ -18,7 +18,7 @@ from pathlib import Path
 
 from assistant.errors import AssistantError
 from benchmarks.agents.agreement import WINDOW, agree, calibrate
-from benchmarks.agents.compare import Load, compare
+from benchmarks.agents.compare import Load, Row, compare
 from benchmarks.agents.device import BLOCK, GPU, Costs
 from benchmarks.agents.trace import largest, load
 from benchmarks.models import load_model
@@ -43,18 +43,19 @@ def main() -> None:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trace", type=Path, required=True)
-    parser.add_argument("--programs", type=int, default=100)
-    parser.add_argument("--rate", type=float, help="programs a second (default: --load of what the device can do)")
-    parser.add_argument("--load", type=float, default=0.9)
+    parser.add_argument("--programs", type=int, default=80)
+    parser.add_argument("--rate", type=float, help="programs a second (default: by --loads)")
+    parser.add_argument("--loads", type=_numbers, default=[0.6, 0.9, 1.2], help="shares of what the device could do")
     parser.add_argument("--costs", default="gpu")
     parser.add_argument("--save-costs", type=Path)
     parser.add_argument("--seeds", type=int, default=6)
     parser.add_argument("--real", action="store_true")
-    parser.add_argument("--quick", action="store_true", help="two seeds, 30 programs; nothing is recorded")
+    parser.add_argument("--quick", action="store_true", help="two seeds, 30 programs, one load; nothing is recorded")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     if options.quick:
         options.seeds, options.programs = min(options.seeds, 2), min(options.programs, 30)
+        options.loads = options.loads[-1:]
     return options
 
 
@@ -67,11 +68,12 @@ def _run(options: argparse.Namespace) -> None:
         return
     costs, window = _costs(options)
     runs = load(options.trace, min(1.0, window / whole) if window else 1.0)
-    name = Path(options.costs).stem
-    about = {"costs": name, "rate" if options.rate else "load": options.rate or options.load}
-    rows = [
-        about | row for row in compare(runs, costs, Load(options.programs, options.rate, options.load), options.seeds)
-    ]
+    name, rows = Path(options.costs).stem, list[Row]()
+    for share in [0.0] if options.rate else options.loads:
+        about: Row = {"costs": "arithmetic, 8B on a GPU" if costs is GPU else name}
+        about |= {"rate": options.rate} if options.rate else {"load": share}
+        arriving = Load(options.programs, options.rate, share)
+        rows += [about | row for row in compare(runs, costs, arriving, options.seeds)]
     publish(f"agents_{name}", rows, quick=options.quick, json_path=options.json)
 
 
@@ -89,6 +91,10 @@ def _costs(options: argparse.Namespace) -> tuple[Costs, int]:
         saved = {"costs": asdict(costs), "window": window}
         options.save_costs.write_text(json.dumps(saved, indent=2) + "\n", encoding="utf-8")
     return costs, window
+
+
+def _numbers(text: str) -> list[float]:
+    return [float(one) for one in text.split(",")]
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
@@ -23,17 +23,23 @@ WINDOW = 8192
 
 
 class Alongside:
-    """A real device that takes a sample for the calibration, on a memory of its own, after each step: both happen on
-    the machine as it is at the time."""
+    """A real device that takes a sample for the calibration, on a memory of its own, after every third step: both
+    happen on the machine as it is at the time."""
 
     def __init__(self, device: RealDevice, more: Iterator[Sample]) -> None:
         self.taken = list[Sample]()
         self._device = device
         self._more = more
+        self._steps = 0
+
+    def resident(self) -> Collection[str]:
+        return self._device.resident()
 
     def run(self, program: str, step: Step, pins: Sequence[str]) -> Spent:
         spent = self._device.run(program, step, pins)
-        self.taken.append(next(self._more))
+        self._steps += 1
+        if self._steps % 3 == 0:
+            self.taken.append(next(self._more))
         return spent
 
 
@@ -65,8 +71,10 @@ def agree(runs: Sequence[Run], load: Load, seed: int = 0) -> list[Row]:
     return [_row(setting, *_both(model, most, room, setting, programs)) for setting in settings]
 
 
-def _both(model: Any, most: int, room: Room, setting: Setting, programs: Sequence[Program]) -> tuple[Outcome, Outcome]:
-    """(on the engine, in the simulator)."""
+def _both(
+    model: Any, most: int, room: Room, setting: Setting, programs: Sequence[Program]
+) -> tuple[Outcome, Outcome, int]:
+    """(on the engine, in the simulator, tokens of open chunks that the engine did not find on disk)."""
     with (
         sampled(model, most, seed=1) as more,
         tempfile.TemporaryDirectory() as folder,
@@ -74,14 +82,15 @@ def _both(model: Any, most: int, room: Room, setting: Setting, programs: Sequenc
     ):
         alongside = Alongside(device, more)
         real = _play(alongside, setting, programs)
-    return real, _play(ModelDevice(fit(alongside.taken, room.block), room), setting, programs)
+    simulated = _play(ModelDevice(fit(alongside.taken, room.block), room), setting, programs)
+    return real, simulated, device.read_again
 
 
 def _play(device: Device, setting: Setting, programs: Sequence[Program]) -> Outcome:
     return Replay(device, setting.order(), setting.rule([]), lambda _: 0.0).run(programs)
 
 
-def _row(setting: Setting, real: Outcome, simulated: Outcome) -> Row:
+def _row(setting: Setting, real: Outcome, simulated: Outcome, read_again: int) -> Row:
     def both(name: str, of: Callable[[Outcome], float]) -> Row:
         return {f"{name}_real": round(of(real), 2), f"{name}_simulated": round(of(simulated), 2)}
 
@@ -93,5 +102,6 @@ def _row(setting: Setting, real: Outcome, simulated: Outcome) -> Row:
         "off_percent": round(100 * (simulated.mean / real.mean - 1), 1),
         **both("device_s", lambda one: sum(spent.seconds for spent in one.spent)),
         **both("reloads", lambda one: one.reloads),
+        "read_again_tokens": read_again,
         "wait_s_real": round(statistics.fmean(real.waits), 3),
     }

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from assistant.daemon.order import Order
+from assistant.daemon.order import Order, Place
 from assistant.daemon.ttl import Constant, KeepForever, NoPin, Optimum, TimeToLive, Turns
 from benchmarks.agents.device import Costs, ModelDevice, Room
 from benchmarks.agents.simulator import ByRequest, Outcome, Picker, Program, Replay, arrivals
@@ -43,9 +43,18 @@ def learned(runs: Sequence[Run]) -> Optimum:
 BASELINE = Setting("no pin", ByRequest, lambda _: NoPin())
 """An engine that knows no programs: first come, first served by request, the working set that waits longest leaves."""
 
+
+class ByProgram(Order):
+    """The lane's order without a look at what is on the device."""
+
+    def next(self, waiting: Sequence[Place], now: float) -> int:
+        return super().next([replace(place, resident=False) for place in waiting], now)
+
+
 SETTINGS = (
     Setting("no pin, dropped", ByRequest, lambda _: NoPin(), recompute=True),
     BASELINE,
+    Setting("keep, by program alone", ByProgram, lambda _: KeepForever()),
     Setting("order alone", Order, lambda _: NoPin()),
     Setting("constant", Order, lambda _: Constant()),
     Setting("cdf", Order, learned),

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from benchmarks.agents.trace import Step
 from memory.block import CHUNK
-
 
 BLOCK = 256
 """Tokens of a block, and room that is left for the next step."""
@@ -35,6 +34,9 @@ class Device(Protocol):
     """One lane: runs a step of a program, with the names of the programs whose sets are pinned (last to go first)."""
 
     def run(self, program: str, step: Step, pins: Sequence[str]) -> Spent: ...
+
+    def resident(self) -> Collection[str]:
+        """Programs whose working sets are on the device."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +177,9 @@ class ModelDevice:
         self.costs = costs
         self.pool = Pool(room)
         self.recompute = recompute
+
+    def resident(self) -> Collection[str]:
+        return {*self.pool.waiting, self.pool.active}
 
     def run(self, program: str, step: Step, pins: Sequence[str]) -> Spent:
         costs, pool = self.costs, self.pool

@@ -10,7 +10,7 @@ from __future__ import annotations
 import heapq
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from assistant.daemon.order import Place, Priority
@@ -116,8 +116,9 @@ class Replay:
             if not self._waiting:
                 self._idle_until(self._ready[0][0])
             self._admit(by_name)
-            at = self.order.next([place for _, _, place in self._waiting], self.now)
-            name, number, place = self._waiting.pop(at)
+            here = self.device.resident()
+            places = [replace(place, resident=name in here) for name, _, place in self._waiting]
+            name, number, place = self._waiting.pop(self.order.next(places, self.now))
             self._step(by_name[name], number, place)
         self.outcome.ended = self.now
         return self.outcome

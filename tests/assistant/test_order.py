@@ -26,6 +26,13 @@ def test_inside_a_class_the_program_that_arrived_first_goes_first_though_its_ste
     assert in_order(late, early) == [early, late]
 
 
+def test_inside_a_class_whose_working_set_is_there_goes_before_whose_is_not() -> None:
+    absent = Place(CONTINUATION, arrived=1.0, since=9.0)
+    there, later = (Place(CONTINUATION, arrived, since=9.0, resident=True) for arrived in (5.0, 6.0))
+    chat = Place(CHAT, arrived=9.0, since=9.0)
+    assert in_order(absent, later, there, chat) == [chat, there, later, absent]
+
+
 def test_steps_of_one_program_go_as_they_came() -> None:
     second, first = Place(AGENT, arrived=1.0, since=3.0), Place(AGENT, arrived=1.0, since=2.0)
     assert in_order(second, first) == [first, second]
@@ -48,7 +55,7 @@ def test_who_is_not_overdue_waits_its_turn() -> None:
     assert order.next([batch, chat], now=61.1) == 0
 
 
-places = st.builds(Place, st.sampled_from(list(Priority)), st.floats(0, 50), st.floats(0, 100))
+places = st.builds(Place, st.sampled_from(list(Priority)), st.floats(0, 50), st.floats(0, 100), st.booleans())
 
 
 @given(st.lists(places, min_size=1, max_size=12), st.integers(0, 9), st.floats(100, 400))
@@ -76,7 +83,7 @@ def test_nothing_starves_whatever_arrives(arrivals: list[list[tuple[Priority, fl
     waiting, now, overdue_jobs = [victim], 0.0, 0
     for coming in arrivals:
         for priority, arrived in coming[: limit - len(waiting)]:
-            waiting.append(Place(priority, arrived, now))
+            waiting.append(Place(priority, arrived, now, resident=True))
         ran = waiting.pop(order.next(waiting, now))
         if ran is victim:
             return
