@@ -738,6 +738,8 @@ class WorkerDone(Wire):
     memory: MemorySplit
     written: Written | None = None
     """Present when the request had `calling`."""
+    resident: list[str] = Field(default_factory=list)
+    """Ids of the conversations whose working sets are on the device."""
 
 
 class WorkerStatus(Wire):

@@ -246,7 +246,15 @@ class FakeWorker:
         observe(run, text)
         written = _written(text) if run.calling is not None else None
         memory = self._memory()
-        body = WorkerDone(text=text, finish=finish, usage=usage, token_ids=new_ids, memory=memory, written=written)
+        body = WorkerDone(
+            text=text,
+            finish=finish,
+            usage=usage,
+            token_ids=new_ids,
+            memory=memory,
+            written=written,
+            resident=[run.conversation],
+        )
         self._say(run.id, body)
 
     def _store(self, run: Run, text: str) -> None:

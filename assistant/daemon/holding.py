@@ -42,17 +42,20 @@ class Reloads:
 class Holding:
     """Pins of every conversation, by its id. Times are those of `clock`, in seconds."""
 
-    def __init__(self, rule: TimeToLive | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        memory: Callable[[], MemorySplit],
+        rule: TimeToLive | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`memory`: what the worker planned last; `rule`: how long a pin lasts."""
         self.durations = Durations()
         self.reloads = Reloads()
         self._rule = rule or Constant(least=2.0)
         self._clock = clock
         self._pins = Pins(clock)
         self._answered: dict[str, float] = {}
-        self._memory: Callable[[], MemorySplit] = MemorySplit
-
-    def watch(self, memory: Callable[[], MemorySplit]) -> None:
-        """Where the size of an entry is read from."""
+        self._resident: frozenset[str] = frozenset()
         self._memory = memory
 
     def remember(self, durations: Iterable[tuple[str, float]]) -> None:
@@ -71,9 +74,14 @@ class Holding:
         self._pins.unpin(conversation)
         return self._pins.ranking()
 
+    def is_resident(self, conversation: str) -> bool:
+        """Whether its working set was on the device after the last step."""
+        return conversation in self._resident
+
     def ended(self, conversation: str, arrived: float, done: WorkerDone) -> None:
         """A step is over: its working set is pinned until its tools, or its user, are expected back."""
         usage = done.usage
+        self._resident = frozenset(done.resident)
         if usage.receipt is not None and usage.receipt.source == "disk":
             self.reloads.record(usage.receipt.reused, usage.receipt.seconds)
         tools = sorted({call.name for call in done.written.calls}) if done.written else [USER]

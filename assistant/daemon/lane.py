@@ -8,7 +8,8 @@ from __future__ import annotations
 import asyncio
 import time
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 
 import structlog
 
@@ -67,8 +68,10 @@ class Job(ABC):
 class Lane:
     """A queue of jobs with one place to run."""
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, is_resident: Callable[[str], bool] = lambda _: False) -> None:
+        """`is_resident`: whether the working set of a conversation is on the device."""
         self._limit = limit
+        self._is_resident = is_resident
         self._admitted = 0
         self._waiting: list[Job] = []
         self._order = Order()
@@ -166,4 +169,4 @@ class Lane:
             job.tell_position(position)
 
     def _places(self) -> list[Place]:
-        return [job.place for job in self._waiting]
+        return [replace(job.place, resident=self._is_resident(job.conversation_id)) for job in self._waiting]

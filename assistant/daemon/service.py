@@ -40,11 +40,10 @@ class Service:
     def __init__(self, records: Records, worker: Worker, engines: Engines) -> None:
         self.records = records
         self.engines = engines
-        self.lane = Lane(engines.settings.queue)
+        self.holding = Holding(lambda: worker.memory)
+        self.lane = Lane(engines.settings.queue, self.holding.is_resident)
         self.shelf = Shelf(worker, engines.places.kv, engines.disk_limit())
         self.titles = Titles(records, self.lane, engines.places.kv)
-        self.holding = Holding()
-        self.holding.watch(lambda: worker.memory)
         self._worker = worker
         self._started = datetime.now(UTC)
         self._clock = time.monotonic()

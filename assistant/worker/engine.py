@@ -165,6 +165,7 @@ class Engine:
             usage=usage,
             token_ids=_new_ids(request, prompt, reply),
             memory=self._split(),
+            resident=list(loaded.memory.sets()),
             written=loaded.caller.written(request.calling, reply.ids, reply.text, reply.finish),
         )
 
