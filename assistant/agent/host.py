@@ -6,8 +6,6 @@ and nothing else: what the tool prints goes to standard error. Imports nothing b
 
 from __future__ import annotations
 
-import asyncio
-import inspect
 import json
 import os
 import sys
@@ -44,10 +42,15 @@ def _called(request: dict[str, Any]) -> tuple[str, bool]:
 
 
 def _awaited(value: Any) -> Any:
+    """The value itself, or what it comes to."""
+    if not hasattr(value, "__await__"):
+        return value
+    import asyncio  # takes as long to import as the rest of a call; most tools do without
+
     async def wait() -> Any:
         return await value
 
-    return asyncio.run(wait()) if inspect.isawaitable(value) else value
+    return asyncio.run(wait())
 
 
 def as_text(value: Any) -> tuple[str, bool]:

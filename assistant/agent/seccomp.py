@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import ctypes
 import errno
-import platform
+import os
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 # name: (x86_64, aarch64); None where a machine does not have it.
 _REFUSED: dict[str, tuple[int | None, int | None]] = {
@@ -149,8 +149,7 @@ _DATA_NR, _DATA_ARCH, _DATA_ARGS = 0, 4, 16
 Code = list[tuple[int, int, int, int]]
 
 
-@dataclass(frozen=True, slots=True)
-class Rules:
+class Rules(NamedTuple):
     """What depends on the back-end and the tool.
 
     `network`: connections over IP may be opened. `metadata`: modes and owners of files may change (where only what may
@@ -165,7 +164,7 @@ class Rules:
 
 def missing() -> str | None:
     """Why there is no filter for this machine, if there is none."""
-    machine = platform.machine()
+    machine = os.uname().machine
     return None if machine in _MACHINES else f"the system calls of {machine} are not known here"
 
 
@@ -190,7 +189,7 @@ def apply(rules: Rules) -> None:
     Raises:
         OSError: the kernel takes no filter.
     """
-    code = program(rules, platform.machine())
+    code = program(rules, os.uname().machine)
     buffer = ctypes.create_string_buffer(code, len(code))
     header = struct.pack("=H6xQ", len(code) // 8, ctypes.addressof(buffer))
     libc = ctypes.CDLL(None, use_errno=True)

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -72,7 +73,7 @@ def test_a_kernel_without_landlock_or_a_machine_without_a_table_is_said(monkeypa
     monkeypatch.setattr(landlock, "version", lambda: 1)
     assert find_sandbox("landlock") is None
     assert absent()["landlock"] == "Landlock of this kernel is version 1, and 3 is needed (Linux 6.2)."
-    monkeypatch.setattr("platform.machine", lambda: "riscv64")
+    monkeypatch.setattr("os.uname", lambda: SimpleNamespace(machine="riscv64"))
     assert absent()["bubblewrap"] == "Bubblewrap is not used: the system calls of riscv64 are not known here."
 
 
