@@ -23,7 +23,7 @@ from assistant.agent.limits import Limits
 from assistant.agent.loop import Loop, Plan, Stopped
 from assistant.agent.making import Calls, Rules, StoredBook
 from assistant.agent.policy import Policy
-from assistant.agent.sandbox import Sandbox, find_sandbox
+from assistant.agent.sandbox import Sandbox
 from assistant.agent.toolbox import Toolbox
 from assistant.client import Client
 from assistant.errors import AssistantError, Exit, UsageError
@@ -64,7 +64,7 @@ class Wanted:
     source: str = ""
     approved: frozenset[str] = frozenset()
     approver: Approver | None = None
-    sandbox: str | None = None
+    sandbox: Sandbox | None = None
     limits: Limits = field(default_factory=Limits)
     timeout_s: float | None = None
 
@@ -120,16 +120,16 @@ class Attempt:
     async def _go(self) -> str:
         wanted = self._wanted
         program = self._program = await self._opened()
-        toolbox, sandbox = toolbox_of(wanted, program.about), find_sandbox(wanted.sandbox)
+        toolbox = toolbox_of(wanted, program.about)
         _check_unchanged(program, toolbox, wanted.approved)
-        self._tell(start(wanted, program, toolbox, sandbox))
+        self._tell(start(wanted, program, toolbox))
         calls = Calls(
             client=self._client,
             program=program,
             toolbox=toolbox,
             book=StoredBook(self._client, program.id, await self._client.approvals()),
             rules=Rules(wanted.policy, wanted.approver, wanted.approved),
-            sandbox=sandbox,
+            sandbox=wanted.sandbox,
             places=wanted.places,
             limits=wanted.limits,
             tell=self._tell,
@@ -193,7 +193,7 @@ class Attempt:
                 loop.remove_signal_handler(number)
 
 
-def start(wanted: Wanted, program: Program | None, toolbox: Toolbox, sandbox: Sandbox | None) -> Start:
+def start(wanted: Wanted, program: Program | None, toolbox: Toolbox) -> Start:
     """The first event; without a program it is the one of a dry run."""
     return Start(
         schema=1,
@@ -202,9 +202,9 @@ def start(wanted: Wanted, program: Program | None, toolbox: Toolbox, sandbox: Sa
         conversation=program.conversation if program else "",
         model=wanted.plan.engine.model or wanted.model,
         source=wanted.source,
-        tools=[_said(tool, sandbox) for tool in toolbox.tools],
+        tools=[_said(tool, wanted.sandbox) for tool in toolbox.tools],
         budget=wanted.plan.engine.budget,
-        sandbox=sandbox.name if sandbox else None,
+        sandbox=wanted.sandbox.name if wanted.sandbox else None,
         seed=wanted.plan.sampling.seed,
         resumed=wanted.old is not None,
     )

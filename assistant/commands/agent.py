@@ -145,7 +145,7 @@ def agent(
             **_model(settings),
             approved=frozenset(approve or ()),
             approver=None if headless or output != "text" else approver_at_terminal(),
-            sandbox=sandbox,
+            sandbox=find_sandbox(sandbox),
             limits=Limits(seconds=tool_timeout),
             timeout_s=timeout,
         )
@@ -217,8 +217,7 @@ async def _list(output: Output) -> None:
 
 
 def _dry(wanted: Wanted) -> str:
-    sandbox = find_sandbox(wanted.sandbox)
-    return line(start(wanted, None, toolbox_of(wanted, {}), sandbox))
+    return line(start(wanted, None, toolbox_of(wanted, {})))
 
 
 def _task(task: str | None, resume: str | None, fork: str | None) -> str | None:
