@@ -71,6 +71,8 @@ class Calling(Wire):
     tools: list[ToolSpec] = Field(default_factory=list, max_length=128)
     constrained: bool = True
     answer: dict[str, Any] | None = None
+    may_call: bool = True
+    """Whether this reply may call anything; the tools are shown either way, so that the prompt stays the same."""
 
 
 class Call(Wire):
@@ -368,6 +370,7 @@ class StepRequest(Wire):
     text: str | None = Field(None, min_length=1, max_length=MAX_TEXT)
     constrained: bool = True
     answer: dict[str, Any] | None = None
+    may_call: bool = True
     urgency: Urgency = "agent"
 
 

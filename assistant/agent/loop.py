@@ -33,6 +33,9 @@ UNREADABLE = 3
 """Replies in a row that can be neither called nor taken as an answer."""
 
 
+_ANSWER_NOW = "Nothing more can be called. Answer the task in plain words with the results that you have."
+
+
 class Stopped(AssistantError):
     """A run that ended without an answer; `reason` is that of the result."""
 
@@ -76,7 +79,10 @@ class Loop:
         """
         said: str | None = None
         while True:
-            await self._make_calls()
+            try:
+                await self._make_calls()
+            except Repeating as error:
+                return await self._last_words(str(error))
             if self.steps >= self.plan.turns:
                 raise Stopped(f"No answer after {self.steps} steps (see --max-turns).", "step_limit", Exit.LIMIT)
             done = await self._step(said)
@@ -89,20 +95,29 @@ class Loop:
     async def _make_calls(self) -> None:
         """The calls that the last reply left open."""
         found = await self.client.program(self.program.id)
-        try:
-            await self.calls.make(found.calls)
-        except* Repeating as errors:
-            raise Stopped(str(errors.exceptions[0]), "repeated_call", Exit.FAILED) from None
+        await self.calls.make(found.calls)
         if self.calls.waiting is not None:
             raise self.calls.waiting
 
-    async def _step(self, said: str | None) -> Done:
+    async def _last_words(self, why: str) -> str:
+        """A model that goes in circles is asked for its answer: one more reply, in which nothing can be called."""
+        self.tell(Note(text=f"{why} It is asked for its answer."))
+        await self.calls.refuse((await self.client.program(self.program.id)).calls, _ANSWER_NOW)
+        done = await self._step(None, may_call=False)
+        written = done.written or Written(text=done.text)
+        self._tell_message(done, written)
+        if not written.text.strip() or written.calls:
+            raise Stopped(why, "repeated_call", Exit.FAILED)
+        return self._answer(done, written)
+
+    async def _step(self, said: str | None, *, may_call: bool = True) -> Done:
         request = StepRequest(
             sampling=self.plan.sampling,
             engine=self.plan.engine,
             text=said,
             constrained=self.plan.constrained,
             answer=self.plan.answer,
+            may_call=may_call,
             urgency=self.plan.urgency,
         )
         self.steps += 1

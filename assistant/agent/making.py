@@ -89,11 +89,18 @@ class Calls:
             Repeating: the same call again, after its result said that it would not be made again.
         """
         self.waiting = None
-        going = [going for row in rows if row.result is None and (going := await self._decided(row)) is not None]
+        decided = [await self._decided(row) for row in rows if row.result is None]
+        going = [one for one in decided if one is not None]
         gate = asyncio.Semaphore(AT_ONCE)
         async with asyncio.TaskGroup() as group:
             for deed in going:
                 group.create_task(self._within(gate, deed))
+
+    async def refuse(self, rows: list[CallRow], result: str) -> None:
+        """Make none of these calls; the model is told why."""
+        for row in rows:
+            if row.result is None:
+                await self._end(row, CallChange(state="failed", result=result))
 
     async def _within(self, gate: asyncio.Semaphore, deed: Callable[[], Awaitable[None]]) -> None:
         async with gate:

@@ -26,6 +26,7 @@ from assistant.commands.supply import supply_model
 from assistant.commands.terminal import checked_name, read_prompt, say, show
 from assistant.errors import AssistantError, UsageError
 from assistant.places import find_places
+from assistant.protocol import Sampling
 from assistant.settings import Settings
 
 app = typer.Typer()
@@ -126,7 +127,7 @@ def agent(
         wanted = Wanted(
             task=_task(task, resume, fork),
             plan=Plan(
-                sampling=opt.sampling_of(settings, None),
+                sampling=_sampling(settings),
                 engine=opt.engine_of(settings),
                 turns=max_turns,
                 constrained=not unconstrained,
@@ -228,6 +229,16 @@ def _task(task: str | None, resume: str | None, fork: str | None) -> str | None:
     if task:
         raise UsageError("A run that goes on has its task already; leave it out.")
     return None
+
+
+def _sampling(settings: Settings) -> Sampling:
+    """A call repeats names and punctuation: only who asks for a penalty gets one."""
+    sampling = opt.sampling_of(settings, None)
+    return (
+        sampling
+        if opt.is_set(settings, "repetition_penalty")
+        else sampling.model_copy(update={"repetition_penalty": 1.0})
+    )
 
 
 def _model(settings: Settings) -> dict[str, Any]:

@@ -75,7 +75,9 @@ class Programs:
             self._service.lane.release()
             raise
         accepted = Accepted(conversation=step.name, turn_id=step.begun.turn_id, reply_id=step.begun.reply_id)
-        calling = Calling(tools=step.tools, constrained=request.constrained, answer=request.answer)
+        calling = Calling(
+            tools=step.tools, constrained=request.constrained, answer=request.answer, may_call=request.may_call
+        )
         priority = Priority.BATCH if request.urgency == "batch" else _PRIORITY[begun]
         return self._service.submit(
             Errand(accepted, step.begun.conversation_id, spec, sampling, calling, priority, step.arrived)

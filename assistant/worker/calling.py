@@ -37,6 +37,8 @@ class Caller:
         """A reply taken apart; `ids` are its tokens, `text` what was shown of it (shorter where a stop string was)."""
         if calling is None:
             return None
+        if not calling.may_call:
+            return Written(text=text)
         written = parse(self._raw(ids, text), calling, self.format)
         if finish == "length" and (written.problems or calling.answer is not None):
             written.problems.append(CUT_OFF)

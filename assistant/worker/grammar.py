@@ -113,7 +113,10 @@ class Grammars:
         if calling.answer is not None:
             lines.append(f"answer: {_json(calling.answer)}")
         if calling.tools:
-            start += " | calls" if calling.answer is None else " | beside"
+            if calling.may_call:
+                start += " | calls" if calling.answer is None else " | beside"
+            elif calling.answer is None:
+                start = "head FREE"
             lines += [form.grammar(self._name), f"rest: {' | '.join(f'tool_{n}' for n in range(len(calling.tools)))}"]
             lines += [_tool(number, tool, form.key) for number, tool in enumerate(calling.tools)]
             lines += self._free(form)

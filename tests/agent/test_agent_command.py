@@ -138,11 +138,19 @@ def test_a_policy_can_allow_and_deny(daemon: RunningDaemon, tools: Path, tmp_pat
     assert events[-1]["text"] == "Well.", "what the policy denies is told to the model"
 
 
+def test_a_model_that_goes_in_circles_is_asked_for_its_answer(daemon: RunningDaemon, tools: Path) -> None:
+    events = agent(tools, script(*[ADD] * 5, "It is 3."))
+    assert events[-1]["text"] == "It is 3."
+    assert [event["text"] for event in events if event["type"] == "note"] == [
+        "The model calls add with the same arguments again and again. It is asked for its answer."
+    ]
+
+
 def test_the_same_call_for_ever_is_ended(daemon: RunningDaemon, tools: Path) -> None:
     events = agent(tools, script(*[ADD] * 9), code=1)
     assert events[-1]["reason"] == "repeated_call"
     assert states(events).count(("add", "running")) == 3
-    assert states(events).count(("add", "failed")) == 1, "it is told once"
+    assert states(events).count(("add", "failed")) == 2, "it is told, then asked for its answer"
 
 
 @pytest.mark.parametrize(
