@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -27,6 +28,8 @@ AT_ONCE = 4
 SAME = 3
 """So many times in a row the same call is made; the next one is not."""
 
+_LONGEST = 60
+"""Characters of an argument that a result repeats."""
 _REPEATED = (
     "This is the same call with the same arguments as the {count} before it, so it was not made again. "
     "Use the result that you have, call something else, or answer."
@@ -174,7 +177,8 @@ class Calls:
         )
         self.made += 1
         self.seconds += result.seconds
-        change = CallChange(state="failed" if result.error else "done", result=self._text(tool, result))
+        said = f"{_label(row)} {'failed' if result.error else 'returned'}: {self._text(tool, result)}"
+        change = CallChange(state="failed" if result.error else "done", result=said)
         await self._end(row, change, result)
 
     def _text(self, tool: Tool, result: Result) -> str:
@@ -188,6 +192,12 @@ class Calls:
         if result is not None:
             said.seconds, said.cut = round(result.seconds, 4), result.cut
         self.tell(said)
+
+
+def _label(row: CallRow) -> str:
+    """The call that a result answers, in short: some formats keep results and calls apart by their order alone."""
+    parts = (f"{name}={json.dumps(value, ensure_ascii=False)}" for name, value in row.arguments.items())
+    return f"{row.tool}({', '.join(part if len(part) <= _LONGEST else f'{part[:_LONGEST]}…' for part in parts)})"
 
 
 def _item(row: CallRow, state: Any) -> CallItem:

@@ -89,7 +89,7 @@ def test_a_run_calls_its_tools_and_answers(daemon: RunningDaemon, tools: Path) -
     assert [tool["name"] for tool in first["tools"]] == ["add", "keep", "wait"]
     assert sorted(states(events)) == [("add", "asked")] * 2 + [("add", "done")] * 2 + [("add", "running")] * 2
     ended = {event["id"]: event["result"] for event in events if event.get("state") == "done"}
-    assert sorted(ended.values()) == ["3", "7"]
+    assert sorted(ended.values()) == ["add(a=1, b=2) returned: 3", "add(a=3, b=4) returned: 7"]
     assert (result["reason"], result["text"]) == ("done", "The sums are 3 and 7.")
     assert (result["steps"], result["calls"]) == (2, 2)
     assert result["usage"]["cached_tokens"] > 0
@@ -210,7 +210,8 @@ def test_a_tool_that_changed_must_be_looked_at(daemon: RunningDaemon, tools: Pat
     refused = agent(tools, "--resume", first[-1]["run"], "--approve", "keep", code=2)
     assert "definition of add changed" in refused[-1]["text"]
     last = agent(tools, "--resume", first[-1]["run"], "--approve", "keep", "--approve", "add")
-    assert [event["result"] for event in last if event.get("state") == "done"] == ["kept this", "-1"]
+    results = [event["result"].split(" returned: ")[1] for event in last if event.get("state") == "done"]
+    assert results == ["kept this", "-1"]
 
 
 @pytest.mark.parametrize(
