@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -83,48 +84,91 @@ def gone(pid: int) -> bool:
     return not Path(f"/proc/{pid}").exists()
 
 
-def test_the_tools_of_a_server_are_tools_like_others(config: Config) -> None:
-    tools, result = using(config(box=ours()), "box_add", a=17, b=23)
-    assert [tool.name for tool in tools] == [f"box_{name}" for name in NAMES]
-    assert {tool.origin for tool in tools} == {"mcp:box"}
-    assert tools[0].spec.description == "Add two numbers."
-    assert tools[0].spec.parameters["required"] == ["a", "b"]
-    assert tools[0].traits == Traits(), "what is not declared counts as yes"
-    assert result is not None
-    assert (result.text, result.error) == ("40", False)
+@dataclass(frozen=True)
+class Used:
+    """The tools of two servers, what calls of them came to, and the processes that there were."""
+
+    box: Toolbox
+    results: dict[str, Result]
+    pids: list[int]
 
 
-def test_what_is_no_text_is_named_and_left_out(config: Config) -> None:
-    path = config(box=ours())
-    assert result_of(path, "box_shout_it_", text="hey").text == "HEY\nagain HEY"
-    assert result_of(path, "box_picture").text == "here it is\n[image, image/png: left out]"
+CALLS: list[tuple[str, dict[str, Any]]] = [
+    ("box_add", {"a": 17, "b": 23}),
+    ("box_shout_it_", {"text": "hey"}),
+    ("box_picture", {}),
+    ("box_refuse", {}),
+    ("box_environment", {}),
+    ("box_begin", {}),
+    ("box_die", {}),
+    ("box_header", {}),
+    ("other_add", {"a": 1, "b": 2}),
+]
 
 
-def test_a_tool_that_fails_is_a_failed_call(config: Config) -> None:
-    result = result_of(config(box=ours()), "box_refuse")
+@pytest.fixture(scope="module")
+def used(tmp_path_factory: pytest.TempPathFactory) -> Used:
+    """Two servers, started once: the calls above are made in this order."""
+    file = tmp_path_factory.mktemp("mcp") / "mcp.json"
+    entries = {"box": ours(env={"KEY": "${A_TOKEN}-1"}), "other": ours(declares=HARMLESS)}
+    file.write_text(json.dumps({"mcpServers": entries}))
+
+    async def use() -> tuple[Toolbox, dict[str, Result]]:
+        async with servers(file) as tools:
+            box = Toolbox(tools)
+            return box, {name: await call(box.find(name), **arguments) for name, arguments in CALLS}
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("A_TOKEN", "secret")
+        box, results = asyncio.run(use())
+    return Used(box, results, [int(pid) for pid in results["box_begin"].text.split()])
+
+
+def test_the_tools_of_servers_are_tools_like_others(used: Used) -> None:
+    assert [tool.name for tool in used.box.tools] == [f"{one}_{name}" for one in ("box", "other") for name in NAMES]
+    tool = used.box.find("box_add")
+    assert (tool.origin, tool.spec.description) == ("mcp:box", "Add two numbers.")
+    assert tool.spec.parameters["required"] == ["a", "b"]
+    assert (used.results["box_add"].text, used.results["box_add"].error) == ("40", False)
+
+
+def test_what_is_no_text_is_named_and_left_out(used: Used) -> None:
+    assert used.results["box_shout_it_"].text == "HEY\nagain HEY"
+    assert used.results["box_picture"].text == "here it is\n[image, image/png: left out]"
+
+
+def test_a_tool_that_fails_is_a_failed_call(used: Used) -> None:
+    result = used.results["box_refuse"]
     assert (result.kind, result.error) == ("failed", True)
     assert "there is no more paper" in result.text
 
 
-def test_arguments_are_held_to_the_schema_of_the_server(config: Config) -> None:
-    box = Toolbox(using(config(box=ours()))[0])
-    assert box.validated("box_add", {"a": 1, "b": 2}) == {"a": 1, "b": 2}
+def test_arguments_are_held_to_the_schema_of_the_server(used: Used) -> None:
+    assert used.box.validated("box_add", {"a": 1, "b": 2}) == {"a": 1, "b": 2}
     with pytest.raises(BadCall, match=r"box_add, argument a: 'one' is not of type 'integer'"):
-        box.validated("box_add", {"a": "one", "b": 2})
+        used.box.validated("box_add", {"a": "one", "b": 2})
 
 
-def test_a_server_that_dies_in_a_call_fails_that_call_and_the_next(config: Config) -> None:
-    async def use() -> list[Result]:
-        async with servers(config(box=ours(), other=ours())) as tools:
-            box = Toolbox(tools)
-            calls = [("box_die", {}), ("box_add", {"a": 1, "b": 2}), ("other_add", {"a": 1, "b": 2})]
-            return [await call(box.find(name), **arguments) for name, arguments in calls]
-
-    died, after, other = asyncio.run(use())
+def test_a_server_that_dies_in_a_call_fails_that_call_and_the_next(used: Used) -> None:
+    died, after, other = (used.results[name] for name in ("box_die", "box_header", "other_add"))
     assert (died.kind, after.kind) == ("failed", "failed")
     assert died.text.startswith("The MCP server box has ended in the middle of the run.")
     assert after.text.startswith("The MCP server box has ended")
     assert other.text == "3", "the other server goes on"
+
+
+def test_what_a_server_that_died_had_begun_ends_with_the_run(used: Used) -> None:
+    assert len(used.pids) == 2
+    wait_until(lambda: all(map(gone, used.pids)), "the server and what it began have ended")
+
+
+def test_the_environment_of_a_server_is_clean(used: Used) -> None:
+    told = json.loads(used.results["box_environment"].text)
+    assert told["variables"]["KEY"] == "secret-1"
+    inherited = told["variables"].keys() - {"KEY", "LC_CTYPE"}  # Python itself sets LC_CTYPE
+    assert inherited <= {"PATH", "HOME", "LANG", "TMPDIR"}
+    assert told["variables"]["PATH"] == os.environ["PATH"]
+    assert told["session"] == told["group"] != os.getsid(0)
 
 
 @pytest.mark.parametrize(
@@ -152,19 +196,8 @@ def test_a_server_that_hangs_is_given_up_and_ended(config: Config, tmp_path: Pat
     assert gone(int(said.read_text()))
 
 
-def test_the_environment_of_a_server_is_clean(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("A_TOKEN", "secret")
-    told = json.loads(result_of(config(box=ours(env={"KEY": "${A_TOKEN}-1"})), "box_environment").text)
-    assert told["variables"]["KEY"] == "secret-1"
-    inherited = told["variables"].keys() - {"KEY", "LC_CTYPE"}  # Python itself sets LC_CTYPE
-    assert inherited <= {"PATH", "HOME", "LANG", "TMPDIR"}
-    assert told["variables"]["PATH"] == os.environ["PATH"]
-    assert told["session"] == told["group"] != os.getsid(0)
-
-
-@pytest.mark.parametrize("mode", ["", "stubborn"])
-def test_nothing_of_a_server_is_left_after_the_run(config: Config, mode: str) -> None:
-    pids = json.loads("[" + result_of(config(box=ours(mode)), "box_begin").text.replace("\n", ",") + "]")
+def test_a_server_that_does_not_leave_by_itself_is_ended(config: Config) -> None:
+    pids = [int(pid) for pid in result_of(config(box=ours("stubborn")), "box_begin").text.split()]
     assert len(pids) == 2
     wait_until(lambda: all(map(gone, pids)), "the server and what it began have ended")
 
@@ -195,8 +228,6 @@ def test_names_are_valid_and_nobody_elses(config: Config) -> None:
     assert len(set(names)) == 3 * len(NAMES)
     assert all(re.fullmatch(r"[A-Za-z_][A-Za-z0-9_.-]{0,63}", name) for name in names)
     assert not {"a_b_add"} & set(names), "neither of two servers gets a name that both could have"
-    again, _ = using(config(**{"a_b": ours(), "9" + "long" * 20: ours(), "a b": ours()}))
-    assert [tool.name for tool in again] == names
 
 
 @pytest.fixture
@@ -275,8 +306,9 @@ def test_what_runs_is_part_of_the_definition_and_its_secrets_are_not(config: Con
     assert first.source == same.source != other.source
 
 
-def test_a_call_needs_a_yes_unless_the_file_says_what_a_server_cannot_do(config: Config) -> None:
-    (asked, *_), (harmless, *_) = using(config(box=ours()))[0], using(config(box=ours(declares=HARMLESS)))[0]
+def test_a_call_needs_a_yes_unless_the_file_says_what_a_server_cannot_do(used: Used) -> None:
+    asked, harmless = used.box.find("box_add"), used.box.find("other_add")
+    assert (asked.traits, harmless.traits) == (Traits(), Traits.of()), "what is not declared counts as yes"
 
     async def permitted(tool: Tool, **given: Any) -> bool:
         await authorize(tool, {"a": 1, "b": 2}, Taint(), Policy(()), MemoryBook(), **given)
