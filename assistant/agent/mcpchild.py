@@ -75,8 +75,10 @@ class Child:
         finally:
             self._kill(signal.SIGKILL)
             process.wait()
-            for one in (incoming, outgoing, to_session, from_session, process.stdin, process.stdout, process.stderr):
-                one.close()  # type: ignore[union-attr]
+            for stream in (incoming, outgoing, to_session, from_session):
+                stream.close()
+            for pipe in filter(None, (process.stdin, process.stdout, process.stderr)):
+                pipe.close()
 
     @property
     def last_words(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -57,6 +58,13 @@ def die() -> str:
     """End the server."""
     print("out of ink", file=sys.stderr, flush=True)
     os._exit(3)
+
+
+@server.tool()
+async def wait() -> str:
+    """Wait for ever."""
+    await asyncio.Event().wait()
+    return "over"
 
 
 @server.tool()

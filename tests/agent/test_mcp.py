@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -25,13 +26,13 @@ from assistant.agent.policy import Policy
 from assistant.agent.toolbox import BadCall, Toolbox
 from assistant.errors import UsageError
 from tests.agent.calling import call
-from tests.agent.test_agent_command import agent, script, states
-from tests.assistant.command import run, run_json
+from tests.agent.test_agent_command import agent, below, script, states, until_running
+from tests.assistant.command import PROGRAM, run, run_json
 from tests.conftest import RunningDaemon, wait_until
 
 SERVER = str(Path(__file__).with_name("mcp_server.py"))
 HARMLESS = dict.fromkeys(["reads_private", "brings_untrusted", "can_send", "can_write", "can_exec"], False)
-NAMES = ["add", "begin", "die", "environment", "header", "picture", "refuse", "shout_it_"]
+NAMES = ["add", "begin", "die", "environment", "header", "picture", "refuse", "shout_it_", "wait"]
 
 Config = Callable[..., Path]
 
@@ -350,6 +351,21 @@ def test_a_run_calls_a_server_and_is_resumed_with_it(daemon: RunningDaemon, conf
     assert states(last) == [("box_add", "asked"), ("box_add", "running"), ("box_add", "done")]
     assert [event["result"] for event in last if event.get("state") == "done"] == ["40"]
     assert last[-1]["text"] == "It is 40."
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_a_server_ends_with_a_run_that_is_broken_off(
+    daemon: RunningDaemon, config: Config, number: signal.Signals
+) -> None:
+    path = str(config(box=ours(declares=HARMLESS)))
+    command = [*PROGRAM, "agent", "--mcp", path, "--output", "stream-json", script("call box_wait {}")]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    list(until_running(process))
+    children = below(process.pid)
+    assert children
+    process.send_signal(number)
+    process.communicate(timeout=20)
+    wait_until(lambda: all(map(gone, children)), "the server has ended")
 
 
 def test_a_server_that_describes_its_tool_otherwise_must_be_looked_at(
