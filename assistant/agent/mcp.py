@@ -73,6 +73,7 @@ class _Connection:
 
     def __init__(self, server: McpServer, start_s: float) -> None:
         self.server = server
+        self._who = f"The MCP server {server.name}"
         self._start_s = start_s
         self._client: Client | None = None
         self._child: Child | None = None
@@ -96,18 +97,17 @@ class _Connection:
         """
         from mcp import MCPError
 
-        who = f"The MCP server {self.server.name}"
         if self._client is None or self._task.done():
-            raise AssistantError(f"{who} is gone.")
+            raise AssistantError(f"{self._who} is gone.")
         try:
             result = await self._client.call_tool(tool, dict(arguments))
         except MCPError as error:
             raise AssistantError(self._failed(error)) from None
         except (ValueError, RuntimeError) as error:  # what it answered is not what the protocol or its own schema says
-            raise AssistantError(f"{who} gave an answer that cannot be read: {_first_line(error)}.") from None
+            raise AssistantError(f"{self._who} gave an answer that cannot be read: {_first_line(error)}.") from None
         text = _text(result)
         if result.is_error:
-            raise AssistantError(text or f"The tool {tool} of the MCP server {self.server.name} failed.")
+            raise AssistantError(text or f"{self._who} says that {tool} failed, and not why.")
         return text
 
     def end(self) -> None:
@@ -126,9 +126,9 @@ class _Connection:
             self._listed.exception()  # it was told, or another server's was
 
     async def _hold(self) -> None:
-        from mcp.client import Client
-
         try:
+            from mcp.client import Client
+
             async with AsyncExitStack() as stack, asyncio.timeout(self._start_s) as clock:
                 client = await stack.enter_async_context(Client(await self._transport(stack), cache=None))
                 listed = await _listed(client, self.server)
@@ -157,26 +157,25 @@ class _Connection:
         return self._child.streams()
 
     def _not_started(self, error: Exception) -> str:
-        who, last_words = f"The MCP server {self.server.name}", self._child.last_words if self._child else ""
+        last_words = self._child.last_words if self._child else ""
         match _innermost(error):
             case UsageError() as ours:
                 return str(ours)
             case TimeoutError():
-                return f"{who} did not list its tools within {self._start_s:g} s.{last_words}"
+                return f"{self._who} did not list its tools within {self._start_s:g} s.{last_words}"
             case OSError() as cause if self._child is not None:
-                return f"{who} cannot be started: {cause.strerror} ({cause.filename})."
+                return f"{self._who} cannot be started: {cause.strerror} ({cause.filename})."
             case cause if self._child is not None:
-                return f"{who} did not list its tools: {_first_line(cause)}.{last_words}"
+                return f"{self._who} did not list its tools: {_first_line(cause)}.{last_words}"
             case cause:
-                return f"{who} cannot be reached: {_first_line(cause)}."
+                return f"{self._who} cannot be reached: {_first_line(cause)}."
 
     def _failed(self, error: Exception) -> str:
         from mcp_types import CONNECTION_CLOSED
 
-        who = f"The MCP server {self.server.name}"
         if self._child is not None and getattr(error, "code", None) == CONNECTION_CLOSED:
-            return f"{who} has ended in the middle of the run.{self._child.last_words}"
-        return f"{who} did not make the call: {_first_line(error)}."
+            return f"{self._who} has ended in the middle of the run.{self._child.last_words}"
+        return f"{self._who} did not make the call: {_first_line(error)}."
 
 
 async def _listed(client: Client, server: McpServer) -> list[types.Tool]:
