@@ -64,7 +64,7 @@ class Tool:
     """A tool. `origin`: the name of its file, "built-in" or "mcp:NAME".
 
     Exactly one of `start` (it runs in a child process) and `run` (it runs here: our own code) is set where it can be
-    executed. `arguments` checks what a call brings; None: whoever serves the tool checks it. `network`: it asked for
+    executed. `arguments` checks what a call brings; None: the schema of its parameters does. `network`: it asked for
     one by name.
     """
 

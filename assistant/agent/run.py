@@ -6,7 +6,7 @@ import asyncio
 import json
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +22,7 @@ from assistant.agent.execution import unavailable
 from assistant.agent.limits import Limits
 from assistant.agent.loop import Loop, Plan, Stopped
 from assistant.agent.making import Calls, Rules, StoredBook
+from assistant.agent.mcp import servers
 from assistant.agent.policy import Policy
 from assistant.agent.sandbox import Sandbox
 from assistant.agent.toolbox import Toolbox
@@ -55,6 +56,7 @@ class Wanted:
     places: Places
     policy: Policy
     tools: Path | None = None
+    mcp: Path | None = None
     builtin: tuple[str, ...] | None = None
     resume: str | None = None
     fork: str | None = None
@@ -119,10 +121,18 @@ class Attempt:
 
     async def _go(self) -> str:
         wanted = self._wanted
-        program = self._program = await self._opened()
-        toolbox = toolbox_of(wanted, program.about)
-        _check_unchanged(program, toolbox, wanted.approved)
-        self._tell(start(wanted, program, toolbox))
+        self._program = old = await self._resumed()
+        about = old.about if old else {}
+        async with servers(mcp_of(wanted, about)) as more:
+            toolbox = toolbox_of(wanted, about, more)
+            program = self._program = old or await self._begun(toolbox)
+            _check_unchanged(program, toolbox, wanted.approved)
+            self._tell(start(wanted, program, toolbox))
+            self._loop = await self._prepared(program, toolbox)
+            return await self._loop.run()
+
+    async def _prepared(self, program: Program, toolbox: Toolbox) -> Loop:
+        wanted = self._wanted
         calls = Calls(
             client=self._client,
             program=program,
@@ -135,18 +145,18 @@ class Attempt:
             tell=self._tell,
             taint=Taint.from_json(program.about["taint"]) if "taint" in program.about else Taint(),
         )
-        self._loop = Loop(self._client, program, calls, wanted.plan, self._tell)
-        return await self._loop.run()
+        return Loop(self._client, program, calls, wanted.plan, self._tell)
 
-    async def _opened(self) -> Program:
-        """The program: a new one, one that goes on, or one that begins as another did."""
+    async def _resumed(self) -> Program | None:
+        """The program that goes on, or begins as another did; None where a new one is to begin."""
         wanted = self._wanted
         if wanted.fork is not None:
             return await self._client.resume_program((await self._client.fork_program(wanted.fork)).id)
-        if wanted.resume is not None:
-            return await self._client.resume_program(wanted.resume)
+        return None if wanted.resume is None else await self._client.resume_program(wanted.resume)
+
+    async def _begun(self, toolbox: Toolbox) -> Program:
+        wanted = self._wanted
         assert wanted.task is not None
-        toolbox = toolbox_of(wanted, {})
         request = ProgramRequest(
             task=wanted.task, tools=toolbox.specs, system=wanted.system, name=wanted.name, about=_about(wanted, toolbox)
         )
@@ -210,8 +220,13 @@ def start(wanted: Wanted, program: Program | None, toolbox: Toolbox) -> Start:
     )
 
 
-def toolbox_of(wanted: Wanted, about: Mapping[str, Any]) -> Toolbox:
-    """The tools that the flags name, else those that the run began with.
+def mcp_of(wanted: Wanted, about: Mapping[str, Any]) -> Path | None:
+    """The file of MCP servers that the flags name, else the one that the run began with."""
+    return wanted.mcp or (Path(about["mcp"]) if about.get("mcp") else None)
+
+
+def toolbox_of(wanted: Wanted, about: Mapping[str, Any], more: Sequence[Tool] = ()) -> Toolbox:
+    """The tools that the flags name, else those that the run began with, and `more`: those of MCP servers.
 
     Raises:
         UsageError: the file cannot be loaded, or a tool hides something from who reads its definition.
@@ -219,22 +234,22 @@ def toolbox_of(wanted: Wanted, about: Mapping[str, Any]) -> Toolbox:
     file = wanted.tools or (Path(about["file"]) if about.get("file") else None)
     builtin = wanted.builtin if wanted.builtin is not None else about.get("builtin")
     if builtin is None:
-        toolbox = Toolbox.load(file, () if file else _DEFAULT, places=wanted.places)
-    else:
-        toolbox = Toolbox.load(file, tuple(builtin), places=wanted.places)
+        builtin = () if file or more else _DEFAULT
+    toolbox = Toolbox.load(file, tuple(builtin), places=wanted.places, more=more)
     for tool in toolbox.tools:
         screen(tool)
     return toolbox
 
 
 _DEFAULT = ("list_dir", "python", "read_file", "search_history")
-"""Built-in tools of a run that has no tools file and names none."""
+"""Built-in tools of a run that has no other tools and names none."""
 
 
 def _about(wanted: Wanted, toolbox: Toolbox) -> dict[str, Any]:
     """What a run needs to go on with the tools that it began with."""
     return {
         "file": str(wanted.tools.absolute()) if wanted.tools else None,
+        "mcp": str(wanted.mcp.absolute()) if wanted.mcp else None,
         "builtin": [tool.name for tool in toolbox.tools if tool.origin == "built-in"],
         "digests": {tool.name: tool.digest for tool in toolbox.tools},
     }

@@ -16,6 +16,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from assistant.agent.arguments import complaints
 from assistant.agent.builtin import DEFAULT, builtin_tools
 from assistant.agent.definition import Program, Tool, Traits
 from assistant.agent.limits import Limits
@@ -97,6 +98,8 @@ class Toolbox:
         except (TypeError, ValueError, RecursionError):
             raise BadCall(f"The arguments of {name} hold something that JSON cannot say, such as NaN.") from None
         if tool.arguments is None:
+            if said := complaints(tool.spec.parameters, dict(arguments), name):
+                raise BadCall(" ".join(said))
             return dict(arguments)
         try:
             checked = tool.arguments.model_validate(dict(arguments))

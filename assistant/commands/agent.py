@@ -15,8 +15,9 @@ from assistant.agent.arguments import check_schema
 from assistant.agent.events import Ending, Message, Note, line
 from assistant.agent.limits import Limits
 from assistant.agent.loop import Plan
+from assistant.agent.mcp import servers
 from assistant.agent.policy import load_policy
-from assistant.agent.run import Wanted, failed, run, start, toolbox_of
+from assistant.agent.run import Wanted, failed, mcp_of, run, start, toolbox_of
 from assistant.agent.sandbox import find_sandbox
 from assistant.catalog import load_catalog
 from assistant.client import Client
@@ -35,11 +36,14 @@ Output = Literal["text", "json", "stream-json"]
 
 Task = Annotated[str | None, typer.Argument(metavar="TASK", help="What to do; also from standard input.")]
 Tools = Annotated[Path | None, typer.Option(metavar="FILE", help="A Python file whose typed functions are the tools.")]
+Mcp = Annotated[
+    Path | None, typer.Option("--mcp", metavar="FILE", help="MCP servers whose tools are offered too, as JSON.")
+]
 Builtin = Annotated[
     list[str] | None,
     typer.Option(
         metavar="NAME",
-        help="A built-in tool beside those of the file; may be given again. Without a file: all but shell.",
+        help="A built-in tool beside those of the files; may be given again. Without a file: all but shell.",
     ),
 ]
 As = Annotated[
@@ -70,6 +74,7 @@ Named = Annotated[str | None, typer.Option(metavar="NAME", help="Name of the run
 def agent(
     task: Task = None,
     tools: Tools = None,
+    mcp: Mcp = None,
     builtin: Builtin = None,
     output: As = "text",
     deltas: Deltas = False,
@@ -138,6 +143,7 @@ def agent(
             places=places,
             policy=load_policy(places, rules),
             tools=tools,
+            mcp=mcp,
             builtin=None if builtin is None else tuple(builtin),
             resume=resume,
             fork=fork,
@@ -151,7 +157,7 @@ def agent(
             timeout_s=timeout,
         )
         if dry_run:
-            show(_dry(wanted))
+            show(asyncio.run(_dry(wanted)))
             return 0
         return asyncio.run(_run(settings, wanted, teller)).exit_code
     except AssistantError as error:
@@ -217,8 +223,9 @@ async def _list(output: Output) -> None:
         show(f"{one.id} · {one.state} · {one.updated[:16]} · {one.steps} steps · {first}")
 
 
-def _dry(wanted: Wanted) -> str:
-    return line(start(wanted, None, toolbox_of(wanted, {})))
+async def _dry(wanted: Wanted) -> str:
+    async with servers(mcp_of(wanted, {})) as more:
+        return line(start(wanted, None, toolbox_of(wanted, {}, more)))
 
 
 def _task(task: str | None, resume: str | None, fork: str | None) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,6 +11,7 @@ import typer
 
 from assistant.agent.definition import Tool
 from assistant.agent.execution import unavailable
+from assistant.agent.mcp import servers
 from assistant.agent.sandbox import absent, find_sandbox
 from assistant.agent.toolbox import Toolbox
 from assistant.commands.options import AsJson
@@ -19,6 +21,10 @@ app = typer.Typer(help="List the tools that a program may call.", no_args_is_hel
 
 File = Annotated[Path | None, typer.Argument(metavar="FILE", help="A Python file of functions; none: built-in tools.")]
 
+Mcp = Annotated[Path | None, typer.Option("--mcp", metavar="FILE", help="MCP servers to ask for theirs, as JSON.")]
+
+_BUILT_IN = ("list_dir", "python", "read_file", "search_history", "shell")
+
 
 @app.callback()
 def tools() -> None:
@@ -26,9 +32,9 @@ def tools() -> None:
 
 
 @app.command("list", epilog="Example: assistant tools list tools.py --json")
-def list_tools(file: File = None, as_json: AsJson = False) -> None:
-    """List the tools of a file, or the built-in ones: what the model is told, and what each may do."""
-    found = Toolbox.load(file, () if file else ("list_dir", "python", "read_file", "search_history", "shell")).tools
+def list_tools(file: File = None, mcp: Mcp = None, as_json: AsJson = False) -> None:
+    """List the tools of a file or of MCP servers, or the built-in ones: what the model is told, what each may do."""
+    found = asyncio.run(_found(file, mcp))
     sandbox = find_sandbox()
     if as_json:
         record = {
@@ -45,6 +51,11 @@ def list_tools(file: File = None, as_json: AsJson = False) -> None:
             say(why)
 
 
+async def _found(file: Path | None, mcp: Path | None) -> list[Tool]:
+    async with servers(mcp) as more:
+        return Toolbox.load(file, () if file or mcp else _BUILT_IN, more=more).tools
+
+
 def _record(tool: Tool, off: str | None) -> dict[str, Any]:
     return {
         **tool.spec.model_dump(),
@@ -59,6 +70,6 @@ def _record(tool: Tool, off: str | None) -> dict[str, Any]:
 
 def _show(tool: Tool) -> None:
     needed = tool.spec.parameters.get("required", [])
-    named = [name if name in needed else f"[{name}]" for name in tool.spec.parameters["properties"]]
+    named = [name if name in needed else f"[{name}]" for name in tool.spec.parameters.get("properties", {})]
     print(without_controls(f"{tool.name}({', '.join(named)}) · {', '.join(tool.traits.names) or 'harmless'}"))
-    print(without_controls(f"  {tool.spec.description.splitlines()[0]}"))
+    print(without_controls(f"  {(tool.spec.description.strip().splitlines() or ['(no description)'])[0]}"))
