@@ -256,14 +256,16 @@ class WorkingSetLayer(CacheLayerMixin):
             last = torch.arange(self.length - self.span, self.length, device=self.device)
             self.keep(last.expand(self.shape.kv_heads, -1))
 
-    def can_wait(self, without: Collection[str], entries: int, copies: int) -> bool:
+    def can_wait(self, without: Collection[str], entries: int, copies: int, enters: int) -> bool:
         """Whether the entries fit in pages, those of `without` gone, beside `entries` in so many `copies`; beside half
-        of what the layer can hold where that is unknown (0) or more than all of it."""
+        of what the layer can hold where that is unknown (0) or more than all of it. Never beside less than the
+        `enters` numbers of the set that becomes the active one."""
         if self.span is None:
             size, all_of_it = self.shape.kv_heads * self.shape.head_dim, self.pool.arena.numel()
             front = copies * size * entries
             known = 0 < front <= all_of_it
-            return self.pool.takes(self.length, front if known else all_of_it // size // 4 * 2 * size, without)
+            least = max(enters, front if known else all_of_it // size // 4 * 2 * size)
+            return self.pool.takes(self.length, least, without)
         return self.pool.takes(min(self.length, self.span), self.pool.front.numel(), without)
 
     def reindex(self, next_position: int) -> None:
@@ -515,11 +517,12 @@ class WorkingSet(Cache):
         unpinned = [name for name in held if name not in self.pins]
         return unpinned + [name for name in reversed(self.pins) if name in held]
 
-    def can_wait(self, without: Collection[str], tokens: int, window: int) -> bool:
-        """Whether the active working set can wait once those of `without` are gone, beside one of `tokens` (0: of an
-        unknown number), which are more than the trained `window` or not."""
+    def can_wait(self, enters: str, without: Collection[str], tokens: int, window: int) -> bool:
+        """Whether the active working set can wait once those of `without` are gone, beside `enters`, which will be of
+        `tokens` (0: of an unknown number), more than the trained `window` or not, and may be waiting itself."""
         entries, copies = tokens and tokens + self.plan.block + self.plan.patch, HOME_COPY if tokens > window else 2
-        return all(layer.can_wait(without, entries, copies) for layer in self.layers)
+        gone = {enters, *without}
+        return all(layer.can_wait(gone, entries, copies, self._front_of(enters, layer)) for layer in self.layers)
 
     def switch(self, leave_as: str | None, enter: str | None) -> None:
         """Let the active working set wait as `leave_as` (None: drop it), and make `enter` (None: an empty one) active.
@@ -546,6 +549,13 @@ class WorkingSet(Cache):
         for layer in self.layers:
             layer.pool.drop(name)
             layer.refit()
+
+    def _front_of(self, waiting: str, layer: WorkingSetLayer) -> int:
+        """Numbers that a waiting working set takes in a layer once it is the active one; 0 if it does not wait."""
+        if waiting not in self.waiting:
+            return 0
+        copies = HOME_COPY if self.waiting[waiting].reindexed else 2
+        return copies * layer.shape.kv_heads * layer.shape.head_dim * layer.pool.table[waiting].entries
 
     def _trimmed_state(self) -> WorkingSetState:
         """The state to wait in: sliding layers keep just their window."""

@@ -179,11 +179,13 @@ class Spill:
         """Hand over the next row; waits when too many wait already."""
         self._room.acquire()
         stored.handed = row.number + 1
-        self.submit(self._write, stored, row).add_done_callback(lambda done: self._written(stored, done))
+        writing = self.submit(self._write, stored, row)
+        writing.add_done_callback(lambda _: self._room.release())
+        writing.add_done_callback(partial(self._watch, stored))
 
     def put_tail(self, stored: Stored, tail: Callable[[str], Tail]) -> None:
         """Store the open chunk and the working set's state, after the rows before it."""
-        self.submit(self._write_tail, stored, tail)
+        self.submit(self._write_tail, stored, stored.handed, tail).add_done_callback(partial(self._watch, stored))
 
     def _write(self, stored: Stored, row: RawRow) -> None:
         if stored.failed or row.number != stored.rows:
@@ -206,9 +208,8 @@ class Spill:
         if self.ram.capacity:
             self.ram.put(stored.conversation, row.number, written.chain, lambda slot: self._fill(slot, sections))
 
-    def _written(self, stored: Stored, done: Future[None]) -> None:
-        """The row is written or has failed; an error nobody foresaw stops spilling like any other."""
-        self._room.release()
+    def _watch(self, stored: Stored, done: Future[None]) -> None:
+        """It is written or has failed; an error nobody foresaw stops spilling like any other."""
         error = done.exception()
         if isinstance(error, Exception):
             self._rest(stored, error)
@@ -218,8 +219,9 @@ class Spill:
             start = self.layout.offset(layer)
             slot[start : start + section.numel()] = section
 
-    def _write_tail(self, stored: Stored, tail: Callable[[str], Tail]) -> None:
-        if stored.failed or stored.rows != stored.handed:
+    def _write_tail(self, stored: Stored, rows: int, tail: Callable[[str], Tail]) -> None:
+        """Store the open chunk after `rows` rows: those handed over when it was, however many were since."""
+        if stored.failed or stored.rows != rows:
             return
         try:
             stored.branch = self.disk.fork(stored.conversation, stored.branch, stored.rows)
@@ -227,7 +229,7 @@ class Spill:
             self.counters["tails_written"] += 1
             if time.monotonic() > self._swept + SWEEP_AGAIN_S:
                 self._sweep(SWEEP_S)
-        except (OSError, QuotaReached) as error:
+        except (OSError, QuotaReached, CodecError) as error:
             self._rest(stored, error)
 
     def _sweep(self, limit_s: float) -> None:

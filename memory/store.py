@@ -298,7 +298,7 @@ class Memory:
         leaving = [name for name in cache.leaving(own) if name != enters]
         before = leaving[: leaving.index(own)]
         for count in range(len(before) + 1):
-            if cache.can_wait({enters, *before[:count]}, tokens, self.geometry.window):
+            if cache.can_wait(enters, before[:count], tokens, self.geometry.window):
                 for name in before[:count]:
                     cache.drop_waiting(name)
                 return True

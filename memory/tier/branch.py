@@ -73,16 +73,23 @@ class Found:
 
 
 def compared(branch: Branch, matched: int, tail: Tail | None, ids: Sequence[int]) -> Found:
-    """What a branch of which `matched` rows hold the beginning of `ids` holds of the tokens after them."""
-    start, begun = matched * CHUNK, branch if matched < branch.rows else None
-    stored: Sequence[int] = tail.ids if tail is not None and tail.rows == matched else ()
-    if begun is not None:
-        stored = branch.headers[matched].ids
-    pairs = zip(stored, ids[start : start + CHUNK], strict=False)
-    further = next((at for at, (old, new) in enumerate(pairs) if old != new), None)
-    if further is not None:
-        return Found(branch, matched, further, begun, start + further, tail=tail)
-    return Found(branch, matched, min(len(stored), len(ids) - start), begun, tail=tail)
+    """What a branch of which `matched` rows hold the beginning of `ids` holds of the tokens after them: in its next row,
+    or in an open chunk that was stored before that row."""
+    wanted = ids[matched * CHUNK : (matched + 1) * CHUNK]
+    open_ids = tail.ids if tail is not None and tail.rows == matched else ()
+    begun = branch if matched < branch.rows else None
+    stored = branch.headers[matched].ids if begun is not None else open_ids
+    if begun is not None and _common(open_ids, wanted) > _common(stored, wanted):
+        begun, stored = None, open_ids
+    further = _common(stored, wanted)
+    differs = matched * CHUNK + further if further < min(len(stored), len(wanted)) else None
+    return Found(branch, matched, further, begun, differs, tail=tail)
+
+
+def _common(stored: Sequence[int], wanted: Sequence[int]) -> int:
+    """How many tokens both begin with."""
+    pairs = zip(stored, wanted, strict=False)
+    return next((at for at, (old, new) in enumerate(pairs) if old != new), min(len(stored), len(wanted)))
 
 
 def until(segments: Sequence[Segment], rows: int) -> list[Segment]:
