@@ -43,7 +43,7 @@ def test_the_table_labels_what_is_planned_and_what_is_measured(daemon: RunningDa
     ):
         assert row.split() in shown
     resident = next(line for line in shown if line[:2] == ["trip", "active"])
-    assert resident[2:8] == "100 100 1 MiB for user,".split()
+    assert resident[2:8] == ["100", "100", "1", "MiB", "for", "user,"]
     assert shown[-1][-3:] == ["rows", "sealed", "7"]
 
 
