@@ -64,6 +64,10 @@ class Constraint:
             raise AssistantError(f"The reply could not be kept to its grammar: {reason}. Use simpler tool schemas.")
 
 
+_SAID = r"start: /[^\s{\[`<](?s:.*)/"
+"""Words that do not begin as a call would."""
+
+
 class Grammars:
     """Constraints for the replies of one model; a grammar is compiled when its tools first come, inside `aside`."""
 
@@ -108,15 +112,15 @@ class Grammars:
 
     def _text(self, calling: Calling, form: Format) -> str:
         """The grammar of a reply, in llguidance's Lark."""
+        if not calling.may_call:
+            words = _SAID if calling.answer is None else f"start: {_json(calling.answer)}"
+            return f"%llguidance {{}}\n{words}\n"
         start = "free" if calling.answer is None else "answer"
         lines = ["%llguidance {}"]
         if calling.answer is not None:
             lines.append(f"answer: {_json(calling.answer)}")
         if calling.tools:
-            if calling.may_call:
-                start += " | calls" if calling.answer is None else " | beside"
-            elif calling.answer is None:
-                start = "head FREE"
+            start += " | calls" if calling.answer is None else " | beside"
             lines += [form.grammar(self._name), f"rest: {' | '.join(f'tool_{n}' for n in range(len(calling.tools)))}"]
             lines += [_tool(number, tool, form.key) for number, tool in enumerate(calling.tools)]
             lines += self._free(form)

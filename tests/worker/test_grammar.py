@@ -227,3 +227,27 @@ def test_nothing_is_compiled_twice() -> None:
     again = grammars.constraint(CALLING.model_copy(deep=True), QWEN)
     assert again.mask(torch.zeros(300))[STOP] == 0
     assert first.mask(torch.zeros(300))[STOP] < 0
+
+
+@ALL
+def test_a_reply_that_may_call_nothing_is_words(form: Format) -> None:
+    last = CALLING.model_copy(update={"may_call": False})
+
+    def can(text: str) -> bool:
+        return takes(GRAMMARS.constraint(last, form), TOKENIZER.encode(text, add_special_tokens=False))
+
+    assert can("It is 391, and {sunny} in [Lisbon].")
+    for call in ('{"name": "now", "arguments": {}}', '```json\n{"name": "now"}', "<tool_call>", ' {"name"', "[1]", ""):
+        assert not can(call), call
+
+
+def test_the_last_answer_still_follows_its_schema() -> None:
+    shape = {
+        "type": "object",
+        "properties": {"n": {"type": "integer"}},
+        "required": ["n"],
+        "additionalProperties": False,
+    }
+    last = CALLING.model_copy(update={"may_call": False, "answer": shape})
+    assert takes(GRAMMARS.constraint(last, QWEN), TOKENIZER.encode('{"n": 3}', add_special_tokens=False))
+    assert not takes(GRAMMARS.constraint(last, QWEN), TOKENIZER.encode("It is 3.", add_special_tokens=False))
