@@ -550,6 +550,10 @@ class WorkingSet(Cache):
             layer.pool.drop(name)
             layer.refit()
 
+    def can_enter(self, waiting: str) -> bool:
+        """Whether a waiting working set fits where the active one is, were that gone."""
+        return all(layer.pool.takes(0, self._front_of(waiting, layer), {waiting}) for layer in self.bounded)
+
     def _front_of(self, waiting: str, layer: WorkingSetLayer) -> int:
         """Numbers that a waiting working set takes in a layer once it is the active one; 0 if it does not wait."""
         if waiting not in self.waiting:

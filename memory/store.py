@@ -177,6 +177,8 @@ class Memory:
         cache, name = self.working_set, trail.conversation
         leaves = bool(trail.tokens) and self._can_wait(conversation, tokens)
         enters = conversation in cache.waiting
+        if enters and not leaves:
+            self._let_enter(conversation)
         cache.switch(name if leaves else None, conversation if enters else None)
         if leaves:
             trail.recaller = None
@@ -303,6 +305,15 @@ class Memory:
                     cache.drop_waiting(name)
                 return True
         return False
+
+    def _let_enter(self, conversation: str) -> None:
+        """Let go of waiting working sets until there is room for this one: a re-indexed one takes more than it waits
+        in."""
+        cache = self.working_set
+        for name in [name for name in cache.leaving() if name != conversation]:
+            if cache.can_enter(conversation):
+                return
+            cache.drop_waiting(name)
 
     def _take_back(self, count: int) -> None:
         trail = self.sealer.trail

@@ -154,7 +154,8 @@ class Pool:
 
     def _can_wait(self, enters: str, tokens: int, pins: Sequence[str]) -> bool:
         needed = tokens + self.room.block + self.room.patch
-        most = self.room.entries - (needed if needed <= self.room.entries else self.room.entries // 2)
+        front = needed if needed <= self.room.entries else self.room.entries // 2
+        most = self.room.entries - max(front, self.waiting.get(enters, 0))
         before = [name for name in self._leaving(pins, self.active) if name != enters]
         before = before[: before.index(self.active)]
         for count in range(len(before) + 1):

@@ -59,7 +59,7 @@ class RealDevice:
         """One step, to the end of what it writes behind itself.
 
         Raises:
-            AssertionError: the engine read a sealed chunk again, or evicted.
+            AssertionError: the engine read a sealed chunk again, evicted, or could not write what it sealed.
         """
         memory, before = self.memory, self._texts.get(program, [])[: step.kept]
         prompt = before + _tokens(program, step.kept, step.new)
@@ -82,6 +82,7 @@ class RealDevice:
         marks.append(time.thread_time())
         self.read_again += max(0, step.kept - resumed.reused)
         lost = f"{program}: {resumed.reused} of {step.kept} tokens kept: {resumed.reason}"
+        assert memory.spill is None or memory.spill.notice is None, f"{lost}; {memory.spill.notice}"
         assert resumed.reused > step.kept - CHUNK, lost
         assert memory.complete, f"{program}: the pool is too small for its {len(memory.tokens)} tokens"
         self._texts[program] = prompt + written

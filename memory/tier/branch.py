@@ -73,8 +73,8 @@ class Found:
 
 
 def compared(branch: Branch, matched: int, tail: Tail | None, ids: Sequence[int]) -> Found:
-    """What a branch of which `matched` rows hold the beginning of `ids` holds of the tokens after them: in its next row,
-    or in an open chunk that was stored before that row."""
+    """What a branch of which `matched` rows hold the beginning of `ids` holds of the tokens after them: in its next
+    row, or in an open chunk that was stored before that row."""
     wanted = ids[matched * CHUNK : (matched + 1) * CHUNK]
     open_ids = tail.ids if tail is not None and tail.rows == matched else ()
     begun = branch if matched < branch.rows else None

@@ -126,5 +126,19 @@ def test_a_large_waiting_set_comes_back_for_a_text_of_unknown_length_or_a_short_
     assert torch.allclose(memory.step(1), full_logits("llama", [*large, 1])[-1], atol=1e-4)
 
 
+def test_a_re_indexed_set_comes_back_though_a_pinned_one_must_leave_for_it() -> None:
+    memory = make_memory("llama", make_plan("llama", 480, 8))
+    for name, count in (("long", 600), ("pinned", 65), ("chat", 5)):
+        memory.open(name, tokens=count)
+        memory.read(tokens(count))
+    assert list(memory.sets()) == ["long", "pinned", "chat"]
+    memory.pins = ["pinned"]
+
+    memory.open("long")
+
+    assert memory.tokens == tokens(600)
+    assert memory.step(1).isfinite().all()
+
+
 def _refuse(*_: object) -> None:
     raise CodecError("A test says so.")
