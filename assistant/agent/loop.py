@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from assistant.agent.arguments import complaints
 from assistant.agent.events import Delta, Message, Note, Total
 from assistant.agent.making import Calls, Repeating
 from assistant.client import Client, error_of
@@ -144,8 +145,19 @@ class Loop:
             tokens = done.usage.completion_tokens
             raise Stopped(f"The answer was cut at {tokens} tokens (see --max-tokens).", "token_limit", Exit.LIMIT)
         if self.plan.answer is not None:
-            json.loads(written.text)  # its shape was seen to while it was written
+            self._check_shape(written.text)
         return written.text.strip()
+
+    def _check_shape(self, text: str) -> None:
+        """While it was written its shape was seen to, unless that was switched off."""
+        assert self.plan.answer is not None
+        try:
+            wrong = complaints(self.plan.answer, json.loads(text), "the answer")
+        except ValueError:
+            wrong = ["It is no JSON."]
+        if wrong:
+            sentence = f"The answer does not follow the schema: {' '.join(wrong)}"
+            raise Stopped(sentence, "failed", Exit.FAILED)
 
     def _problems(self, written: Written) -> str | None:
         """What the model is told about calls that could not be read."""

@@ -20,6 +20,7 @@ from assistant.agent.sandbox import Sandbox
 from assistant.agent.toolbox import BadCall, Toolbox
 from assistant.agent.untrusted import as_data, shown
 from assistant.client import Client
+from assistant.errors import AssistantError
 from assistant.places import Places
 from assistant.protocol import ApprovalRow, CallChange, CallRow, Program, ProgramChange
 
@@ -90,14 +91,17 @@ class Calls:
 
         Raises:
             Repeating: the same call again, after its result said that it would not be made again.
+            AssistantError: the daemon could not be told; what a call came to may be lost.
         """
         self.waiting = None
         decided = [await self._decided(row) for row in rows if row.result is None]
         going = [one for one in decided if one is not None]
-        gate = asyncio.Semaphore(AT_ONCE)
+        gate, failures = asyncio.Semaphore(AT_ONCE), list[AssistantError]()
         async with asyncio.TaskGroup() as group:
             for deed in going:
-                group.create_task(self._within(gate, deed))
+                group.create_task(self._within(gate, deed, failures))
+        if failures:
+            raise failures[0]
 
     async def refuse(self, rows: list[CallRow], result: str) -> None:
         """Make none of these calls; the model is told why."""
@@ -105,9 +109,15 @@ class Calls:
             if row.result is None:
                 await self._end(row, CallChange(state="failed", result=result))
 
-    async def _within(self, gate: asyncio.Semaphore, deed: Callable[[], Awaitable[None]]) -> None:
+    async def _within(
+        self, gate: asyncio.Semaphore, deed: Callable[[], Awaitable[None]], failures: list[AssistantError]
+    ) -> None:
+        """One call; where the daemon cannot be told of it, the others still come to their ends."""
         async with gate:
-            await deed()
+            try:
+                await deed()
+            except AssistantError as error:
+                failures.append(error)
 
     async def _decided(self, row: CallRow) -> Callable[[], Awaitable[None]] | None:
         """What remains to be done for a call, or None when it has ended or waits."""

@@ -115,6 +115,9 @@ class Attempt:
                 ending = self._interrupted()
             except AssistantError as error:
                 ending = self._ending(str(error), error.exit_code, _reason(error))
+            except Exception as error:  # a fault of ours: the stream still ends in a result
+                sentence = f"The run failed ({type(error).__name__}: {error}); it can be resumed. Please report this."
+                ending = self._ending(sentence, Exit.FAILED, "failed")
             with suppress(AssistantError):
                 await self._store(ending)
         return ending

@@ -13,17 +13,29 @@ _ASKED = "[y] once · [s] for this run · [a] always, for exactly this · [n] no
 
 def approver_at_terminal() -> Approver | None:
     """Asks on standard error and reads the answer from the terminal; None where there is nobody."""
-    return _ask if sys.stdin.isatty() and sys.stderr.isatty() else None
+    return _Asker().ask if sys.stdin.isatty() and sys.stderr.isatty() else None
 
 
-async def _ask(question: Question) -> Answer:
-    say(question.sentence)
-    return await asyncio.to_thread(_answer)
+class _Asker:
+    """Asks one question after the other."""
+
+    async def ask(self, question: Question) -> Answer:
+        say(question.sentence)
+        print(_ASKED, end="", file=sys.stderr, flush=True)
+        return _answer(await self._line())
+
+    async def _line(self) -> str:
+        """What is typed; Ctrl+C leaves without waiting for it, as a thread that reads would not."""
+        loop, typed = asyncio.get_running_loop(), asyncio.Event()
+        loop.add_reader(sys.stdin, typed.set)
+        try:
+            await typed.wait()
+        finally:
+            loop.remove_reader(sys.stdin)
+        return sys.stdin.readline().strip()
 
 
-def _answer() -> Answer:
-    print(_ASKED, end="", file=sys.stderr, flush=True)
-    said = sys.stdin.readline().strip()
+def _answer(said: str) -> Answer:
     match said.lower():
         case "y" | "yes":
             return Answer("once")

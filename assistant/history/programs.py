@@ -112,8 +112,10 @@ class Programs(Writing):
         arrived = datetime.fromisoformat(about.created).timestamp()
         return Step(Begun(conversation, tip, reply), about.conversation, about.tools, arrived)
 
-    def change_call(self, call: int, change: CallChange) -> CallRow:
-        """A tool begins, or has ended with a result. A call that has ended stays as it is."""
+    def change_call(self, program: str, call: int, change: CallChange) -> CallRow:
+        """A tool of a program begins, or has ended with a result. A call that has ended stays as it is."""
+        if not self._belongs(program, call):
+            raise UnknownProgram(f"There is no call {call} in the program {program!r}.")
         ended = change.state != "running"
         if ended and change.result is None:
             raise UsageError("A call ends with a result.")
@@ -130,16 +132,13 @@ class Programs(Writing):
                 self._db.execute(
                     "UPDATE calls SET state = 'running', started = :now WHERE id = :call AND state = 'asked'", said
                 )
-        row = next(self._db.query("SELECT * FROM calls WHERE id = ?", [call]), None)
-        if row is None:
-            raise UnknownProgram(f"There is no call {call}.")
-        return _call_of(row)
+        return _call_of(next(self._db.query("SELECT * FROM calls WHERE id = ?", [call])))
 
     def lose_calls(self, program: str) -> None:
         """End calls that ran when their agent died: what became of them is not known, and they are not repeated."""
         for call in self.program(program).calls:
             if call.state == "running":
-                self.change_call(call.id, CallChange(state="failed", result=_LOST))
+                self.change_call(program, call.id, CallChange(state="failed", result=_LOST))
 
     def durations(self, limit: int = 10_000) -> list[tuple[str, float]]:
         """Tools and the seconds they took, the oldest first."""
@@ -189,6 +188,14 @@ class Programs(Writing):
         """Every decision, the oldest first."""
         rows = self._db.query("SELECT program_id AS program, tool, record, created FROM approvals ORDER BY id")
         return [ApprovalRow(**{**row, "record": json.loads(row["record"])}) for row in rows]
+
+    def _belongs(self, program: str, call: int) -> bool:
+        row = self._db.execute(
+            """SELECT 1 FROM calls k JOIN turns t ON t.id = k.turn_id
+               JOIN programs p ON p.conversation_id = t.conversation_id WHERE k.id = ? AND p.id = ?""",
+            [call, program],
+        ).fetchone()
+        return row is not None
 
     def _last_whole(self, conversation: str) -> int:
         """The last turn of the path; replies that did not become whole are taken off it."""

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+import pty
 import signal
 import subprocess
+import termios
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -301,3 +304,44 @@ def test_a_run_that_is_killed_in_mid_call_goes_on_without_repeating_it(
     assert last[-1]["text"] == "I go on."
     assert ("wait", "running") not in states(last)
     assert ("add", "running") not in states(last)
+
+
+def test_a_daemon_that_dies_during_a_call_is_a_sentence(
+    start_daemon: Callable[..., RunningDaemon], tools: Path
+) -> None:
+    daemon = start_daemon()
+    command = [*PROGRAM, "agent", "--tools", str(tools), "--output", "stream-json", "--tool-timeout", "1"]
+    process = subprocess.Popen([*command, script(WAIT)], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    list(until_running(process))
+    daemon.signal(signal.SIGKILL)
+    out, err = process.communicate(timeout=20)
+    last = json.loads(out.splitlines()[-1])
+    assert (process.returncode, last["type"], last["exit_code"], last["reason"]) == (7, "result", 7, "daemon")
+    assert b"Traceback" not in err
+
+
+@pytest.mark.parametrize(("typed", "code"), [("y", 0), ("no, not this one", 0), ("\x03", 130)])
+def test_at_a_terminal_one_is_asked(daemon: RunningDaemon, tools: Path, typed: str, code: int) -> None:
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [*PROGRAM, "agent", "--tools", str(tools), script(KEEP, "Well.")],
+        stdin=theirs,
+        stderr=theirs,
+        stdout=subprocess.PIPE,
+        preexec_fn=lambda: (os.setsid(), fcntl.ioctl(theirs, termios.TIOCSCTTY, 0)),
+    )
+    os.close(theirs)
+    shown = b""
+    while b"[y] once" not in shown:
+        shown += os.read(ours, 4096)
+    assert b'keep({"text":"this"})' in shown.replace(b" ", b"")
+    os.write(ours, typed.encode() + b"\n")
+    assert process.stdout is not None
+    out = process.stdout.read().decode()
+    assert process.wait(20) == code
+    process.stdout.close()
+    os.close(ours)
+    if code == 0:
+        assert out == "Well.\n"
+        asked = agent(tools, "--fork", "last", code=2)[-1]["text"]
+        assert "answered already" in asked

@@ -208,6 +208,11 @@ def test_programs_that_are_not_there(daemon: RunningDaemon) -> None:
             await step(client, (await begin(client)).model_copy(update={"id": "abc"}))
         with pytest.raises(UsageError, match="no call 7"):
             await client.change_call((await begin(client)).id, 7, DONE)
+        mine, other = await begin(client, 'call add {"a": 1}'), await begin(client)
+        await step(client, mine)
+        call = (await client.program(mine.id)).calls[0].id
+        with pytest.raises(UsageError, match=f"no call {call} in the program"):
+            await client.change_call(other.id, call, DONE)
 
     with_client(scene)
 
