@@ -9,7 +9,8 @@ import asyncio
 import os
 import signal
 import time
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 from textual import events
 from textual.app import App
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from textual.command import Provider
 
 _QUIT_S = 2.0
+Callback = Callable[..., Any]
 
 
 def _commands() -> type[Provider]:
@@ -100,6 +102,10 @@ class ChatApp(App[None]):
             return self.screen.get_widget_at(x, y)[0].parent is None
         except NoWidget:
             return False
+
+    def call_next(self, callback: Callback, *args: Any, **kwargs: Any) -> None:
+        """Of removals that nobody waits for the app itself sees the end."""
+        super().call_next(Removal.of(callback) if isinstance(callback, AwaitRemove) else callback, *args, **kwargs)
 
     def _prune(self, *nodes: Widget, parent: DOMNode | None = None) -> AwaitRemove:
         return Removal.of(super()._prune(*nodes, parent=parent))

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 
 import pytest
+from textual import events
 from textual.command import CommandList, DiscoveryHit, Hits
 from textual.widgets import Static
 
@@ -26,6 +27,23 @@ def test_turns_go_although_the_one_who_removes_them_is_replaced(daemon: RunningD
             removing.cancel()
             await driver.until(lambda: driver.said == [], "they are gone")
             await answers(driver)
+
+    asyncio.run(scenario())
+
+
+def test_a_turn_that_is_cancelled_while_it_goes_takes_nobody_along(daemon: RunningDaemon) -> None:
+    async def scenario() -> None:
+        async with chatting() as driver:
+            await driver.transcript.mount(turn := UserTurn("gone"), before="#newer")
+            turn.remove()
+            assert turn._task is not None
+            while not turn._closing:
+                await asyncio.sleep(0)
+            turn._task.cancel()
+            await asyncio.wait([turn._task])
+            await driver.until(lambda: driver.app._running and not driver.app._closed, "the app lives")
+            driver.send(events.Key("x", "x"))
+            await driver.until(lambda: driver.prompt.text == "x", "it hears keys")
 
     asyncio.run(scenario())
 
