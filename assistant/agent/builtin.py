@@ -25,7 +25,7 @@ T = TypeVar("T")
 
 NAMES = ("list_dir", "python", "read_file", "search_history", "shell")
 DEFAULT = ("list_dir", "python", "read_file", "search_history")
-"""Those of a program that names none: the shell is off until it is asked for."""
+"""Those of a program that has no other tools and names none: the shell is off until it is asked for."""
 _LINES = 400
 _ENTRIES = 500
 _LONGEST_LINE = 4000

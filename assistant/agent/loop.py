@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from assistant.agent.arguments import complaints
-from assistant.agent.events import Delta, Message, Note, Total
+from assistant.agent.events import Delta, Message, Note, Reason, Total
 from assistant.agent.making import Calls, Repeating
 from assistant.client import Client, error_of
 from assistant.errors import AssistantError, Exit
@@ -40,7 +40,7 @@ _ANSWER_NOW = "Nothing more can be called. Answer the task in plain words with t
 class Stopped(AssistantError):
     """A run that ended without an answer; `reason` is that of the result."""
 
-    def __init__(self, message: str, reason: str, exit_code: Exit) -> None:
+    def __init__(self, message: str, reason: Reason, exit_code: Exit) -> None:
         super().__init__(message, exit_code=exit_code)
         self.reason = reason
 

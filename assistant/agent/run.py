@@ -16,6 +16,7 @@ from pydantic import BaseModel
 
 from assistant import __version__
 from assistant.agent.approval import Approver, Denied, Taint, screen
+from assistant.agent.builtin import DEFAULT
 from assistant.agent.definition import Tool
 from assistant.agent.events import Ending, Reason, Start, ToolSaid
 from assistant.agent.execution import unavailable
@@ -237,15 +238,11 @@ def toolbox_of(wanted: Wanted, about: Mapping[str, Any], more: Sequence[Tool] = 
     file = wanted.tools or (Path(about["file"]) if about.get("file") else None)
     builtin = wanted.builtin if wanted.builtin is not None else about.get("builtin")
     if builtin is None:
-        builtin = () if file or more else _DEFAULT
+        builtin = () if file or more else DEFAULT
     toolbox = Toolbox.load(file, tuple(builtin), places=wanted.places, more=more)
     for tool in toolbox.tools:
         screen(tool)
     return toolbox
-
-
-_DEFAULT = ("list_dir", "python", "read_file", "search_history")
-"""Built-in tools of a run that has no other tools and names none."""
 
 
 def _about(wanted: Wanted, toolbox: Toolbox) -> dict[str, Any]:
@@ -284,7 +281,7 @@ def _said(tool: Tool, sandbox: Sandbox | None) -> ToolSaid:
 
 def _reason(error: AssistantError) -> Reason:
     if isinstance(error, Stopped):
-        return error.reason  # type: ignore[return-value]
+        return error.reason
     return "denied" if isinstance(error, Denied) else _REASONS.get(error.exit_code, "failed")
 
 
