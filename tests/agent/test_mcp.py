@@ -349,7 +349,7 @@ def test_a_run_calls_a_server_and_is_resumed_with_it(daemon: RunningDaemon, conf
     assert [tool["origin"] for tool in first[0]["tools"]] == ["mcp:box"] * len(NAMES) + ["tools.py"]
     last = agent(tools, "--resume", first[-1]["run"], "--approve", "box_add")
     assert states(last) == [("box_add", "asked"), ("box_add", "running"), ("box_add", "done")]
-    assert [event["result"] for event in last if event.get("state") == "done"] == ["40"]
+    assert [event["result"] for event in last if event.get("state") == "done"] == ["box_add(a=17, b=23) returned: 40"]
     assert last[-1]["text"] == "It is 40."
 
 

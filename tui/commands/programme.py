@@ -68,7 +68,7 @@ async def history(screen: ChatScreen, _argument: str) -> None:
 
 async def edit(screen: ChatScreen, _argument: str) -> None:
     """The message in the prompt, in the user's own editor."""
-    if not screen.desk.idle:
+    if screen.view.busy:
         raise UsageError(screen.desk.why_busy)
     text = edited(screen.app, screen.prompt.message)
     screen.prompt.clear_all()
