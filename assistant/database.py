@@ -179,7 +179,6 @@ def m005_programs(db: Database) -> None:
             CHECK ((result IS NULL) = (state IN ('asked', 'running'))),
             UNIQUE (turn_id, position)
         ) STRICT""")
-    db.execute("CREATE INDEX calls_tool ON calls (tool, id) WHERE seconds IS NOT NULL")
     db.execute("""
         CREATE TABLE approvals (
             id INTEGER PRIMARY KEY AUTOINCREMENT,

@@ -9,6 +9,7 @@ The first word of the last turn's text is the script; anything else is echoed as
     pace RATE N        writes N pieces of Markdown, RATE a second
     deaf               writes one piece and ignores Cancel
     turns              replies with the turns it was given, as JSON
+    pins               replies with the pins it was given, as JSON
     spec               replies with the model spec it was given, as JSON
     notice TEXT        sends a Notice, then replies
     fail CODE TEXT     answers Failed with this exit code and text
@@ -218,6 +219,8 @@ class FakeWorker:
                 yield json.dumps([[turn.role, turn.text, turn.token_ids is not None] for turn in run.turns])
             case "sampling":
                 yield run.sampling.model_dump_json() if run.sampling else ""
+            case "pins":
+                yield json.dumps(run.pins)
             case "spec":
                 yield run.spec.model_dump_json()
             case "fail":

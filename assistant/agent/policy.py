@@ -2,7 +2,7 @@
 
     [[rule]]
     tool = "read_*"                       # a name or a glob
-    arguments = { path = "/home/me/notes/*" }   # a glob per argument; an argument without one is not looked at
+    arguments = { path = "notes/*" }   # a glob per argument; an argument without one is not looked at
     decision = "allow"                    # or "ask", or "deny"
     priority = 10                         # default 0; the highest wins, and at equal priority deny > ask > allow
     reason = "my notes"                   # optional, shown with the decision

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 from assistant.daemon.pins import Pins, PinView
-from assistant.daemon.ttl import Constant, Durations, TimeToLive
+from assistant.daemon.ttl import Constant, TimeToLive
 from assistant.protocol import MemorySplit, WorkerDone
 
 USER = "user"
@@ -49,24 +49,14 @@ class Holding:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """`memory`: what the worker planned last; `rule`: how long a pin lasts."""
-        self.durations = Durations()
         self.reloads = Reloads()
         self._rule = rule or Constant(least=2.0)
-        self._clock = clock
         self._pins = Pins(clock)
-        self._answered: dict[str, float] = {}
         self._resident: frozenset[str] = frozenset()
         self._memory = memory
 
-    def remember(self, durations: Iterable[tuple[str, float]]) -> None:
-        """What earlier daemons saw of tools."""
-        for tool, seconds in durations:
-            self.durations.record(tool, seconds)
-
     def wanted(self, conversation: str) -> None:
         """The next step of a conversation waits: what it needs stays."""
-        if (since := self._answered.pop(conversation, None)) is not None:
-            self.durations.record(USER, self._clock() - since)
         self._pins.follow_up(conversation)
 
     def ranking(self, conversation: str) -> list[str]:
@@ -87,8 +77,6 @@ class Holding:
         tools = sorted({call.name for call in done.written.calls}) if done.written else [USER]
         if not tools:
             return
-        if tools == [USER]:
-            self._answered[conversation] = self._clock()
         reload_s = self.reloads.seconds(usage.stored_tokens)
         tool = max(tools, key=lambda one: self._rule.ttl(one, reload_s))
         size = usage.resident_tokens * _entry_bytes(self._memory())
@@ -96,7 +84,6 @@ class Holding:
 
     def let_go(self, conversation: str) -> None:
         """The program has ended, or what it goes on with is another text: its pin is of no use."""
-        self._answered.pop(conversation, None)
         self._pins.unpin(conversation)
 
     def view(self) -> list[PinView]:

@@ -78,7 +78,6 @@ class Daemon:
     async def _serve(self, records: Records, door: socket.socket) -> None:
         """Serve until told to leave, then drain."""
         service = Service(records, self._worker, Engines(self._places, self._settings))
-        service.holding.remember(await records.run(History.durations))
         server = _Server(service, lambda: self._stop(service, Exit.OK))
         self._listen_to_signals(service)
         lane = asyncio.create_task(service.lane.serve())

@@ -85,7 +85,4 @@ class Programs:
 
     async def call(self, program: str, call: int, change: CallChange) -> CallRow:
         """A tool of this program begins or has ended."""
-        row = await self._records.run(History.change_call, program, call, change)
-        if row.seconds is not None and change.state != "running":
-            self._service.holding.durations.record(row.tool, row.seconds)
-        return row
+        return await self._records.run(History.change_call, program, call, change)

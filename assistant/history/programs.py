@@ -140,20 +140,6 @@ class Programs(Writing):
             if call.state == "running":
                 self.change_call(program, call.id, CallChange(state="failed", result=_LOST))
 
-    def durations(self, limit: int = 10_000) -> list[tuple[str, float]]:
-        """Tools and the seconds they took, the oldest first."""
-        rows = self._db.execute(
-            "SELECT tool, seconds FROM (SELECT id, tool, seconds FROM calls WHERE seconds IS NOT NULL "
-            "ORDER BY id DESC LIMIT ?) ORDER BY id",
-            [limit],
-        )
-        return [(str(row[0]), float(row[1])) for row in rows]
-
-    def lengths(self, limit: int = 1000) -> list[int]:
-        """Steps of the programs that ended, the oldest first."""
-        rows = self._db.query(f"{_PROGRAM} WHERE p.state = 'done' ORDER BY p.rowid DESC LIMIT ?", [limit])
-        return [int(row["steps"]) for row in rows][::-1]
-
     def fork_program(self, program: str) -> str:
         """Begin a program with everything this one has done; its id. What is read already is not read again."""
         about = self.program(program)

@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 from assistant.client import Client
-from assistant.protocol import AskRequest, Done, Event, Piece, Program, ProgramRequest, Queued, StepRequest, ToolSpec
-from tests.assistant.talk import until, with_client
+from assistant.protocol import (
+    AskRequest,
+    Done,
+    Event,
+    Piece,
+    Program,
+    ProgramChange,
+    ProgramRequest,
+    Queued,
+    StepRequest,
+    ToolSpec,
+)
+from tests.assistant.talk import ask, done_of, until, with_client
 from tests.conftest import RunningDaemon
 
 ADD = ToolSpec(name="add", description="Add two numbers.", parameters={"type": "object"})
@@ -104,5 +116,21 @@ def test_what_waits_for_a_tool_is_pinned(daemon: RunningDaemon) -> None:
         assert [(one.conversation, one.pinned_by) for one in held] == [(program.conversation, "add")]
         assert held[0].pinned_s is not None
         assert held[0].pinned_s > 0
+
+    with_client(scene)
+
+
+def test_the_worker_is_told_whom_to_keep(daemon: RunningDaemon) -> None:
+    async def scene(client: Client) -> None:
+        first, second = await begin(client, 'call add {"a": 1}'), await begin(client, 'call add {"a": 1}')
+        for program in (second, first):
+            async for _ in client.step(program.id, StepRequest()):
+                pass
+        ids = [(await client.conversation(program.conversation)).id for program in (first, second)]
+        told = json.loads(done_of(await ask(client, "pins", name="chat")).text)
+        assert told == ids, "the one that began first leaves last"
+        await client.change_program(first.id, ProgramChange(state="done"))
+        told = json.loads(done_of(await ask(client, "pins", name="chat")).text)
+        assert told == ids[1:], "a program that has ended keeps nothing"
 
     with_client(scene)
