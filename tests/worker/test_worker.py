@@ -387,6 +387,8 @@ def test_explain_says_how_much_is_stored(folder: Path, tmp_path: Path) -> None:
     kv = KvSpec(folder=str(tmp_path), disk=2**30)
     with WorkerProcess(folder, kv=kv) as worker:
         done = worker.ask("Hello there, and a little more than that so that some rows are sealed." * 3)
+        worker.conversation, worker.turns = "d", []
+        worker.ask("Hello")  # its beginning is looked for once all of the other is written
         told = worker.aside(Explain(id="e", folder=str(tmp_path), conversation="c")).episodes
         nobody = worker.aside(Explain(id="e", folder=str(tmp_path), conversation="other")).episodes
     assert told.stored == done.usage.stored_tokens
