@@ -130,6 +130,8 @@ class Usage(Wire):
     recompute_reason: str | None = None
     receipt: Receipt | None = None
     """Present when the conversation had been read before."""
+    queued_s: float = 0.0
+    """Seconds that the request waited for others; `ttft_s` begins after them."""
 
 
 class Turn(Wire):

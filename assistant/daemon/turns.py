@@ -107,11 +107,13 @@ class Turn(Job):
         self._run_id = secrets.token_hex(8)
         self._pieces: list[str] = []
         self._heard = False
+        self._queued_s = 0.0
         self.emit(errand.accepted)
         holding.wanted(errand.conversation_id)
 
     async def run(self) -> None:
         """Run on the worker. Every way it can end leaves the reply done or interrupted."""
+        self._queued_s = time.monotonic() - self.place.since
         if self.cancelled.is_set():
             await self.abandon()
             return
@@ -178,6 +180,7 @@ class Turn(Job):
     async def _finish(self, done: WorkerDone) -> None:
         reply_id = self._accepted.reply_id
         state: TurnState = "interrupted" if done.finish == "cancelled" and reply_id else "done"
+        done.usage.queued_s = round(self._queued_s, 4)
         await self._records.run(
             History.finish,
             self.conversation_id,
