@@ -4,15 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import shutil
 import signal
-import tempfile
 import time
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, Literal
 
 from assistant.agent import reach
@@ -22,6 +17,7 @@ from assistant.agent.limits import Limits
 from assistant.agent.permit import Permit
 from assistant.agent.running import TIMEOUT, Ended, run_child
 from assistant.agent.sandbox import Bare, Sandbox, absent, environment, link_package
+from assistant.agent.scratch import scratch
 from assistant.errors import AssistantError
 from assistant.places import Places
 
@@ -103,8 +99,8 @@ async def _in_child(
 ) -> Result:
     assert tool.start is not None
     program = tool.start(arguments)
-    async with _scratch() as scratch:
-        library, work = link_package(scratch), scratch / "work"
+    async with scratch() as folder:
+        library, work = link_package(folder), folder / "work"
         work.mkdir()
         readable = reach.readable([*program.readable, library], reach.sealed(places), network=tool.network)
         command = sandbox.command(program.argv, writable=work, readable=readable, network=tool.network, limits=limits)
@@ -121,25 +117,6 @@ async def _in_child(
         except OSError as error:
             return Result(f"The tool {tool.name} cannot be started: {error}.", True, "failed", 0.0, 0)
     return _result(tool, program, ended, limits, seconds)
-
-
-@asynccontextmanager
-async def _scratch() -> AsyncIterator[Path]:
-    """A new folder that nobody else can enter; it is removed with all that was put into it."""
-    folder = Path(tempfile.mkdtemp(prefix="assistant-")).resolve()
-    try:
-        yield folder
-    finally:
-        await asyncio.to_thread(_remove, folder)
-
-
-def _remove(folder: Path) -> None:
-    """A tool may have closed folders against us."""
-    for parent, folders, _ in os.walk(folder):
-        for name in folders:
-            if not (inner := Path(parent, name)).is_symlink():
-                inner.chmod(0o700)
-    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _result(tool: Tool, program: Program, ended: Ended, limits: Limits, seconds: float) -> Result:
