@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
@@ -22,6 +20,7 @@ from assistant.protocol import (
     WorkerLine,
     WorkerTurn,
 )
+from tests.worker.warm import WarmProcess
 
 
 class WorkerProcess:
@@ -34,17 +33,12 @@ class WorkerProcess:
         self.calling: Calling | None = None
         self.turns: list[WorkerTurn] = []
         self.events: list[Any] = []
-        command = [sys.executable, "-m", "assistant.worker"]
-        self.process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
-        )
+        self.process = WarmProcess()
 
     def __enter__(self) -> WorkerProcess:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
         self.process.stdin.close()
         try:
             self.process.wait(timeout=20)
@@ -118,13 +112,11 @@ class WorkerProcess:
         self.send(Cancel(id="1").model_dump_json())
 
     def send(self, line: str) -> None:
-        assert self.process.stdin is not None
         self.process.stdin.write(line.encode() + b"\n")
         self.process.stdin.flush()
 
     def receive(self) -> Any:
         """The next event; every line of the worker's standard output must be one."""
-        assert self.process.stdout is not None
         line = self.process.stdout.readline()
         assert line, "the worker ended"
         return WorkerLine.model_validate(json.loads(line)).body

@@ -312,7 +312,6 @@ def test_the_worker_ends_with_its_input_even_while_it_writes(folder: Path) -> No
             )
         )
         worker.receive()
-        assert worker.process.stdin is not None
         worker.process.stdin.close()
         assert worker.process.wait(timeout=20) == 0
 
