@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from memory.attention import Tap
 from memory.budget import Ledger
 from memory.cache import WorkingSet
-from memory.errors import BudgetTooSmall, RowDamaged
+from memory.errors import RowDamaged, TextTooLong
 from memory.policy import LayerView, Policy, Protection, select
 from memory.policy.sinks_recent import SinksRecent
 
@@ -72,7 +72,7 @@ class Reader:
         """Read `ids` (at least one) block by block; the logits [vocabulary] that follow the last one.
 
         Raises:
-            BudgetTooSmall: the protected entries do not fit the working set.
+            TextTooLong: the protected entries do not fit the working set.
             torch.OutOfMemoryError: after the block was halved twice.
         """
         done, block = 0, self.working_set.plan.block
@@ -142,11 +142,13 @@ class Reader:
         cache = self.working_set
         keep = cache.working_set_size(reindexed=reindexed)
         if self.protection.entries > keep:
-            raise BudgetTooSmall(
+            needed = self.protection.entries
+            raise TextTooLong(
                 f"The working set holds {keep} tokens, and the system prompt, the first tokens and the recent window "
-                f"take {self.protection.entries}. Use a shorter system prompt or a larger budget"
-                f"{', or layers = uniform' if cache.plan.capacities else ''}.",
-                smallest=0,
+                f"take {needed}, which is {needed - keep} too many. Use a shorter system prompt (tools are part of it) "
+                f"or a larger budget{', or layers = uniform' if cache.plan.capacities else ''}.",
+                needed,
+                keep,
             )
         if not self.outside.slide(reindexed=reindexed):
             self._evict(cache.working_set_sizes(reindexed=reindexed))
