@@ -30,17 +30,30 @@ class Wire(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
+Temperature = Annotated[float, Field(ge=0.0, le=2.0, allow_inf_nan=False)]
+TopP = Annotated[float, Field(gt=0.0, le=1.0, allow_inf_nan=False)]
+TopK = Annotated[int, Field(ge=0, le=100_000)]
+MinP = Annotated[float, Field(ge=0.0, le=1.0, allow_inf_nan=False)]
+RepetitionPenalty = Annotated[float, Field(ge=0.5, le=2.0, allow_inf_nan=False)]
+Seed = Annotated[int, Field(ge=0, le=2**63 - 1)]
+Stop = Annotated[str, Field(min_length=1, max_length=200)]
+Stops = Annotated[list[Stop], Field(max_length=16)]
+MaxTokens = Annotated[int, Field(ge=1, le=32_768)]
+Alternatives = Annotated[int, Field(ge=0, le=20)]
+"""How many likely tokens are told beside each one that is chosen."""
+
+
 class Sampling(Wire):
     """Decoding parameters of one reply. `temperature` 0 is greedy; the repetition penalty counts the reply only."""
 
-    temperature: float = Field(0.2, ge=0.0, le=2.0, allow_inf_nan=False)
-    top_p: float = Field(0.9, gt=0.0, le=1.0, allow_inf_nan=False)
-    top_k: int = Field(0, ge=0, le=100_000)
-    min_p: float = Field(0.0, ge=0.0, le=1.0, allow_inf_nan=False)
-    repetition_penalty: float = Field(1.1, ge=0.5, le=2.0, allow_inf_nan=False)
-    seed: int | None = Field(None, ge=0, le=2**63 - 1)
-    stop: list[Annotated[str, Field(min_length=1, max_length=200)]] = Field(default_factory=list, max_length=16)
-    max_tokens: int = Field(512, ge=1, le=32_768)
+    temperature: Temperature = 0.2
+    top_p: TopP = 0.9
+    top_k: TopK = 0
+    min_p: MinP = 0.0
+    repetition_penalty: RepetitionPenalty = 1.1
+    seed: Seed | None = None
+    stop: Stops = Field(default_factory=list)
+    max_tokens: MaxTokens = 512
 
 
 class Engine(Wire):
@@ -594,8 +607,8 @@ class Run(Wire):
     """Ids of conversations whose working sets should stay on the device, the one to let go of last first."""
     share: bool = False
     """Whether what is stored of any other conversation may serve, where the text begins alike."""
-    logprobs: int | None = Field(None, ge=0, le=20)
-    """So many likeliest tokens are told beside each one that is chosen; None: nothing is."""
+    logprobs: Alternatives | None = None
+    """So many likeliest tokens are told beside each one that is chosen; None: none, and nothing of that one either."""
 
 
 class Cancel(Wire):

@@ -19,7 +19,9 @@ from assistant.daemon.guard import Guard
 from assistant.daemon.lane import LaneFull
 from assistant.daemon.programs import Programs
 from assistant.daemon.service import Service
+from assistant.daemon.sse import PING_S
 from assistant.daemon.turns import Turn
+from assistant.daemon.v1 import create_router
 from assistant.errors import AssistantError, BudgetError, DaemonError, Exit, ModelError, UsageError
 from assistant.history import History, NameTaken, UnknownConversation, UnknownProgram
 from assistant.protocol import (
@@ -56,7 +58,6 @@ from assistant.protocol import (
 )
 from assistant.protocol import Turn as TurnRow
 
-PING_S = 15
 STATUSES: dict[type[AssistantError], int] = {
     UnknownConversation: 404,
     UnknownProgram: 404,
@@ -83,6 +84,7 @@ def create_app(service: Service, shut_down: Callable[[], None]) -> FastAPI:
     _add_turns(app, service)
     _add_requests(app, service)
     _add_programs(app, service)
+    app.include_router(create_router(service))
     return app
 
 
