@@ -110,7 +110,7 @@ class Json:
 
     def grammar(self, token: Token, most: int = MOST_CALLS) -> str:
         lead = f"({token(self.lead) or _quoted(self.lead)})?" if self.lead else ""
-        return _JSON_RULES.format(more=_more(most), named=_NAMED, fence=_FENCE, without="", lead=lead) + _JSON_ONLY
+        return _JSON_RULES.format(**_repeats(most), named=_NAMED, fence=_FENCE, without="", lead=lead) + _JSON_ONLY
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,15 +145,16 @@ class Tagged:
         return "\n".join(f"{self.opening}\n{one}\n{self.closing}" for one in each)
 
     def grammar(self, token: Token, most: int = MOST_CALLS) -> str:
-        more, marker, opening, closing = _more(most), re.escape(self.opening), token(self.opening), token(self.closing)
+        repeats = _repeats(most)
+        marker, opening, closing = re.escape(self.opening), token(self.opening), token(self.closing)
         end = closing or _quoted(self.closing)
-        body = f'WS? "[" WS? call (WS? "," WS? call){more} WS? "]" WS? {end}' if self.many else f"WS? call WS? {end}"
+        body = f'WS? "[" WS? call {repeats["commas"]} WS? "]" WS? {end}' if self.many else f"WS? call WS? {end}"
         rules = [
-            _JSON_RULES.format(more=more, named=_NAMED, fence=_FENCE, without=f"|(.|\\n)*{marker}(.|\\n)*", lead=""),
+            _JSON_RULES.format(**repeats, named=_NAMED, fence=_FENCE, without=f"|(.|\\n)*{marker}(.|\\n)*", lead=""),
             f"marked[lazy]: /(.|\\n)*{marker}/",
             f"opened: head marked{f' | free {opening}' if opening else ''}",
             f"again: {opening or _quoted(self.opening)} {body}",
-            f"more: {'' if self.many else f'(WS? again){more}'}",
+            f"more: {'' if self.many else _up_to(most - 1, 'WS? again')}",
             f"tagged: opened {body} more",
             "calls: tagged | json_calls",
             "beside: again more | plain",
@@ -271,9 +272,13 @@ def _as_json(call: Call, key: str) -> str:
     return json.dumps({"name": call.name, key: call.arguments}, ensure_ascii=False)
 
 
-def _more(most: int) -> str:
-    """How often a rule may be repeated after the first of at most so many."""
-    return f"{{0,{most - 1}}}"
+def _repeats(most: int) -> dict[str, str]:
+    """Rules for the calls after the first of at most so many, in a row and in an array."""
+    return {"seps": _up_to(most - 1, "SEP call"), "commas": _up_to(most - 1, 'WS? "," WS? call')}
+
+
+def _up_to(count: int, rule: str) -> str:
+    return f"({rule}){{0,{count}}}" if count else ""
 
 
 def _quoted(text: str) -> str:
@@ -284,10 +289,10 @@ _JSON_ONLY = "calls: json_calls\nbeside: plain\n"
 _JSON_RULES = r"""
 WS: / |\n {{0,12}}/
 call: "{{" WS? (/"type": ?"function"/ "," WS?)? "\"name\"" ":" rest
-plain: call (SEP call){more}
+plain: call {seps}
 json_calls: bare | fenced
-bare: head {lead} (bare_one rest (SEP call){more} | bare_list rest (WS? "," WS? call){more} WS? "]")
-fenced: head (fenced_one rest (SEP call){more} | fenced_list rest (WS? "," WS? call){more} WS? "]") WS? "```"
+bare: head {lead} (bare_one rest {seps} | bare_list rest {commas} WS? "]")
+fenced: head (fenced_one rest {seps} | fenced_list rest {commas} WS? "]") WS? "```"
 SEP: /[,;]( |\n)?|\n/
 bare_one[lazy]: /\s*{named}/
 bare_list[lazy]: /\s*\[\s*{named}/
