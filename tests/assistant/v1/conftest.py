@@ -19,12 +19,12 @@ def openai(shared_daemon: RunningDaemon) -> Iterator[OpenAI]:
         yield client
 
 
-def open_client(places: Places) -> OpenAI:
+def open_client(places: Places, timeout_s: float = 20) -> OpenAI:
     """A client of the daemon of these places. It gives up at the first refusal, so that each is seen."""
     transport = httpx2.HTTPTransport(uds=str(places.socket))
     return OpenAI(
         base_url="http://assistant/v1",
         api_key="none",
-        http_client=httpx2.Client(transport=transport, timeout=20),
+        http_client=httpx2.Client(transport=transport, timeout=timeout_s),
         max_retries=0,
     )
