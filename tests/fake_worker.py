@@ -413,7 +413,7 @@ def _embedded(request: Embed) -> WorkerEvent:
 
 def _line_of(run: Run) -> str:
     """What the script of a program says at this step; after its end, that it is done."""
-    task = next(turn.text for turn in run.turns if turn.role == "user").splitlines()[1:]
+    task = next((turn.text for turn in run.turns if turn.role == "user"), "").splitlines()[1:]
     step = sum(turn.role == "assistant" for turn in run.turns)
     return task[step] if step < len(task) else "All done."
 

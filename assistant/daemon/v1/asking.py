@@ -54,6 +54,7 @@ def messages_of(
     found, waiting, results = list[Message](), list(open_calls), dict[str, str]()
     for at, message in enumerate(messages):
         where, text = f"messages.{at}", _text(message.content, f"messages.{at}.content")
+        _refuse_parts(message, where)
         if message.role == "tool":
             results[_answered(message, waiting, results, where)] = text
             continue
@@ -121,6 +122,12 @@ def _chosen(choice: ToolChoice | None) -> tuple[list[str] | None, bool]:
             return [tool.function.name for tool in allowed.tools], allowed.mode == "required"
         case _:
             return None, choice == "required"
+
+
+def _refuse_parts(message: ChatMessage, where: str) -> None:
+    for name in ("audio", "function_call"):
+        if (message.model_extra or {}).get(name):
+            raise ApiError(f"The field {name!r} of a message is not supported here.", param=f"{where}.{name}")
 
 
 def _text(content: str | list[Part] | None, where: str) -> str:

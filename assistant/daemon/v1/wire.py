@@ -33,9 +33,19 @@ class Input(BaseModel):
     model_config = ConfigDict(extra="allow", strict=True)
 
 
+def _tell_all(schema: dict[str, Any], asked: type[Asked]) -> None:
+    """The schema of a request with what is accepted beside its fields, and that nothing else is."""
+    ignored = {name: {"description": "Accepted without effect."} for name in sorted(asked.IGNORED)}
+    fixed = {name: {"enum": [None, *values]} for name, values in asked.WITHOUT_EFFECT.items()}
+    schema["properties"] |= ignored | fixed
+    schema["additionalProperties"] = False
+
+
 class Asked(Input):
     """Base of request bodies. What clients send that changes nothing about the answer is `IGNORED`; anything else that
     is not a field is refused by name."""
+
+    model_config = ConfigDict(json_schema_extra=_tell_all)
 
     IGNORED: ClassVar[frozenset[str]] = frozenset()
     WITHOUT_EFFECT: ClassVar[dict[str, tuple[Any, ...]]] = {}

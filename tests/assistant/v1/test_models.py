@@ -16,8 +16,9 @@ def test_models_are_those_that_are_here(openai: OpenAI) -> None:
     assert openai.models.retrieve(MINILM.lower()).owned_by == "assistant"
     with pytest.raises(NotFoundError, match="assistant models pull"):
         openai.models.retrieve("smollm2-135m")
-    with pytest.raises(NotFoundError, match="no model"):
-        openai.models.retrieve("gpt-9")
+    for unknown in ("gpt-9", "~nobody", "x" * 400):
+        with pytest.raises(NotFoundError, match="no model"):
+            openai.models.retrieve(unknown)
 
 
 def test_embeddings_come_in_order_before_any_model_is_loaded(openai: OpenAI) -> None:
