@@ -85,14 +85,18 @@ class Chained(Writing):
             for message, link in zip(messages[known:], links[known:], strict=True):
                 tip = self._insert(conversation, tip, message.role, message.text, "done")
                 self._set_link(tip, link)
-            reply = self._insert(conversation, tip, "assistant", "", "pending")
-            if request is not None:
-                self._db.execute("INSERT INTO responses (turn_id, request) VALUES (?, ?)", [reply, json.dumps(request)])
+            reply = self._begin_reply(conversation, tip, request)
         assert tip is not None
         return BegunChain(Begun(conversation, tip, reply), name, links[-1].id)
 
     def begin_named(
-        self, name: str, messages: Sequence[Message], system: str | None = None, default_system: str | None = None
+        self,
+        name: str,
+        messages: Sequence[Message],
+        request: dict[str, Any] | None = None,
+        *,
+        system: str | None = None,
+        default_system: str | None = None,
     ) -> Begun:
         """Commit messages at the end of the conversation `name`, and a pending reply after them (as `begin`)."""
         with self._commit():
@@ -100,7 +104,7 @@ class Chained(Writing):
             tip = self._place_system(name, conversation, system, default_system)
             for message in messages:
                 tip = self._insert(conversation, tip, message.role, message.text, "done")
-            reply = self._insert(conversation, tip, "assistant", "", "pending")
+            reply = self._begin_reply(conversation, tip, request)
         assert tip is not None
         return Begun(conversation, tip, reply)
 
@@ -138,16 +142,17 @@ class Chained(Writing):
         return [Message(row[1], row[2], row[3], tuple(self._calls_of(row[0]))) for row in rows]
 
     def _known(self, start: str, messages: Sequence[Message]) -> _Place | None:
-        """Where the longest stored beginning ends, at a tip if there is one."""
-        links = [link.id for link in chain(start, messages)]
-        row = self._db.execute(
-            f"""SELECT l.link, t.id, c.id, c.name, {_TIP} AS tip
-                FROM json_each(?) w JOIN links l ON l.link = w.value
-                JOIN turns t ON t.id = l.turn_id JOIN conversations c ON c.id = t.conversation_id
-                WHERE c.removed IS NULL ORDER BY w.key DESC, tip DESC, t.id DESC LIMIT 1""",
-            [json.dumps(links)],
-        ).fetchone()
-        return None if row is None else _Place(links.index(row[0]) + 1, row[1], row[2], row[3], bool(row[4]))
+        """Where the longest stored beginning ends, at a tip if there is one. As a rule only the last message is new."""
+        for known, link in reversed(list(enumerate(chain(start, messages), 1))):
+            row = self._db.execute(
+                f"""SELECT t.id, c.id, c.name, {_TIP} AS tip FROM links l
+                    JOIN turns t ON t.id = l.turn_id JOIN conversations c ON c.id = t.conversation_id
+                    WHERE l.link = ? AND c.removed IS NULL ORDER BY tip DESC, t.id DESC LIMIT 1""",
+                [link.id],
+            ).fetchone()
+            if row is not None:
+                return _Place(known, row[0], row[1], row[2], bool(row[3]))
+        return None
 
     def _place(self, reply_id: int) -> _Place:
         row = self._db.execute(
@@ -171,6 +176,12 @@ class Chained(Writing):
         self._db.execute("UPDATE conversations SET archived = 1 WHERE id = ?", [conversation])
         return conversation, name, self._tip(conversation)
 
+    def _begin_reply(self, conversation: str, after: int | None, request: dict[str, Any] | None) -> int:
+        reply = self._insert(conversation, after, "assistant", "", "pending")
+        if request is not None:
+            self._db.execute("INSERT INTO responses (turn_id, request) VALUES (?, ?)", [reply, json.dumps(request)])
+        return reply
+
     def _copy_links(self, fork: str, last: int) -> None:
         """The turns of a fork have the chained ids of those that they are copies of."""
         self._db.execute(
@@ -186,7 +197,10 @@ class Chained(Writing):
     def _link(self, turn_id: int) -> str:
         row = self._db.execute("SELECT link FROM links WHERE turn_id = ?", [turn_id]).fetchone()
         if row is None:
-            raise UsageError("This reply did not become whole, and nothing can go on from it. Send the messages again.")
+            raise UsageError(
+                "Nothing can go on from this reply by its id: it did not become whole (send the messages again), or it "
+                "is in a conversation with long memory (name that instead)."
+            )
         return str(row[0])
 
     def _calls_of(self, turn_id: int) -> list[Call]:

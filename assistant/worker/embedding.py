@@ -1,4 +1,4 @@
-"""Vectors of texts for whoever asks: by the embedding model that the episodes use, or one of its own without them."""
+"""Vectors of texts: by the embedding model that the episodes use, or while no model is loaded by one of its own."""
 
 from __future__ import annotations
 
@@ -10,27 +10,37 @@ from memory.errors import TextTooLong
 from memory.minilm import EncoderMissing
 
 
-def embed(loaded: Loaded | None, request: Embed) -> Embedded:
-    """Unit vectors of the texts. Without a loaded model the embedding model is mapped for this request alone.
+class Embedder:
+    """The embedding model of a worker. `embed` may be called from any thread."""
 
-    Raises:
-        BudgetError: the budget of the loaded model has no room for the embedding model.
-        UsageError: a text does not fit it; the cause says how much too long it is.
-    """
-    encoder = _encoder(loaded)
-    try:
-        ids = [encoder.whole(text) for text in request.texts]
-    except TextTooLong as error:
-        raise UsageError(str(error)) from error
-    return Embedded(vectors=encoder.embed_ids(ids).tolist(), tokens=sum(map(len, ids)))
+    def __init__(self) -> None:
+        self._own: Encoder | None = None
 
+    def embed(self, loaded: Loaded | None, request: Embed) -> Embedded:
+        """Unit vectors of the texts.
 
-def _encoder(loaded: Loaded | None) -> Encoder:
-    if loaded is not None and loaded.episodes.encoder is not None:
-        return loaded.episodes.encoder
-    if loaded is not None and loaded.episodes.reason is not None:
-        raise BudgetError(f"Nothing can be embedded beside {loaded.spec.id}. {loaded.episodes.reason}")
-    try:
-        return Encoder.load()
-    except EncoderMissing as error:
-        raise AssistantError(str(error)) from error
+        Raises:
+            BudgetError: the budget of the loaded model has no room for the embedding model.
+            UsageError: a text does not fit it; the cause says how much too long it is.
+        """
+        encoder = self._encoder(loaded)
+        try:
+            ids = [encoder.whole(text) for text in request.texts]
+        except TextTooLong as error:
+            raise UsageError(str(error)) from error
+        return Embedded(vectors=encoder.embed_ids(ids).tolist(), tokens=sum(map(len, ids)))
+
+    def make_way(self) -> None:
+        """A model is about to be loaded: its budget counts the embedding model, which its episodes load."""
+        self._own = None
+
+    def _encoder(self, loaded: Loaded | None) -> Encoder:
+        if loaded is not None and loaded.episodes.encoder is not None:
+            return loaded.episodes.encoder
+        if loaded is not None:
+            raise BudgetError(f"Nothing can be embedded beside {loaded.spec.id}. {loaded.episodes.reason}")
+        try:
+            self._own = self._own or Encoder.load()
+        except EncoderMissing as error:
+            raise AssistantError(str(error)) from error
+        return self._own

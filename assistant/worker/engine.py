@@ -45,7 +45,7 @@ from assistant.protocol import (
     WorkerTurn,
 )
 from assistant.template import Prompt, build_prompt
-from assistant.worker.embedding import embed
+from assistant.worker.embedding import Embedder
 from assistant.worker.episodes import explain, focus, prepare, recalled_json, turns_of
 from assistant.worker.loader import Loaded, load
 from assistant.worker.preview import preview, split_of
@@ -80,6 +80,7 @@ class Engine:
     def __init__(self) -> None:
         self.loaded: Loaded | None = None
         self.cancelled = threading.Event()
+        self.embedder = Embedder()
         self._told = dict[str, str | None]()
         self._observed: tuple[str, Future[None]] | None = None
 
@@ -116,7 +117,7 @@ class Engine:
             case Plan():
                 return Planned(memory=preview(self.loaded, request))
             case Embed():
-                return embed(self.loaded, request)
+                return self.embedder.embed(self.loaded, request)
             case _:
                 model = self.loaded.spec.id if self.loaded else None
                 return WorkerStatus(model=model, memory=self._split(), kv=kv_status(self.loaded))
@@ -271,6 +272,7 @@ class Engine:
             self.loaded.spec, self.loaded.memory.mode = spec, spec.mode
             return self.loaded
         self._forget()
+        self.embedder.make_way()
         self.loaded = load(spec, lambda done, total: send(Loading(model=spec.id, done_bytes=done, total_bytes=total)))
         return self.loaded
 

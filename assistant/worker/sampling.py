@@ -74,7 +74,7 @@ class Likelihoods:
     def note(self, logits: Tensor, token: int) -> None:
         """`token` was chosen for `logits` [vocabulary]."""
         logprobs = logits.to(torch.float32).log_softmax(-1)
-        values, ids = logprobs.topk(self._count)
+        values, ids = logprobs.topk(min(self._count, len(logprobs)))
         top = [
             Alternative(token=self._word(one), logprob=p) for one, p in zip(ids.tolist(), values.tolist(), strict=True)
         ]

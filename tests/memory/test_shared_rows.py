@@ -30,15 +30,15 @@ def read_as(memory: Memory, name: str, ids: list[int], *, share: bool) -> tuple[
     return reused, logits
 
 
-def cold(folder: Path, ids: list[int]) -> torch.Tensor:
-    with stored_memory("llama", folder) as memory:
+def cold(folder: Path, ids: list[int], capacity: int = 400) -> torch.Tensor:
+    with stored_memory("llama", folder, capacity, mode="exact") as memory:
         return read_as(memory, "cold", ids, share=False)[1]
 
 
-@pytest.mark.parametrize("ram_rows", [0, 8])
-def test_a_shared_beginning_gives_what_a_cold_reading_gives(tmp_path: Path, ram_rows: int) -> None:
-    expected = cold(tmp_path / "cold", OTHER)
-    with stored_memory("llama", tmp_path / "kv", ram_rows=ram_rows) as memory:
+@pytest.mark.parametrize(("ram_rows", "capacity"), [(0, 400), (8, 400), (0, 160)])
+def test_a_shared_beginning_gives_what_a_cold_reading_gives(tmp_path: Path, ram_rows: int, capacity: int) -> None:
+    expected = cold(tmp_path / "cold", OTHER, capacity)
+    with stored_memory("llama", tmp_path / "kv", capacity, mode="exact", ram_rows=ram_rows) as memory:
         assert read_as(memory, "one", ONE, share=True)[0] == 0
         reused, logits = read_as(memory, "other", OTHER, share=True)
         assert reused == len(DOCUMENT)

@@ -72,7 +72,9 @@ class Chats:
         if not new:
             raise ApiError("There is no message after the last one of the assistant.", param="messages")
         default = self.service.engines.settings.system
-        return await self._records.run(History.begin_named, name, new, system, default)
+        return await self._records.run(
+            History.begin_named, name, new, asking.record, system=system, default_system=default
+        )
 
 
 def _after_last_reply(messages: list[Message]) -> list[Message]:

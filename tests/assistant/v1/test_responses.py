@@ -164,6 +164,9 @@ def test_a_conversation_by_name_has_the_long_memory(openai: OpenAI) -> None:
     ask(openai, "hello", conversation="log book")
     reply = ask(openai, "turns", conversation={"id": "log book"})
     assert [turn[0] for turn in turns_of(reply)] == ["user", "assistant", "user"]
+    assert openai.responses.retrieve(reply.id).output_text == reply.output_text
+    with pytest.raises(BadRequestError, match="long memory"):
+        ask(openai, "hello", previous_response_id=reply.id)
 
 
 @pytest.mark.parametrize("unknown", ["resp_99999999", "resp_x", "resp_01", "../turns"])
