@@ -87,6 +87,16 @@ class Reader:
             if done >= len(ids):
                 return logits
 
+    def admit(self, tokens: int) -> None:
+        """Refuse a text of so many tokens before any of it is read, if room for it cannot be made.
+
+        Raises:
+            TextTooLong: the protected entries do not fit the working set.
+        """
+        outgrown = tokens > self.window
+        if tokens > min(self.working_set.longest(reindexed=outgrown), default=tokens):
+            self._check_protected(reindexed=outgrown)
+
     def step(self, token: int) -> Tensor:
         """Read one token; the logits [vocabulary] that follow it."""
         self.make_room(1)
@@ -140,9 +150,17 @@ class Reader:
 
     def _make_room(self, *, reindexed: bool) -> None:
         cache = self.working_set
+        self._check_protected(reindexed=reindexed)
+        if not self.outside.slide(reindexed=reindexed):
+            self._evict(cache.working_set_sizes(reindexed=reindexed))
+        cache.trim(cache.plan.block)
+        if reindexed:
+            cache.reindex()
+
+    def _check_protected(self, *, reindexed: bool) -> None:
+        cache, needed = self.working_set, self.protection.entries
         keep = cache.working_set_size(reindexed=reindexed)
-        if self.protection.entries > keep:
-            needed = self.protection.entries
+        if needed > keep:
             raise TextTooLong(
                 f"The working set holds {keep} tokens, and the system prompt, the first tokens and the recent window "
                 f"take {needed}, which is {needed - keep} too many. Use a shorter system prompt (tools are part of it) "
@@ -150,11 +168,6 @@ class Reader:
                 needed,
                 keep,
             )
-        if not self.outside.slide(reindexed=reindexed):
-            self._evict(cache.working_set_sizes(reindexed=reindexed))
-        cache.trim(cache.plan.block)
-        if reindexed:
-            cache.reindex()
 
     def _evict(self, keeps: Sequence[int]) -> None:
         cache = self.working_set

@@ -212,6 +212,10 @@ class Memory:
         self.sealer.recent = _recent(self.working_set, self.sealer.first)
         self.reader.protection = Protection(prefix=prefix, recent=self.sealer.recent)
 
+    def admit(self, tokens: int) -> None:
+        """Refuse a text of so many tokens before any of it is read. See `Reader.admit` for what it raises."""
+        self.reader.admit(tokens)
+
     # --- one request -------------------------------------------------------------------------------------------------
 
     def resume(self, ids: Sequence[int]) -> Resumed:

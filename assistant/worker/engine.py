@@ -184,6 +184,7 @@ class Engine:
         expected = len(ids) + (request.sampling.max_tokens if request.sampling else 0)
         memory.open(request.conversation, request.origins, expected, share=request.share)
         memory.protect(prompt.prefix)
+        memory.admit(len(ids))
         found = memory.resume(ids if request.sampling else [*ids, -1])
         known = min(_known(request), len(ids))
         if not known:

@@ -103,6 +103,7 @@ def test_a_system_prompt_that_does_not_fit_says_its_numbers(folder: Path) -> Non
     with WorkerProcess(folder, budget="47MiB") as worker:
         worker.turns = [WorkerTurn(id=0, role="system", text="Be kind. " * 400)]
         failed = worker.ask("Hello")
+        assert worker.prefills == [], "nothing was read for nothing"
     assert isinstance(failed, Failed)
     assert failed.exit_code == 5
     assert failed.too_long is not None
