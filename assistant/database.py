@@ -189,6 +189,26 @@ def m005_programs(db: Database) -> None:
         ) STRICT""")
 
 
+@HISTORY()
+def m006_links(db: Database) -> None:
+    """Chained ids of turns whose clients bring all messages with every request, and what a reply keeps of its request.
+
+    `said` is the text of a turn beside its calls; NULL: all of it.
+    """
+    db.execute("""
+        CREATE TABLE links (
+            turn_id INTEGER PRIMARY KEY REFERENCES turns(id) ON DELETE CASCADE,
+            link TEXT NOT NULL,
+            said TEXT
+        ) STRICT""")
+    db.execute("CREATE INDEX links_link ON links (link)")
+    db.execute("""
+        CREATE TABLE responses (
+            turn_id INTEGER PRIMARY KEY REFERENCES turns(id) ON DELETE CASCADE,
+            request TEXT NOT NULL CHECK (json_valid(request))
+        ) STRICT""")
+
+
 def _index_turns(db: Database) -> None:
     """Keep the full-text index as the turns are, but for those that are being written."""
     db.execute("""

@@ -30,17 +30,30 @@ class Wire(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
+Temperature = Annotated[float, Field(ge=0.0, le=2.0, allow_inf_nan=False)]
+TopP = Annotated[float, Field(gt=0.0, le=1.0, allow_inf_nan=False)]
+TopK = Annotated[int, Field(ge=0, le=100_000)]
+MinP = Annotated[float, Field(ge=0.0, le=1.0, allow_inf_nan=False)]
+RepetitionPenalty = Annotated[float, Field(ge=0.5, le=2.0, allow_inf_nan=False)]
+Seed = Annotated[int, Field(ge=0, le=2**63 - 1)]
+Stop = Annotated[str, Field(min_length=1, max_length=200)]
+Stops = Annotated[list[Stop], Field(max_length=16)]
+MaxTokens = Annotated[int, Field(ge=1, le=32_768)]
+Alternatives = Annotated[int, Field(ge=0, le=20)]
+"""How many likely tokens are told beside each one that is chosen."""
+
+
 class Sampling(Wire):
     """Decoding parameters of one reply. `temperature` 0 is greedy; the repetition penalty counts the reply only."""
 
-    temperature: float = Field(0.2, ge=0.0, le=2.0, allow_inf_nan=False)
-    top_p: float = Field(0.9, gt=0.0, le=1.0, allow_inf_nan=False)
-    top_k: int = Field(0, ge=0, le=100_000)
-    min_p: float = Field(0.0, ge=0.0, le=1.0, allow_inf_nan=False)
-    repetition_penalty: float = Field(1.1, ge=0.5, le=2.0, allow_inf_nan=False)
-    seed: int | None = Field(None, ge=0, le=2**63 - 1)
-    stop: list[Annotated[str, Field(min_length=1, max_length=200)]] = Field(default_factory=list, max_length=16)
-    max_tokens: int = Field(512, ge=1, le=32_768)
+    temperature: Temperature = 0.2
+    top_p: TopP = 0.9
+    top_k: TopK = 0
+    min_p: MinP = 0.0
+    repetition_penalty: RepetitionPenalty = 1.1
+    seed: Seed | None = None
+    stop: Stops = Field(default_factory=list)
+    max_tokens: MaxTokens = 512
 
 
 class Engine(Wire):
@@ -73,6 +86,12 @@ class Calling(Wire):
     answer: dict[str, Any] | None = None
     may_call: bool = True
     """Whether this reply may call anything; the tools are shown either way, so that the prompt stays the same."""
+    must_call: bool = False
+    """Whether this reply is calls and nothing else; only while it is `constrained`."""
+    only: list[str] | None = Field(None, max_length=128)
+    """Names of the tools that this reply may call; None: any."""
+    one: bool = False
+    """Whether this reply holds one call at most."""
 
 
 class Call(Wire):
@@ -475,9 +494,26 @@ class Prefill(Wire):
     tok_s: float
 
 
+class Alternative(Wire):
+    """A token as text, and the natural logarithm of the probability that the model gave it."""
+
+    token: str
+    logprob: float
+
+
+class TokenLogprob(Alternative):
+    """A token that was chosen, and the likeliest ones in its place: by the model alone, before temperature, penalties
+    and grammar."""
+
+    top: list[Alternative] = Field(default_factory=list)
+
+
 class Piece(Wire):
+    """Text as it is written; `logprobs` of the tokens since the piece before, where they were asked for."""
+
     event: Literal["piece"] = "piece"
     text: str
+    logprobs: list[TokenLogprob] | None = None
 
 
 class Done(Wire):
@@ -494,12 +530,21 @@ class Done(Wire):
     """Present in a step of a program."""
 
 
+class TooLong(Wire):
+    """A text that does not fit: tokens that it needs, and tokens that there are."""
+
+    needed: int
+    limit: int
+
+
 class Failed(Wire):
     """The request ended without a reply. What was written so far is in the history as `interrupted`."""
 
     event: Literal["error"] = "error"
     message: str
     exit_code: int = 1
+    too_long: TooLong | None = None
+    """Present when a prompt or a text does not fit."""
 
 
 Event = Annotated[
@@ -562,6 +607,10 @@ class Run(Wire):
     calling: Calling | None = None
     pins: list[str] = Field(default_factory=list)
     """Ids of conversations whose working sets should stay on the device, the one to let go of last first."""
+    share: bool = False
+    """Whether what is stored of any other conversation may serve, where the text begins alike."""
+    logprobs: Alternatives | None = None
+    """So many likeliest tokens are told beside each one that is chosen; None: none, and nothing of that one either."""
 
 
 class Cancel(Wire):
@@ -613,13 +662,23 @@ class Plan(Wire):
     budget: str
 
 
+class Embed(Wire):
+    """Vectors of texts by the embedding model; no language model needs to be loaded."""
+
+    op: Literal["embed"] = "embed"
+    id: str
+    texts: list[str]
+
+
 class Quit(Wire):
     """End; what waits to be written is written first."""
 
     op: Literal["quit"] = "quit"
 
 
-Request = Annotated[Run | Cancel | Status | Forget | Check | Explain | Plan | Quit, Field(discriminator="op")]
+Aside = Status | Forget | Check | Explain | Plan | Embed
+"""Requests that are answered beside the reply that is being written."""
+Request = Annotated[Run | Cancel | Aside | Quit, Field(discriminator="op")]
 REQUEST: TypeAdapter[Request] = TypeAdapter(Request)
 
 
@@ -773,6 +832,14 @@ class Planned(Wire):
     memory: MemorySplit
 
 
+class Embedded(Wire):
+    """One unit vector for each text, and the tokens that were read."""
+
+    event: Literal["embedded"] = "embedded"
+    vectors: list[list[float]]
+    tokens: int
+
+
 WorkerEvent = Annotated[
     Loading
     | Resumed
@@ -785,6 +852,7 @@ WorkerEvent = Annotated[
     | Checked
     | Explained
     | Planned
+    | Embedded
     | Failed,
     Field(discriminator="event"),
 ]

@@ -16,6 +16,7 @@ from tokenizers import Tokenizer
 from torch import Tensor
 from transformers import BertConfig, BertModel
 
+from memory.errors import TextTooLong
 from memory.minilm import NAME, VERSION, EncoderMissing, find_minilm
 from memory.segment import LONGEST, share_out, shorten
 
@@ -55,7 +56,27 @@ class Encoder:
 
     def embed(self, texts: Sequence[Sequence[str]]) -> Tensor:
         """Unit vectors [texts, dimensions], fp32: the mean of the last layer over the tokens of each text."""
-        vectors, ids = torch.zeros(len(texts), self.dimensions), [self._ids(text) for text in texts]
+        return self.embed_ids([self._ids(text) for text in texts])
+
+    def whole(self, text: str) -> list[int]:
+        """Ids of a text of which nothing may be left out, for `embed_ids`.
+
+        Raises:
+            TextTooLong: it has more tokens than the model was made for.
+        """
+        ids = self._tokenizer.encode(text.encode("utf-8", "replace").decode(), add_special_tokens=False).ids
+        if len(ids) > TOKENS - 2:
+            over = len(ids) - (TOKENS - 2)
+            raise TextTooLong(
+                f"The text has {len(ids)} tokens, and {self.name} reads {TOKENS - 2}: {over} too many. Divide it.",
+                len(ids),
+                TOKENS - 2,
+            )
+        return [self._begin, *ids, self._end]
+
+    def embed_ids(self, ids: Sequence[Sequence[int]]) -> Tensor:
+        """The same for texts as ids, marks included."""
+        vectors = torch.zeros(len(ids), self.dimensions)
         with torch.inference_mode():
             for batch in _batches(ids):
                 vectors[batch] = self._forward([ids[index] for index in batch])

@@ -19,6 +19,15 @@ class BudgetTooSmall(MemoryFailure):
         self.smallest = smallest
 
 
+class TextTooLong(MemoryFailure):
+    """A text, or the part of it that must stay resident, does not fit: `needed` tokens where there are `limit`."""
+
+    def __init__(self, message: str, needed: int, limit: int) -> None:
+        super().__init__(message)
+        self.needed = needed
+        self.limit = limit
+
+
 class BudgetExceeded(MemoryFailure):
     """A reservation would pass the budget; nothing was allocated."""
 

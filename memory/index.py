@@ -154,6 +154,18 @@ class Index:
         )
         return [(str(row[0]), int(row[1])) for row in rows]
 
+    def holding(self, fingerprint: bytes, chains: Iterable[bytes], most: int) -> list[tuple[str, int]]:
+        """(branch, rows that match) of branches of any conversation with a matching row of their own; the best ones."""
+        wanted = json.dumps([chain.hex() for chain in chains])
+        rows = self._read(
+            """SELECT b.branch, max(c.number) + 1 AS matched
+               FROM json_each(:wanted) w JOIN chunks c ON c.chain = w.value JOIN branches b ON b.branch = c.branch
+               WHERE b.fingerprint = :fingerprint
+               GROUP BY b.branch ORDER BY matched DESC, b.used DESC LIMIT :most""",
+            {"wanted": wanted, "fingerprint": fingerprint, "most": most},
+        )
+        return [(str(row[0]), int(row[1])) for row in rows]
+
     def spare(self) -> list[tuple[BranchRow, int]]:
         """Branches with rows that no other one builds on, and how many of all their rows others do build on.
 

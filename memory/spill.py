@@ -372,9 +372,9 @@ class Spill:
 
     # --- finding and forgetting --------------------------------------------------------------------------------------
 
-    def find(self, conversation: str, ids: Sequence[int], origins: Sequence[str] = ()) -> Found:
+    def find(self, conversation: str, ids: Sequence[int], origins: Sequence[str] = (), *, share: bool = False) -> Found:
         """The longest stored beginning of `ids` (see `DiskTier.find`); rows of `origins` in RAM serve this one too."""
-        found = self.call(self.disk.find, conversation, ids, origins)
+        found = self.call(self.disk.find, conversation, ids, origins, share)
         if found.branch is not None and self.ram.capacity:
             for origin in origins:
                 self.ram.share(origin, conversation, [header.chain for header in found.branch.headers[: found.rows]])

@@ -99,6 +99,7 @@ class Memory:
         self._waiting: dict[str, Trail] = {}
         self._forgotten: set[str] = set()
         self._origins: tuple[str, ...] = ()
+        self._share = False
         self.call_token: CallToken = _by_number
         """How a token is called in a reason: whoever has the tokenizer can quote its word."""
         self.protect(0)
@@ -161,16 +162,17 @@ class Memory:
 
     # --- conversations -----------------------------------------------------------------------------------------------
 
-    def open(self, conversation: str, origins: Sequence[str] = (), tokens: int = 0) -> None:
+    def open(self, conversation: str, origins: Sequence[str] = (), tokens: int = 0, *, share: bool = False) -> None:
         """Make `conversation` the active one. The one before waits in the pool while there is room for both.
 
         Args:
             conversation: its name.
             origins: the conversations that it was forked from, the nearest first; what is stored of them is used.
             tokens: how long the text is that will be read; 0: unknown, then half of the pool is left to it.
+            share: whether what is stored of any other conversation is used, as far as its text is the same.
         """
         self._drop_forgotten()
-        self._origins = tuple(origins)
+        self._origins, self._share = tuple(origins), share
         trail = self.sealer.trail
         if trail.conversation == conversation:
             return
@@ -209,6 +211,10 @@ class Memory:
         self.sealer.first = max(prefix, Protection().sinks)
         self.sealer.recent = _recent(self.working_set, self.sealer.first)
         self.reader.protection = Protection(prefix=prefix, recent=self.sealer.recent)
+
+    def admit(self, tokens: int) -> None:
+        """Refuse a text of so many tokens before any of it is read. See `Reader.admit` for what it raises."""
+        self.reader.admit(tokens)
 
     # --- one request -------------------------------------------------------------------------------------------------
 
@@ -347,7 +353,7 @@ class Memory:
     def _find(self, ids: Sequence[int]) -> Found:
         """What the tiers hold of `ids[:-1]`."""
         assert self.spill is not None
-        return self.spill.find(self.sealer.trail.conversation, ids[:-1], self._origins)
+        return self.spill.find(self.sealer.trail.conversation, ids[:-1], self._origins, share=self._share)
 
     def _restore(self, ids: Sequence[int]) -> Resumed:
         """Put back what the tiers hold of `ids[:-1]`; damaged rows are put aside and the rows before them taken."""

@@ -62,11 +62,11 @@ def places(home: Path) -> Places:
 class RunningDaemon:
     """A daemon in a child process, and the means to hurt it."""
 
+    command = (sys.executable, "-P", str(FAKE_DAEMON))
+
     def __init__(self, places: Places, **environment: str) -> None:
         self.places = places
-        self.process = subprocess.Popen(
-            [sys.executable, "-P", str(FAKE_DAEMON)], env=os.environ | environment, stderr=subprocess.PIPE, text=True
-        )
+        self.process = subprocess.Popen(self.command, env=os.environ | environment, stderr=subprocess.PIPE, text=True)
         wait_until(lambda: listener(places.socket) == self.pid or self.process.poll() is not None, "it answers or ends")
 
     @property

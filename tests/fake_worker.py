@@ -13,18 +13,23 @@ The first word of the last turn's text is the script; anything else is echoed as
     spec               replies with the model spec it was given, as JSON
     notice TEXT        sends a Notice, then replies
     fail CODE TEXT     answers Failed with this exit code and text
+    overflow           answers Failed: the prompt needs 5,000 tokens where there are 4,000
+    calling            replies with what it may call, as JSON
     garbage            writes a line that is not a WorkerLine
     escape             replies with terminal escape codes in the text
 
 A request with tools follows the first user turn instead: its lines after the first are what the replies are, in turn.
 
     call NAME JSON     a call; several on one line are parted by " & "
+    mark WORDS | ...   says words, then makes calls as models do that mark them, a few characters at a time
     half NAME          half a call
     any other line     is said, or is one of the scripts above
 
-Token ids are the characters' code points. What one process has read once counts as cached the next time. The KV folder
-of the model spec is locked as the real worker does, and holds a tail file with the latest ids of every conversation.
-Its episodes.db has an episode for every word that segments begin with; a question goes to that of its last word.
+Token ids are the characters' code points, and every piece is one token where logprobs are asked for. An embedding has
+ones where the text has words; more than 254 words do not fit. What one process has read once counts as cached the next
+time. The KV folder of the model spec is locked as the real worker does, and holds a tail file with the latest ids of
+every conversation. Its episodes.db has an episode for every word that segments begin with; a question goes to that of
+its last word.
 """
 
 from __future__ import annotations
@@ -32,24 +37,30 @@ from __future__ import annotations
 import json
 import os
 import queue
+import re
 import shutil
 import signal
 import sys
 import threading
 import time
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
 from filelock import FileLock
 
+from assistant.agent.formats import QWEN
 from assistant.episodes import look_up
 from assistant.protocol import (
     REQUEST,
+    Alternative,
     Call,
     Cancel,
     Check,
     Checked,
+    Embed,
+    Embedded,
     Episodes,
     Explain,
     Explained,
@@ -74,6 +85,8 @@ from assistant.protocol import (
     Run,
     Status,
     TierUse,
+    TokenLogprob,
+    TooLong,
     Usage,
     WorkerDone,
     WorkerEvent,
@@ -146,6 +159,8 @@ class FakeWorker:
                     self._say(request.id, Explained(episodes=self._explain(request)))
                 case Plan():
                     self._say(request.id, self._planned(request))
+                case Embed():
+                    self._say(request.id, _embedded(request))
                 case Quit():
                     break
         os._exit(0)
@@ -170,11 +185,11 @@ class FakeWorker:
                 finish = "cancelled"
                 break
             text += piece
-            self._say(run.id, Piece(text=piece))
+            self._say(run.id, Piece(text=piece, logprobs=_logprobs(run, piece)))
         else:
             if stop.is_set():
                 finish = "cancelled"
-        if not _last_text(run).startswith("fail"):
+        if not _last_text(run).startswith(("fail", "overflow")):
             self._done(run, text, finish, fresh)
 
     def _load(self, run: Run) -> None:
@@ -195,6 +210,10 @@ class FakeWorker:
         match word:
             case "call" | "half":
                 yield text
+            case "mark":
+                words, _, calls = rest.partition("|")
+                yield from re.findall(r"\S+\s*", words)
+                yield from re.findall(r"(?s).{1,3}", QWEN.written(_calls(calls.strip())))
             case "crash":
                 yield "These words "
                 yield "were written "
@@ -226,6 +245,11 @@ class FakeWorker:
             case "fail":
                 code, _, message = rest.partition(" ")
                 self._say(run.id, Failed(message=message or "It does not fit.", exit_code=int(code or 5)))
+            case "overflow":
+                too_long = TooLong(needed=5000, limit=4000)
+                self._say(run.id, Failed(message="It needs 5,000 of 4,000 tokens.", exit_code=5, too_long=too_long))
+            case "calling":
+                yield run.calling.model_dump_json() if run.calling else "nothing"
             case "notice":
                 self._say(run.id, Notice(text=rest or "The disk is full."))
                 yield "I go on."
@@ -368,9 +392,28 @@ class FakeWorker:
             print(dump(WorkerLine(id=request_id, body=body)), flush=True)
 
 
+def _logprobs(run: Run, piece: str) -> list[TokenLogprob] | None:
+    if run.logprobs is None:
+        return None
+    top = [Alternative(token=f"or{number}", logprob=-1.5 - number) for number in range(run.logprobs)]
+    return [TokenLogprob(token=piece, logprob=-0.5, top=top)]
+
+
+def _embedded(request: Embed) -> WorkerEvent:
+    sizes = [len(text.split()) for text in request.texts]
+    if max(sizes) > 254:
+        too_long = TooLong(needed=max(sizes), limit=254)
+        return Failed(message=f"The text has {max(sizes)} tokens, 254 fit.", exit_code=2, too_long=too_long)
+    vectors = [[0.0] * 384 for _ in sizes]
+    for vector, text in zip(vectors, request.texts, strict=True):
+        for word in text.split():
+            vector[zlib.crc32(word.encode()) % 384] = 1.0
+    return Embedded(vectors=vectors, tokens=sum(sizes))
+
+
 def _line_of(run: Run) -> str:
     """What the script of a program says at this step; after its end, that it is done."""
-    task = next(turn.text for turn in run.turns if turn.role == "user").splitlines()[1:]
+    task = next((turn.text for turn in run.turns if turn.role == "user"), "").splitlines()[1:]
     step = sum(turn.role == "assistant" for turn in run.turns)
     return task[step] if step < len(task) else "All done."
 
@@ -378,12 +421,19 @@ def _line_of(run: Run) -> str:
 def _written(text: str) -> Written:
     """A reply taken apart as the real worker does."""
     word, _, rest = text.partition(" ")
+    if QWEN.opening in text:
+        taken = QWEN.take(text)
+        return Written(text="".join(taken.said).strip(), calls=[Call(**value) for value in taken.values])
     if word == "half":
         return Written(text="", problems=[f"The call of {rest} ends in the middle. Write it again, whole."])
     if word != "call":
         return Written(text=text)
-    calls = [one.split(" ", 1) for one in rest.split(" & ")]
-    return Written(text="", calls=[Call(name=name, arguments=json.loads(said)) for name, said in calls])
+    return Written(text="", calls=_calls(rest))
+
+
+def _calls(text: str) -> list[Call]:
+    calls = [one.split(" ", 1) for one in text.split(" & ")]
+    return [Call(name=name, arguments=json.loads(said)) for name, said in calls]
 
 
 def _last_text(run: Run) -> str:

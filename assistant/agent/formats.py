@@ -8,8 +8,9 @@ in it) and `head` (the same up to a control token, or nothing).
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Any, Protocol
@@ -31,7 +32,6 @@ _FENCED, _BARE = (
 )
 """Where JSON that calls begins; possessive, so that white space without end takes no time to speak of."""
 _THOUGHT = "</think>"
-_MORE = f"{{0,{MOST_CALLS - 1}}}"
 
 
 @dataclass(slots=True)
@@ -68,9 +68,13 @@ class Format(Protocol):
         """Take a whole reply apart. Never raises."""
         ...
 
-    def grammar(self, token: Token) -> str:
-        """Rules `calls` (a reply with calls, from its beginning), `beside` (calls without any text, where other JSON
-        may stand instead) and `FREE` (text that calls nothing)."""
+    def grammar(self, token: Token, most: int = MOST_CALLS) -> str:
+        """Rules `calls` (a reply with calls, from its beginning, at most so many), `beside` (calls without any text,
+        where other JSON may stand instead) and `FREE` (text that calls nothing)."""
+        ...
+
+    def written(self, calls: Sequence[Call]) -> str:
+        """Calls as a model of this family writes them."""
         ...
 
 
@@ -101,9 +105,12 @@ class Json:
             _take_all(taken, text, _FENCED, "```")
         return taken
 
-    def grammar(self, token: Token) -> str:
+    def written(self, calls: Sequence[Call]) -> str:
+        return "\n".join(_as_json(call, self.key) for call in calls)
+
+    def grammar(self, token: Token, most: int = MOST_CALLS) -> str:
         lead = f"({token(self.lead) or _quoted(self.lead)})?" if self.lead else ""
-        return _JSON_RULES.format(more=_MORE, named=_NAMED, fence=_FENCE, without="", lead=lead) + _JSON_ONLY
+        return _JSON_RULES.format(**_repeats(most), named=_NAMED, fence=_FENCE, without="", lead=lead) + _JSON_ONLY
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,16 +138,23 @@ class Tagged:
         _take_all(taken, text, re.compile(re.escape(self.opening)), self.closing)
         return taken if taken.values or taken.problems else Json(self.name, self.key).take(text)
 
-    def grammar(self, token: Token) -> str:
+    def written(self, calls: Sequence[Call]) -> str:
+        each = [_as_json(call, self.key) for call in calls]
+        if self.many:
+            return f"{self.opening}[{', '.join(each)}]{self.closing}"
+        return "\n".join(f"{self.opening}\n{one}\n{self.closing}" for one in each)
+
+    def grammar(self, token: Token, most: int = MOST_CALLS) -> str:
+        repeats = _repeats(most)
         marker, opening, closing = re.escape(self.opening), token(self.opening), token(self.closing)
         end = closing or _quoted(self.closing)
-        body = f'WS? "[" WS? call (WS? "," WS? call){_MORE} WS? "]" WS? {end}' if self.many else f"WS? call WS? {end}"
+        body = f'WS? "[" WS? call {repeats["commas"]} WS? "]" WS? {end}' if self.many else f"WS? call WS? {end}"
         rules = [
-            _JSON_RULES.format(more=_MORE, named=_NAMED, fence=_FENCE, without=f"|(.|\\n)*{marker}(.|\\n)*", lead=""),
+            _JSON_RULES.format(**repeats, named=_NAMED, fence=_FENCE, without=f"|(.|\\n)*{marker}(.|\\n)*", lead=""),
             f"marked[lazy]: /(.|\\n)*{marker}/",
             f"opened: head marked{f' | free {opening}' if opening else ''}",
             f"again: {opening or _quoted(self.opening)} {body}",
-            f"more: {'' if self.many else f'(WS? again){_MORE}'}",
+            f"more: {'' if self.many else _up_to(most - 1, 'WS? again')}",
             f"tagged: opened {body} more",
             "calls: tagged | json_calls",
             "beside: again more | plain",
@@ -254,6 +268,19 @@ def _take_one(taken: Taken, text: str, at: int, closing: str) -> int:
     return end + len(closing)
 
 
+def _as_json(call: Call, key: str) -> str:
+    return json.dumps({"name": call.name, key: call.arguments}, ensure_ascii=False)
+
+
+def _repeats(most: int) -> dict[str, str]:
+    """Rules for the calls after the first of at most so many, in a row and in an array."""
+    return {"seps": _up_to(most - 1, "SEP call"), "commas": _up_to(most - 1, 'WS? "," WS? call')}
+
+
+def _up_to(count: int, rule: str) -> str:
+    return f"({rule}){{0,{count}}}" if count else ""
+
+
 def _quoted(text: str) -> str:
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
@@ -262,10 +289,10 @@ _JSON_ONLY = "calls: json_calls\nbeside: plain\n"
 _JSON_RULES = r"""
 WS: / |\n {{0,12}}/
 call: "{{" WS? (/"type": ?"function"/ "," WS?)? "\"name\"" ":" rest
-plain: call (SEP call){more}
+plain: call {seps}
 json_calls: bare | fenced
-bare: head {lead} (bare_one rest (SEP call){more} | bare_list rest (WS? "," WS? call){more} WS? "]")
-fenced: head (fenced_one rest (SEP call){more} | fenced_list rest (WS? "," WS? call){more} WS? "]") WS? "```"
+bare: head {lead} (bare_one rest {seps} | bare_list rest {commas} WS? "]")
+fenced: head (fenced_one rest {seps} | fenced_list rest {commas} WS? "]") WS? "```"
 SEP: /[,;]( |\n)?|\n/
 bare_one[lazy]: /\s*{named}/
 bare_list[lazy]: /\s*\[\s*{named}/

@@ -19,7 +19,10 @@ from assistant.daemon.guard import Guard
 from assistant.daemon.lane import LaneFull
 from assistant.daemon.programs import Programs
 from assistant.daemon.service import Service
+from assistant.daemon.sse import PING_S
 from assistant.daemon.turns import Turn
+from assistant.daemon.v1 import create_router
+from assistant.daemon.v1.errors import answer, api_error
 from assistant.errors import AssistantError, BudgetError, DaemonError, Exit, ModelError, UsageError
 from assistant.history import History, NameTaken, UnknownConversation, UnknownProgram
 from assistant.protocol import (
@@ -56,7 +59,6 @@ from assistant.protocol import (
 )
 from assistant.protocol import Turn as TurnRow
 
-PING_S = 15
 STATUSES: dict[type[AssistantError], int] = {
     UnknownConversation: 404,
     UnknownProgram: 404,
@@ -83,6 +85,7 @@ def create_app(service: Service, shut_down: Callable[[], None]) -> FastAPI:
     _add_turns(app, service)
     _add_requests(app, service)
     _add_programs(app, service)
+    app.include_router(create_router(service))
     return app
 
 
@@ -290,7 +293,9 @@ def _add_errors(app: FastAPI) -> None:
         return _failed(422, f"{where or 'The request'}: {first['msg']}.", Exit.USAGE)
 
     @app.exception_handler(HTTPException)
-    async def unknown(_request: Request, error: HTTPException) -> JSONResponse:
+    async def unknown(request: Request, error: HTTPException) -> JSONResponse:
+        if request.scope["path"].startswith("/v1/"):
+            return answer(api_error(error))
         return _failed(error.status_code, f"{error.detail}.", Exit.USAGE)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import secrets
 import time
 from datetime import UTC, datetime
 
@@ -17,13 +18,15 @@ from assistant.daemon.shelf import Shelf
 from assistant.daemon.titles import Titles
 from assistant.daemon.turns import Errand, Turn
 from assistant.daemon.uses import named_uses
-from assistant.daemon.worker import Worker
+from assistant.daemon.worker import Worker, WorkerDied
+from assistant.errors import AssistantError
 from assistant.history import History
 from assistant.protocol import (
     PROTOCOL,
     Accepted,
     AskRequest,
     DaemonStatus,
+    Embed,
     Engine,
     Episodes,
     ImportRequest,
@@ -31,6 +34,7 @@ from assistant.protocol import (
     MemorySplit,
     ModelSpec,
     Sampling,
+    WorkerEvent,
 )
 
 
@@ -159,6 +163,17 @@ class Service:
         if self._worker.state != "starting" and (planned := await self.shelf.plan(budget)) is not None:
             return planned
         return await asyncio.to_thread(self.engines.estimate, budget)
+
+    async def embed(self, texts: list[str]) -> WorkerEvent:
+        """Vectors of texts, as the worker answers; it is started when there is none.
+
+        Raises:
+            AssistantError: it ended before it had answered.
+        """
+        try:
+            return await self._worker.aside(Embed(id=f"embed-{secrets.token_hex(4)}", texts=texts), start=True)
+        except WorkerDied as died:
+            raise AssistantError(f"The worker {died}; the next request starts a new one.") from died
 
     async def status(self) -> DaemonStatus:
         """Who runs here, with what, and where its memory goes."""

@@ -17,6 +17,7 @@ from assistant.daemon.records import Records
 from assistant.daemon.worker import Worker, WorkerDied
 from assistant.errors import AssistantError, Exit
 from assistant.history import History
+from assistant.history.links import of_reply
 from assistant.protocol import (
     Accepted,
     Calling,
@@ -78,7 +79,8 @@ class Errand:
     """What a turn is asked to do, and where it stands in the lane.
 
     A reply to be written (`sampling`), or turns to be read only (an import). `arrived`: when its program began, in
-    seconds since 1970.
+    seconds since 1970. `link`: the chained id of the message that is answered, of clients that bring all messages with
+    every request; such a conversation may share what is stored of others.
     """
 
     accepted: Accepted
@@ -88,6 +90,8 @@ class Errand:
     calling: Calling | None = None
     priority: Priority = Priority.CHAT
     arrived: float = field(default_factory=time.time)
+    link: str | None = None
+    logprobs: int | None = None
 
 
 class Turn(Job):
@@ -149,6 +153,8 @@ class Turn(Job):
             origins=await self._records.run(History.origins, self.conversation_id),
             calling=self._errand.calling,
             pins=self._holding.ranking(self.conversation_id),
+            share=self._errand.link is not None,
+            logprobs=self._errand.logprobs,
         )
         try:
             await self._exchange(request, checkpoints)
@@ -178,7 +184,7 @@ class Turn(Job):
                 log.warning("unexpected event", kind=event.event)
 
     async def _finish(self, done: WorkerDone) -> None:
-        reply_id = self._accepted.reply_id
+        reply_id, after = self._accepted.reply_id, self._errand.link
         state: TurnState = "interrupted" if done.finish == "cancelled" and reply_id else "done"
         done.usage.queued_s = round(self._queued_s, 4)
         await self._records.run(
@@ -191,6 +197,7 @@ class Turn(Job):
             token_ids=done.token_ids,
             model=self._spec.id,
             calls=done.written.calls if done.written and state == "done" else (),
+            link=of_reply(after, done.text, done.written) if after and state == "done" else None,
         )
         self._holding.ended(self.conversation_id, self._errand.arrived, done)
         self.emit(

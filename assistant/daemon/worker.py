@@ -18,14 +18,11 @@ from pydantic import ValidationError
 
 from assistant.daemon.log import open_raw
 from assistant.protocol import (
+    Aside,
     Cancel,
-    Check,
-    Explain,
     Failed,
-    Forget,
     MemorySplit,
     ModelSpec,
-    Plan,
     Quit,
     Request,
     Run,
@@ -65,6 +62,7 @@ class Worker:
         self._reader: asyncio.Task[None] | None = None
         self._inboxes: dict[str, Inbox] = {}
         self._running: str | None = None
+        self._starting = asyncio.Lock()
         self._heard = False
         self._end = ""
 
@@ -123,17 +121,18 @@ class Worker:
                     return answer
         return None
 
-    async def aside(self, request: Status | Forget | Check | Explain | Plan) -> WorkerEvent:
-        """What a living worker answers beside the reply that it may be writing.
+    async def aside(self, request: Aside, *, start: bool = False) -> WorkerEvent:
+        """What a living worker answers beside the reply that it may be writing; `start` one when there is none.
 
         Raises:
             WorkerDied: there is none, or it ended before it had answered.
         """
-        if self._process is None:
+        process = await self._started() if start else self._process
+        if process is None:
             raise WorkerDied("is not running")
         inbox = self._inboxes[request.id] = asyncio.Queue()
         try:
-            await self._send(self._process, request)
+            await self._send(process, request)
             return await self._next(inbox)
         finally:
             del self._inboxes[request.id]
@@ -156,21 +155,24 @@ class Worker:
         await self.kill()
 
     async def _started(self) -> Process:
-        if self._process is None:
-            stderr = open_raw(self._log_path)
-            try:
-                # A session of its own: Ctrl+C in the daemon's terminal must not hit it before the daemon has drained.
-                self._process = await asyncio.create_subprocess_exec(
-                    *self._command, stdin=PIPE, stdout=PIPE, stderr=stderr, limit=LONGEST_LINE, start_new_session=True
-                )
-            except OSError as error:
-                raise WorkerDied(f"could not be started: {error}") from error
-            finally:
-                os.close(stderr)
-            self._heard = False
-            self._reader = asyncio.create_task(self._read(self._process))
-            log.info("started", pid=self._process.pid)
-        return self._process
+        async with self._starting:
+            return self._process or await self._start()
+
+    async def _start(self) -> Process:
+        stderr = open_raw(self._log_path)
+        try:
+            # A session of its own: Ctrl+C in the daemon's terminal must not hit it before the daemon has drained.
+            process = await asyncio.create_subprocess_exec(
+                *self._command, stdin=PIPE, stdout=PIPE, stderr=stderr, limit=LONGEST_LINE, start_new_session=True
+            )
+        except OSError as error:
+            raise WorkerDied(f"could not be started: {error}") from error
+        finally:
+            os.close(stderr)
+        self._process, self._heard = process, False
+        self._reader = asyncio.create_task(self._read(process))
+        log.info("started", pid=process.pid)
+        return process
 
     async def _send(self, process: Process, message: Request) -> None:
         assert process.stdin is not None

@@ -5,6 +5,7 @@ thread that opened it (the daemon gives it one, `assistant.daemon.records`). Eve
 """
 
 from assistant.history.base import NameTaken, UnknownConversation, pack_ids, unpack_ids
+from assistant.history.chained import BegunChain, Chained, Response, UnknownResponse
 from assistant.history.keeping import Keeping
 from assistant.history.programs import Programs, Step, UnknownProgram
 from assistant.history.reading import Reading
@@ -14,15 +15,18 @@ from assistant.history.writing import Added, Begun, Writing
 __all__ = [
     "Added",
     "Begun",
+    "BegunChain",
     "History",
     "NameTaken",
+    "Response",
     "Step",
     "UnknownConversation",
     "UnknownProgram",
+    "UnknownResponse",
     "pack_ids",
     "unpack_ids",
 ]
 
 
-class History(Programs, Writing, Tree, Keeping, Reading):
+class History(Programs, Chained, Writing, Tree, Keeping, Reading):
     """One open history.db."""

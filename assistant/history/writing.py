@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from assistant.errors import UsageError
 from assistant.history.base import first_line, now, pack_ids, written
+from assistant.history.links import Link
 from assistant.history.tree import Tree
 from assistant.protocol import Call, NewTurn, TurnState, Usage
 
@@ -85,10 +86,12 @@ class Writing(Tree):
         token_ids: Mapping[int, Sequence[int]] | None = None,
         model: str = "",
         calls: Sequence[Call] = (),
+        link: Link | None = None,
     ) -> None:
         """Commit the end of a request: text and state of its last turn, the usage record, the ids of what was read.
 
-        What a reply calls is committed with it, before anything is done about it.
+        What a reply calls is committed with it, before anything is done about it. With a `link` it can be found by
+        what was said.
         """
         with self._commit():
             self._db.execute(
@@ -103,12 +106,17 @@ class Writing(Tree):
                 "INSERT INTO calls (turn_id, position, tool, arguments, state) VALUES (?, ?, ?, ?, 'asked')",
                 [(turn_id, at, call.name, json.dumps(call.arguments)) for at, call in enumerate(calls)],
             )
+            if link is not None:
+                self._set_link(turn_id, link)
             self._db.execute("UPDATE conversations SET updated = ? WHERE id = ?", [now(), conversation_id])
 
     def recover(self) -> int:
         """Mark replies that a dead daemon left pending as interrupted; how many there were."""
         with self._commit():
             return int(self._db.execute("UPDATE turns SET state = 'interrupted' WHERE state = 'pending'").rowcount)
+
+    def _set_link(self, turn_id: int, link: Link) -> None:
+        self._db.execute("INSERT INTO links (turn_id, link, said) VALUES (?, ?, ?)", [turn_id, link.id, link.said])
 
     def _open_conversation(self, name: str, title: str) -> str:
         """Id of the conversation `name`, made when it is new."""

@@ -18,14 +18,11 @@ from pydantic import ValidationError
 from assistant.errors import AssistantError, Exit
 from assistant.protocol import (
     REQUEST,
+    Aside,
     Cancel,
-    Check,
-    Explain,
     Failed,
-    Forget,
-    Plan,
+    Quit,
     Run,
-    Status,
     WorkerEvent,
     WorkerLine,
 )
@@ -37,7 +34,7 @@ def main() -> None:
     from assistant.worker.device import steady_heap
 
     steady_heap()
-    from assistant.worker.engine import Engine
+    from assistant.worker.engine import Engine, failed
 
     engine, runs, lock = Engine(), queue.Queue[Run | None](), threading.Lock()
     running: list[str] = []
@@ -57,24 +54,23 @@ def main() -> None:
             match request:
                 case Run():
                     runs.put(request)
-                case Cancel() if running == [request.id]:
-                    engine.cancelled.set()
-                case Status() | Forget() | Check() | Explain() | Plan():
+                case Cancel():
+                    if running == [request.id]:
+                        engine.cancelled.set()
+                case Quit():
+                    break
+                case _:
                     # On a thread of its own: a check of every row must not keep a Cancel from being heard.
                     threading.Thread(target=lambda asked=request: send(asked.id, aside(asked)), daemon=True).start()
-                case Cancel():
-                    pass
-                case _:
-                    break
         engine.cancelled.set()
         runs.put(None)
 
-    def aside(request: Status | Forget | Check | Explain | Plan) -> WorkerEvent:
+    def aside(request: Aside) -> WorkerEvent:
         """What is answered while a reply is being written."""
         try:
             return engine.aside(request)
         except AssistantError as error:
-            return Failed(message=str(error), exit_code=error.exit_code)
+            return failed(error)
         except Exception as error:
             traceback.print_exc()
             return Failed(message=_unexpected(error), exit_code=Exit.FAILED)
@@ -94,7 +90,7 @@ def main() -> None:
         try:
             send(request.id, engine.run(request, lambda body, to=request.id: send(to, body)))  # type: ignore[misc]
         except AssistantError as error:
-            send(request.id, Failed(message=str(error), exit_code=error.exit_code))
+            send(request.id, failed(error))
         except Exception as error:
             traceback.print_exc()
             engine.recover()

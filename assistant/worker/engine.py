@@ -13,12 +13,16 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from assistant.errors import BudgetError
+from assistant.errors import AssistantError, BudgetError
 from assistant.protocol import (
+    Aside,
     Check,
     Checked,
+    Embed,
+    Embedded,
     Explain,
     Explained,
+    Failed,
     Forget,
     Forgotten,
     Loading,
@@ -33,7 +37,7 @@ from assistant.protocol import (
     Resumed,
     Run,
     Sampling,
-    Status,
+    TooLong,
     Usage,
     WorkerDone,
     WorkerEvent,
@@ -41,13 +45,14 @@ from assistant.protocol import (
     WorkerTurn,
 )
 from assistant.template import Prompt, build_prompt
+from assistant.worker.embedding import Embedder
 from assistant.worker.episodes import explain, focus, prepare, recalled_json, turns_of
 from assistant.worker.loader import Loaded, load
 from assistant.worker.preview import preview, split_of
-from assistant.worker.sampling import Sampler, TextStream
+from assistant.worker.sampling import Likelihoods, Sampler, TextStream
 from assistant.worker.shelf import check, forget, kv_status
 from memory.episode_view import Route
-from memory.errors import BudgetExceeded, BudgetTooSmall, Cancelled
+from memory.errors import BudgetExceeded, BudgetTooSmall, Cancelled, TextTooLong
 from memory.store import Resumed as Found
 
 Send = Callable[[WorkerEvent], None]
@@ -75,6 +80,7 @@ class Engine:
     def __init__(self) -> None:
         self.loaded: Loaded | None = None
         self.cancelled = threading.Event()
+        self.embedder = Embedder()
         self._told = dict[str, str | None]()
         self._observed: tuple[str, Future[None]] | None = None
 
@@ -88,15 +94,13 @@ class Engine:
         try:
             loaded = self._load(request.spec, send)
             return self._answer(loaded, request, send, started)
-        except (BudgetTooSmall, BudgetExceeded) as error:
+        except (BudgetTooSmall, BudgetExceeded, TextTooLong) as error:
             raise BudgetError(str(error)) from error
         except torch.OutOfMemoryError as error:
             self._forget()
             raise BudgetError("The device ran out of memory. Use a smaller --budget or a smaller model.") from error
 
-    def aside(
-        self, request: Status | Forget | Check | Explain | Plan
-    ) -> WorkerStatus | Forgotten | Checked | Explained | Planned:
+    def aside(self, request: Aside) -> WorkerStatus | Forgotten | Checked | Explained | Planned | Embedded:
         """Answered from another thread while a reply may be on its way.
 
         Raises:
@@ -112,6 +116,8 @@ class Engine:
                 return Explained(episodes=explain(self.loaded, request))
             case Plan():
                 return Planned(memory=preview(self.loaded, request))
+            case Embed():
+                return self.embedder.embed(self.loaded, request)
             case _:
                 model = self.loaded.spec.id if self.loaded else None
                 return WorkerStatus(model=model, memory=self._split(), kv=kv_status(self.loaded))
@@ -149,6 +155,8 @@ class Engine:
             logits = self._read(loaded, ids[found.reused :], receipt, send)
             if request.sampling is not None and logits is not None:
                 sampler = Sampler(request.sampling, ids, logits.device, constraint)
+                if request.logprobs is not None:
+                    sampler.likelihoods = Likelihoods(loaded.tokenizer, request.logprobs)
                 self._write(loaded, request.sampling, sampler, logits, reply, send)
         except Cancelled:
             reply.finish = "cancelled"
@@ -174,8 +182,9 @@ class Engine:
         started, memory, ids = time.perf_counter(), loaded.memory, prompt.ids
         memory.pins = request.pins
         expected = len(ids) + (request.sampling.max_tokens if request.sampling else 0)
-        memory.open(request.conversation, request.origins, expected)
+        memory.open(request.conversation, request.origins, expected, share=request.share)
         memory.protect(prompt.prefix)
+        memory.admit(len(ids))
         found = memory.resume(ids if request.sampling else [*ids, -1])
         known = min(_known(request), len(ids))
         if not known:
@@ -229,11 +238,11 @@ class Engine:
         for token in self._tokens(loaded, sampling.max_tokens, sampler, logits, reply):
             reply.ids.append(token)
             reply.unread = True
-            self._show(stream.feed(token), reply, send)
+            self._show(stream.feed(token), sampler, reply, send)
             if stream.stopped:
                 reply.finish = "stop"
                 break
-        self._show(stream.finish(), reply, send)
+        self._show(stream.finish(), sampler, reply, send)
 
     def _tokens(self, loaded: Loaded, limit: int, sampler: Sampler, logits: Tensor, reply: Reply) -> Iterator[int]:
         """Sampled tokens until the model, the caller or the limit ends the reply."""
@@ -253,16 +262,18 @@ class Engine:
                 reply.unread = False
         reply.finish = "length"
 
-    def _show(self, text: str, reply: Reply, send: Send) -> None:
+    def _show(self, text: str, sampler: Sampler, reply: Reply, send: Send) -> None:
         if text:
             reply.text += text
-            send(Piece(text=text))
+            told = sampler.likelihoods.take() if sampler.likelihoods is not None else None
+            send(Piece(text=text, logprobs=told))
 
     def _load(self, spec: ModelSpec, send: Send) -> Loaded:
         if self.loaded is not None and self.loaded.spec.model_copy(update={"mode": spec.mode}) == spec:
             self.loaded.spec, self.loaded.memory.mode = spec, spec.mode
             return self.loaded
         self._forget()
+        self.embedder.make_way()
         self.loaded = load(spec, lambda done, total: send(Loading(model=spec.id, done_bytes=done, total_bytes=total)))
         return self.loaded
 
@@ -278,6 +289,13 @@ class Engine:
 
     def _split(self) -> MemorySplit:
         return MemorySplit() if self.loaded is None else split_of(self.loaded)
+
+
+def failed(error: AssistantError) -> Failed:
+    """How a request ended that could not be answered; with the numbers where a text does not fit."""
+    cause = error.__cause__
+    too_long = TooLong(needed=cause.needed, limit=cause.limit) if isinstance(cause, TextTooLong) else None
+    return Failed(message=str(error), exit_code=error.exit_code, too_long=too_long)
 
 
 def _new_ids(request: Run, prompt: Prompt, reply: Reply) -> dict[int, list[int]]:

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from assistant.agent.arguments import check_schema, closed
-from assistant.agent.formats import Format
+from assistant.agent.formats import MOST_CALLS, Format
 from assistant.errors import AssistantError, UsageError
 from assistant.protocol import Calling, ToolSpec
 
@@ -115,14 +115,16 @@ class Grammars:
         if not calling.may_call:
             words = _SAID if calling.answer is None else f"start: {_json(calling.answer)}"
             return f"%llguidance {{}}\n{words}\n"
-        start = "free" if calling.answer is None else "answer"
+        start, most = "free" if calling.answer is None else "answer", 1 if calling.one else MOST_CALLS
         lines = ["%llguidance {}"]
         if calling.answer is not None:
             lines.append(f"answer: {_json(calling.answer)}")
         if calling.tools:
             start += " | calls" if calling.answer is None else " | beside"
-            lines += [form.grammar(self._name), f"rest: {' | '.join(f'tool_{n}' for n in range(len(calling.tools)))}"]
-            lines += [_tool(number, tool, form.key) for number, tool in enumerate(calling.tools)]
+            start = "beside" if calling.must_call else start
+            may = [tool for tool in calling.tools if calling.only is None or tool.name in calling.only]
+            lines += [form.grammar(self._name, most), f"rest: {' | '.join(f'tool_{n}' for n in range(len(may)))}"]
+            lines += [_tool(number, tool, form.key) for number, tool in enumerate(may)]
             lines += self._free(form)
         return "\n".join([*lines, f"start: {start}"]) + "\n"
 

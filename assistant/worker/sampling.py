@@ -17,7 +17,7 @@ from transformers import (
     TopPLogitsWarper,
 )
 
-from assistant.protocol import Sampling
+from assistant.protocol import Alternative, Sampling, TokenLogprob
 from assistant.worker.grammar import Constraint
 
 
@@ -31,6 +31,7 @@ class Sampler:
         self, sampling: Sampling, prompt: Sequence[int], device: torch.device, constraint: Constraint | None = None
     ) -> None:
         self.constraint = constraint
+        self.likelihoods: Likelihoods | None = None
         self.greedy = sampling.temperature == 0
         self.processors = _processors(sampling, len(prompt))
         self.generator = torch.Generator(device)
@@ -44,6 +45,7 @@ class Sampler:
 
     def next(self, logits: Tensor) -> int:
         """The next token for `logits` [vocabulary]."""
+        plain = logits
         if self.constraint is not None:
             logits = self.constraint.mask(logits)
         read = cast(torch.LongTensor, self.ids[:, : self.length])
@@ -56,7 +58,35 @@ class Sampler:
         self.length += 1
         if self.constraint is not None:
             self.constraint.take(token)
+        if self.likelihoods is not None:
+            self.likelihoods.note(plain, token)
         return token
+
+
+class Likelihoods:
+    """What the model thinks of each token that is chosen, and of the `count` likeliest ones in its place."""
+
+    def __init__(self, tokenizer: Any, count: int) -> None:
+        self._tokenizer = tokenizer
+        self._count = count
+        self._noted: list[TokenLogprob] = []
+
+    def note(self, logits: Tensor, token: int) -> None:
+        """`token` was chosen for `logits` [vocabulary]."""
+        logprobs = logits.to(torch.float32).log_softmax(-1)
+        values, ids = logprobs.topk(min(self._count, len(logprobs)))
+        top = [
+            Alternative(token=self._word(one), logprob=p) for one, p in zip(ids.tolist(), values.tolist(), strict=True)
+        ]
+        self._noted.append(TokenLogprob(token=self._word(token), logprob=float(logprobs[token]), top=top))
+
+    def take(self) -> list[TokenLogprob]:
+        """What was noted since the last time."""
+        noted, self._noted = self._noted, []
+        return noted
+
+    def _word(self, token: int) -> str:
+        return str(self._tokenizer.decode([token], skip_special_tokens=False, clean_up_tokenization_spaces=False))
 
 
 def _processors(sampling: Sampling, prompt: int) -> LogitsProcessorList:

@@ -35,20 +35,22 @@ class DiskTier(StoredBranches):
 
     # --- finding ------------------------------------------------------------------------------------------------------
 
-    def find(self, conversation: str, ids: Sequence[int], origins: Sequence[str] = ()) -> Found:
+    def find(self, conversation: str, ids: Sequence[int], origins: Sequence[str] = (), share: bool = False) -> Found:
         """The longest stored beginning of `ids`, whole rows by chained ids *and* token ids, and the open chunk.
 
         `origins`: the conversations that this one was forked from, whose rows it may begin with; it gets a branch of
-        its own that builds on them.
+        its own that builds on them. `share`: the same for whole rows of any conversation.
         """
         try:
-            return self._find(conversation, ids, origins)
+            return self._find(conversation, ids, origins, share)
         except OSError as error:
             return self._miss(f"the disk says {error.strerror or error}", Found())
 
-    def _find(self, conversation: str, ids: Sequence[int], origins: Sequence[str]) -> Found:
+    def _find(self, conversation: str, ids: Sequence[int], origins: Sequence[str], share: bool) -> Found:
         links = chain(self._root, ids)
         ranked = [pair for name in (conversation, *origins) for pair in self._matching(name, links)]
+        if share:
+            ranked += [pair for pair in self.folder.index.holding(self._root, links, CANDIDATES) if pair not in ranked]
         if not ranked:
             foreign = next((fields for name in (conversation, *origins) if (fields := self._foreign(name))), ())
             return self._miss("another fingerprint" if foreign else "nothing stored", Found(foreign=foreign))

@@ -12,6 +12,7 @@ from sqlite_utils import Database, Migrations
 from assistant.database import m001_conversations_and_turns, m002_search
 from assistant.errors import AssistantError
 from assistant.history import History, pack_ids
+from assistant.history.links import Message, root
 from assistant.protocol import NewTurn
 from memory.database import open_database
 
@@ -78,6 +79,13 @@ def test_an_upgraded_history_goes_on(migrated: History) -> None:
     migrated.begin("trip", "another", replaces=question.id)
     assert [turn.text for turn in migrated.turns("trip")] == ["trip word0", "another", ""]
     assert [turn.text for turn in migrated.turns("dog")][-3:] == ["half of a", "and now?", ""]
+
+
+def test_what_was_said_before_there_were_links_is_not_found_by_them(migrated: History) -> None:
+    messages = [Message(turn.role, turn.text, turn.text) for turn in migrated.turns("trip")[:3]]
+    begun = migrated.begin_chained(root([]), messages)
+    assert migrated.conversation(begun.name).turns == 4
+    assert migrated.begin_chained(root([]), messages[:2]).name != begun.name
 
 
 def test_the_search_index_follows_as_before(migrated: History) -> None:

@@ -14,7 +14,7 @@ from transformers.cache_utils import Cache, DynamicLayer
 
 from memory.block import CHUNK
 from memory.budget import HOME_COPY, MIB, Plan, plan
-from memory.errors import BudgetTooSmall, UnsupportedModel
+from memory.errors import BudgetTooSmall, TextTooLong, UnsupportedModel
 from memory.geometry import Geometry, LayerGeometry
 from memory.layers import ALLOCATORS, Profile, allocate, make_allocator
 from memory.policy import POLICIES
@@ -307,7 +307,7 @@ def test_a_layer_that_holds_everything_has_nothing_recalled(tmp_path: Path) -> N
 def test_a_system_prompt_too_long_for_the_smallest_layer_is_refused_with_what_to_do() -> None:
     memory = make_memory("llama", make_plan("llama", 220, 32, capacities=UNEVEN))
     memory.protect(60)
-    with pytest.raises(BudgetTooSmall, match="layers = uniform"):
+    with pytest.raises(TextTooLong, match="layers = uniform"):
         memory.read(TEXT[:600])
     even = make_memory("llama", make_plan("llama", 220, 32))
     even.protect(60)

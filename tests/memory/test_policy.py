@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memory.errors import BudgetTooSmall
+from memory.errors import TextTooLong
 from memory.policy import POLICIES, LayerView, Protection, select
 from memory.policy.recall import Recall
 from memory.store import make_policy
@@ -114,7 +114,7 @@ def test_sinks_recent_keeps_the_first_and_the_last() -> None:
 def test_a_system_prompt_larger_than_the_working_set_is_refused_with_a_sentence() -> None:
     memory = make_memory("llama", make_plan("llama", 100, 8))
     memory.protect(prefix=90)
-    with pytest.raises(BudgetTooSmall, match="system prompt"):
+    with pytest.raises(TextTooLong, match="system prompt"):
         memory.read(tokens(200))
 
 

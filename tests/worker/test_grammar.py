@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from assistant.agent.formats import FORMATS, LLAMA3, QWEN, SMOLLM2, Format, parse
 from assistant.errors import UsageError
-from assistant.protocol import Calling, Sampling, ToolSpec
+from assistant.protocol import Call, Calling, Sampling, ToolSpec
 from assistant.template import prepare_tokenizer
 from assistant.worker.grammar import Constraint, Grammars
 from assistant.worker.sampling import Sampler
@@ -99,6 +99,30 @@ def test_a_call_that_anybody_begins_can_be_made(form: Format, seed: int) -> None
     written = parse(TOKENIZER.decode(ids), CALLING, form)
     assert written.problems == []
     assert written.calls
+
+
+@ALL
+@pytest.mark.parametrize("one", [False, True])
+def test_a_reply_that_must_call_is_calls_of_what_may_be_called_and_nothing_else(form: Format, one: bool) -> None:
+    name = CALLING.tools[-1].name
+    calling = CALLING.model_copy(update={"must_call": True, "only": [name], "one": one})
+    replies = [scribble(GRAMMARS.constraint(calling, form), seed, []) for seed in range(12)]
+    read = [parse(TOKENIZER.decode(ids, skip_special_tokens=True), calling, form) for ids in replies if ids is not None]
+    assert read, "none came to an end"
+    for written in read:
+        assert {call.name for call in written.calls} == {name}
+        assert (written.text, written.problems) == ("", [])
+        assert len(written.calls) == 1 or not one
+
+
+@ALL
+def test_calls_are_written_as_they_are_read(form: Format) -> None:
+    schema = {"type": "object", "properties": {"text": {"type": "string"}}}
+    tools = [tool.model_copy(update={"parameters": schema}) for tool in CALLING.tools]
+    calls = [Call(name=tool.name, arguments={"text": '"}]\n</tool_call> ü'}) for tool in tools]
+    for some in (calls, calls[:1]):
+        text = form.written(some)
+        assert parse(text, Calling(tools=tools), form).calls == some
 
 
 @ALL
