@@ -35,6 +35,7 @@ COMMANDS = {
     "tools": "assistant.commands.tools",
     "models": "assistant.commands.models",
     "daemon": "assistant.commands.daemon",
+    "ps": "assistant.commands.ps",
     "mem": "assistant.commands.mem",
     "map": "assistant.commands.map",
     "why": "assistant.commands.why",

@@ -38,12 +38,14 @@ from assistant.protocol import (
     Program,
     ProgramChange,
     ProgramRequest,
+    PsReport,
     PullProgress,
     Removed,
     RestoreRequest,
     StepRequest,
     StoreRequest,
     Turn,
+    Unloaded,
 )
 
 __all__ = ["Client", "error_of", "pull"]
@@ -61,6 +63,14 @@ class Client(Connection):
     async def status(self) -> DaemonStatus:
         """Who serves, with which model, and where its memory goes."""
         return await self._get("/api/status", DaemonStatus)
+
+    async def ps(self) -> PsReport:
+        """Which model is loaded, who is resident, and until when."""
+        return await self._get("/api/ps", PsReport)
+
+    async def unload(self) -> Unloaded:
+        """End the worker: its memory is free, what it held comes back from disk with the next request."""
+        return Unloaded.model_validate_json((await self._send("POST", "/api/unload", json={})).content)
 
     async def memory(self) -> MemoryReport:
         """Where every byte lies, by tier and purpose."""

@@ -15,6 +15,7 @@ from assistant.daemon import spawn
 from assistant.daemon.probe import listener
 from assistant.errors import DaemonError, Exit
 from assistant.places import Places, find_places
+from assistant.protocol import Unloaded
 from assistant.settings import load_settings
 
 app = typer.Typer(help="Start, stop and look at the daemon.", no_args_is_help=True)
@@ -63,6 +64,16 @@ def status(as_json: AsJson = False) -> None:
     _report(as_json, facts, "\n".join(lines + memory))
 
 
+@app.command(epilog="Example: assistant daemon unload")
+def unload(as_json: AsJson = False) -> None:
+    """Free the memory of the model: its worker ends, what it held is on disk and comes back with the next question."""
+    done = asyncio.run(_unload())
+    sentence = "No model is loaded any more."
+    if not done.unloaded:
+        sentence = f"The model goes as soon as what is on its way has ended (requests: {done.pending})."
+    _report(as_json, done.model_dump(), sentence)
+
+
 @app.command(epilog="Example: assistant daemon run")
 def run(detached: Detached = False) -> None:
     """Be the daemon, in the foreground: for a service manager or to look at it. Ctrl+C ends it."""
@@ -93,6 +104,13 @@ async def _status() -> dict[str, Any] | None:
         return None
     async with await Client.connect(start=False) as client:
         return {"running": True} | (await client.status()).model_dump()
+
+
+async def _unload() -> Unloaded:
+    from assistant.client import Client
+
+    async with await Client.connect(start=False) as client:
+        return await client.unload()
 
 
 def _started(pid: int, running: int | None) -> str:

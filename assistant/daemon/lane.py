@@ -30,6 +30,8 @@ class Job(ABC):
     def __init__(self, conversation_id: str, priority: Priority, arrived: float) -> None:
         """`arrived`: when the program that this belongs to began, in seconds since 1970."""
         self.conversation_id = conversation_id
+        self.keep_alive: float | None = None
+        """Seconds that the model should stay loaded afterwards; None: as the settings say."""
         self.place = Place(priority, arrived, time.monotonic())
         self.cancelled = asyncio.Event()
         self.ended = asyncio.Event()
@@ -68,9 +70,15 @@ class Job(ABC):
 class Lane:
     """A queue of jobs with one place to run."""
 
-    def __init__(self, limit: int, is_resident: Callable[[str], bool] = lambda _: False) -> None:
-        """`is_resident`: whether the working set of a conversation is on the device."""
+    def __init__(
+        self,
+        limit: int,
+        is_resident: Callable[[str], bool] = lambda _: False,
+        ended: Callable[[Job], None] = lambda _: None,
+    ) -> None:
+        """`is_resident`: whether the working set of a conversation is on the device; `ended` hears of every job."""
         self._limit = limit
+        self._ended = ended
         self._is_resident = is_resident
         self._admitted = 0
         self._waiting: list[Job] = []
@@ -85,9 +93,14 @@ class Lane:
         return len(self._waiting)
 
     @property
+    def pending(self) -> int:
+        """How many jobs run or wait."""
+        return len(self._waiting) + (self._running is not None)
+
+    @property
     def idle(self) -> bool:
         """Whether nothing runs and nothing waits."""
-        return self._running is None and not self._waiting
+        return self.pending == 0
 
     def admit(self, *, goes_on: bool = False) -> None:
         """Reserve a place, to be used by `submit` or given back by `release`.
@@ -112,7 +125,7 @@ class Lane:
 
     def submit(self, job: Job) -> None:
         """Put a job with a reserved place into the line."""
-        alone = self._running is None and not self._waiting
+        alone = self.idle
         self._waiting.append(job)
         if not alone:
             self._tell_positions()
@@ -159,9 +172,16 @@ class Lane:
         """Admit nothing more."""
         self._closed = True
 
+    def tell(self, event: Event) -> None:
+        """Tell the clients of all jobs."""
+        for job in (self._running, *self._waiting):
+            if job is not None:
+                job.emit(event)
+
     def _leave(self, job: Job) -> None:
         self.release()
         job.end()
+        self._ended(job)
 
     def _tell_positions(self) -> None:
         positions = self._order.positions(self._places(), time.monotonic())

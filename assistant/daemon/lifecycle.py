@@ -19,6 +19,7 @@ from assistant.daemon import worker as child
 from assistant.daemon.app import create_app
 from assistant.daemon.door import OwnUserOnly, bind
 from assistant.daemon.engine import Engines
+from assistant.daemon.keeper import due
 from assistant.daemon.log import open_log
 from assistant.daemon.probe import listener
 from assistant.daemon.records import Records
@@ -27,11 +28,13 @@ from assistant.daemon.tidy import tidy
 from assistant.errors import DaemonError, Exit
 from assistant.history import History
 from assistant.places import Places, private
+from assistant.protocol import Notice
 from assistant.settings import Settings
 
 ANSWER_S = 2.0
 """How long a second daemon waits for the first, which holds the lock, to answer."""
 CLOSE_S = 2
+STOPPING = "The daemon is stopping: what was written so far is kept, and nothing is lost."
 MOST_CONNECTIONS = 64
 MOST_HEADERS = 32 * 1024
 
@@ -81,19 +84,27 @@ class Daemon:
         server = _Server(service, lambda: self._stop(service, Exit.OK))
         self._listen_to_signals(service)
         lane = asyncio.create_task(service.lane.serve())
-        aside = [asyncio.create_task(work) for work in (tidy(service), service.titles.serve())]
+        works = (tidy(service), service.titles.serve(), service.keeper.serve(), self._end_when_idle(service))
+        aside = [asyncio.create_task(work) for work in works]
         serving = asyncio.create_task(server.serve(sockets=[door]))
         await asyncio.wait([serving, asyncio.create_task(self._leave.wait())], return_when=asyncio.FIRST_COMPLETED)
         service.lane.close()
         await self._drain(service)
-        server.should_exit = True
-        await serving
         for task in (lane, *aside):
             task.cancel()
-        await self._worker.stop()
+        await self._worker.stop()  # who comes meanwhile is still answered: that the daemon is stopping
+        server.should_exit = True
+        await serving
+
+    async def _end_when_idle(self, service: Service) -> None:
+        """End the daemon when nobody has asked it anything for `exit_after`."""
+        await due(lambda: service.attendance.left() if service.lane.idle else None, service.attendance.changed)
+        log.info("nobody asked", exit_after=self._settings.exit_after)
+        self._stop(service, Exit.OK)
 
     async def _drain(self, service: Service) -> None:
         """End every request within `drain_s`: partial replies are kept, a worker that does not stop is ended."""
+        service.lane.tell(Notice(text=STOPPING))
         closing = asyncio.create_task(service.lane.cancel_all())
         with suppress(TimeoutError):
             async with asyncio.timeout(self._settings.drain_s):
