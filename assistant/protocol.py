@@ -1,7 +1,6 @@
 """The wire types: what client and daemon (HTTP + SSE) and daemon and worker (JSON lines) say to each other.
 
-Every number that comes from outside is bounded here, once. Nothing in this file imports torch, or what of ours is not as
-light.
+Every number that comes from outside is bounded here, once. Nothing in this file imports torch or what is heavy of ours.
 """
 
 from __future__ import annotations
@@ -490,11 +489,12 @@ class Switched(Wire):
 
 
 class Evicted(Wire):
-    """Entries left the working set, to make room; what they stand for is on disk, not gone."""
+    """Entries left the working set to make room, so many `times`; what they stand for is on disk, not gone."""
 
     event: Literal["evicted"] = "evicted"
     times: int
-    entries: int
+    resident_tokens: int
+    stored_tokens: int
 
 
 class Prefill(Wire):
