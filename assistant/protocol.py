@@ -485,7 +485,6 @@ class Switched(Wire):
 
     event: Literal["switched"] = "switched"
     episode: int | None
-    title: str | None = None
 
 
 class Evicted(Wire):

@@ -257,7 +257,7 @@ class FakeWorker:
                 threading.Thread(target=_lose_device, args=(Path(rest),), daemon=True).start()
                 yield "Later."
             case "switch":
-                self._say(run.id, Switched(episode=int(rest), title="rivers"))
+                self._say(run.id, Switched(episode=int(rest)))
                 self._say(run.id, Evicted(times=2, resident_tokens=10, stored_tokens=30))
                 yield "About rivers."
             case "linger":

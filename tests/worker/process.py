@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -23,18 +23,19 @@ from assistant.protocol import (
     WorkerTurn,
 )
 
+COMMAND = (sys.executable, "-m", "assistant.worker")
+
 
 class WorkerProcess:
     """`with WorkerProcess(folder) as worker:`; `ask` continues one conversation as the daemon would."""
 
-    def __init__(self, folder: Path, **spec: Any) -> None:
+    def __init__(self, folder: Path, command: Sequence[str] = COMMAND, **spec: Any) -> None:
         self.spec = ModelSpec(id="tiny", path=str(folder), **({"budget": "64MiB"} | spec))
         self.conversation = "c"
         self.origins: list[str] = []
         self.calling: Calling | None = None
         self.turns: list[WorkerTurn] = []
         self.events: list[Any] = []
-        command = [sys.executable, "-m", "assistant.worker"]
         self.process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
         )
