@@ -19,7 +19,8 @@ The first word of the last turn's text is the script; anything else is echoed as
     lose-device        writes two pieces, then ends as a worker does whose device is lost
     lose-later [FILE]  replies, and ends so as soon as FILE exists
     switch NUMBER      says that the question is about another episode, and that entries left the working set
-    linger             replies; asked to end, it takes LINGER_S and leaves a file `flushed` in the KV folder
+    linger [FILE]      replies; asked to end, it waits until FILE exists (without FILE: LINGER_S), then leaves a file
+                       `flushed` in the KV folder
 
 A request with tools follows the first user turn instead: its lines after the first are what the replies are, in turn.
 
@@ -124,7 +125,7 @@ class FakeWorker:
         self.conversation = ""
         self.lock: FileLock | None = None
         self.device = "cpu"
-        self.lingers = False
+        self.lingers: str | None = None
 
     def serve(self) -> None:
         threading.Thread(target=self._listen, daemon=True).start()
@@ -159,10 +160,17 @@ class FakeWorker:
                     self._say(request.id, self._planned(request))
                 case Quit():
                     break
-        if self.lingers and self.spec is not None and self.spec.kv is not None:
-            time.sleep(LINGER_S)
-            (Path(self.spec.kv.folder) / "flushed").touch()
+        self._linger()
         os._exit(0)
+
+    def _linger(self) -> None:
+        if self.lingers is None:
+            return
+        end = time.monotonic() + LINGER_S
+        while not Path(self.lingers).exists() if self.lingers else time.monotonic() < end:
+            time.sleep(0.01)
+        if self.spec is not None and self.spec.kv is not None:
+            (Path(self.spec.kv.folder) / "flushed").touch()
 
     def _run(self, run: Run) -> None:
         self._load(run)
@@ -261,7 +269,7 @@ class FakeWorker:
                 self._say(run.id, Evicted(times=2, resident_tokens=10, stored_tokens=30))
                 yield "About rivers."
             case "linger":
-                self.lingers = True
+                self.lingers = rest
                 yield "I take my time."
             case "escape":
                 yield "before \x1b[31mred\x1b[0m \x1b]0;title\x07after"

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 from assistant.client import Client
 from assistant.daemon.suspend import Suspension, slept_s
-from assistant.daemon.worker import Worker
-from assistant.protocol import ModelSpec, Notice, Run, Sampling, WorkerDone, WorkerEvent, WorkerTurn
+from assistant.protocol import Notice, WorkerEvent
+from tests.assistant.child import said, worker_at
 from tests.assistant.clock import Clock
 from tests.assistant.talk import ask, done_of, eventually, failed_of, with_client
 from tests.conftest import RunningDaemon
-from tests.fake_daemon import WORKER
 
 
 def notices(events: list[WorkerEvent]) -> list[str]:
@@ -68,30 +65,10 @@ def test_sleep_is_the_distance_between_two_clocks() -> None:
     assert slept_s() >= -1.0
 
 
-@asynccontextmanager
-async def worker_at(tmp_path: Path, clock: Clock) -> AsyncIterator[Worker]:
-    worker = Worker(tmp_path / "log", WORKER, Suspension(clock))
-    try:
-        yield worker
-    finally:
-        await worker.stop()
-
-
-async def said(worker: Worker, text: str) -> list[WorkerEvent]:
-    """Everything the worker says to one message."""
-    turn = WorkerTurn(id=1, role="user", text=text)
-    request = Run(
-        id=text, spec=ModelSpec(id="fake", path="x"), conversation="c", turns=[turn], reply_id=2, sampling=Sampling()
-    )
-    events = [event async for event in worker.run(request, asyncio.Event())]
-    assert isinstance(events[-1], WorkerDone)
-    return events
-
-
 def test_a_gpu_that_slept_gets_a_new_worker_and_a_cpu_does_not(tmp_path: Path) -> None:
     async def scene() -> None:
         clock = Clock()
-        async with worker_at(tmp_path, clock) as worker:
+        async with worker_at(tmp_path, Suspension(clock)) as worker:
             await said(worker, "hello")
             first = worker.pid
             clock.now += 3600
