@@ -6,21 +6,31 @@ import asyncio
 import json
 import os
 import signal
+from enum import StrEnum
 from typing import Annotated, Any
 
 import typer
 
 from assistant.commands.options import AsJson
 from assistant.daemon import spawn
-from assistant.daemon.probe import listener
+from assistant.daemon.probe import holder, listener
 from assistant.errors import DaemonError, Exit
-from assistant.places import Places, find_places
+from assistant.places import Places, find_places, moved
 from assistant.protocol import Unloaded
 from assistant.settings import load_settings
 
 app = typer.Typer(help="Start, stop and look at the daemon.", no_args_is_help=True)
 
 Detached = Annotated[bool, typer.Option("--detached", hidden=True)]
+
+
+class Kind(StrEnum):
+    """What a service manager reads."""
+
+    SYSTEMD = "systemd"
+    SOCKET = "systemd-socket"
+    LAUNCHD = "launchd"
+
 
 STOP_S = 15.0
 """How long `stop` waits beyond the daemon's own time to drain."""
@@ -30,7 +40,7 @@ STOP_S = 15.0
 def start(as_json: AsJson = False) -> None:
     """Start the daemon in the background and wait until it answers. Does nothing when one runs."""
     places = find_places()
-    running = listener(places.socket)
+    running = holder(places.lock)
     pid = spawn.start(places)
     _report(as_json, {"running": True, "pid": pid, "started": running is None}, _started(pid, running))
 
@@ -74,6 +84,22 @@ def unload(as_json: AsJson = False) -> None:
     _report(as_json, done.model_dump(), sentence)
 
 
+@app.command(epilog="Example: assistant daemon service systemd > ~/.config/systemd/user/assistant.service")
+def service(kind: Kind) -> None:
+    """Print what a service manager needs to run the daemon: two units for systemd, or a property list for launchd."""
+    from assistant.commands import units
+
+    places = find_places()
+    stop_s = load_settings(places=places).drain_s + STOP_S
+    match kind:
+        case Kind.SYSTEMD:
+            print(units.systemd_service(moved(), stop_s))
+        case Kind.SOCKET:
+            print(units.systemd_socket(places))
+        case Kind.LAUNCHD:
+            print(units.launchd(places, moved(), stop_s))
+
+
 @app.command(epilog="Example: assistant daemon run")
 def run(detached: Detached = False) -> None:
     """Be the daemon, in the foreground: for a service manager or to look at it. Ctrl+C ends it."""
@@ -86,8 +112,8 @@ def run(detached: Detached = False) -> None:
 
 
 def _stop(places: Places) -> int | None:
-    """End the daemon that listens; a signal, since a daemon of another version may not understand us."""
-    pid = listener(places.socket)
+    """End the daemon that runs; a signal, since a daemon of another version may not understand us."""
+    pid = holder(places.lock)
     if pid is None:
         return None
     os.kill(pid, signal.SIGTERM)

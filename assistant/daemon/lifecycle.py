@@ -21,6 +21,7 @@ from assistant.daemon.door import OwnUserOnly, bind
 from assistant.daemon.engine import Engines
 from assistant.daemon.keeper import due
 from assistant.daemon.log import open_log
+from assistant.daemon.manager import Manager
 from assistant.daemon.probe import listener
 from assistant.daemon.records import Records
 from assistant.daemon.service import Service
@@ -48,16 +49,18 @@ def run(places: Places, settings: Settings, command: Sequence[str] = child.COMMA
         DaemonError: another daemon serves these places; the text names its pid.
     """
     os.umask(0o077)
+    manager = Manager.of(os.environ)
     with _alone(places):
         open_log(places.log)
-        return asyncio.run(Daemon(places, settings, command).live())
+        return asyncio.run(Daemon(places, settings, command, manager).live())
 
 
 class Daemon:
     """Everything a daemon has, from the first request to the last."""
 
-    def __init__(self, places: Places, settings: Settings, command: Sequence[str]) -> None:
+    def __init__(self, places: Places, settings: Settings, command: Sequence[str], manager: Manager) -> None:
         self._places = places
+        self._manager = manager
         self._settings = settings
         self._worker = child.Worker(places.log, command)
         self._leave = asyncio.Event()
@@ -65,14 +68,16 @@ class Daemon:
 
     async def live(self) -> Exit:
         """Open the history, then the door: who can connect finds a daemon that can work."""
+        passed = self._manager.door(self._places.socket)
         records = await Records.open(self._places.history)
         interrupted = await records.run(History.recover)
         log.info("serving", pid=os.getpid(), version=__version__, interrupted=interrupted)
-        door = bind(self._places.socket)
+        door = passed or bind(self._places.socket)
         try:
             await self._serve(records, door)
         finally:
-            self._places.socket.unlink(missing_ok=True)
+            if passed is None:
+                self._places.socket.unlink(missing_ok=True)
             door.close()
             await records.close()
         log.info("stopped", exit=int(self._exit))
@@ -81,7 +86,7 @@ class Daemon:
     async def _serve(self, records: Records, door: socket.socket) -> None:
         """Serve until told to leave, then drain."""
         service = Service(records, self._worker, Engines(self._places, self._settings))
-        server = _Server(service, lambda: self._stop(service, Exit.OK))
+        server = _Server(service, lambda: self._stop(service, Exit.OK), lambda: self._manager.tell("READY=1"))
         self._listen_to_signals(service)
         lane = asyncio.create_task(service.lane.serve())
         works = (tidy(service), service.titles.serve(), service.keeper.serve(), self._end_when_idle(service))
@@ -121,6 +126,7 @@ class Daemon:
     def _stop(self, service: Service, code: Exit) -> None:
         """Begin the end: nothing more is admitted from this moment."""
         service.lane.close()
+        self._manager.tell("STOPPING=1")
         self._exit = code
         self._leave.set()
 
@@ -128,7 +134,8 @@ class Daemon:
 class _Server(uvicorn.Server):
     """uvicorn on a socket that we bound; signals are the daemon's business."""
 
-    def __init__(self, service: Service, shut_down: Callable[[], None]) -> None:
+    def __init__(self, service: Service, shut_down: Callable[[], None], ready: Callable[[], None]) -> None:
+        self._ready = ready
         super().__init__(
             uvicorn.Config(
                 create_app(service, shut_down),
@@ -143,6 +150,11 @@ class _Server(uvicorn.Server):
                 timeout_graceful_shutdown=CLOSE_S,
             )
         )
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Say so when it is done: from now on whoever connects is answered."""
+        await super().startup(sockets)
+        self._ready()
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:

@@ -1,4 +1,7 @@
-"""Is there a daemon, and which process is it? Asked of the socket itself: a connection proves more than any file."""
+"""Is there a daemon, and which process is it? The socket says whether somebody answers, the lock who is the daemon.
+
+A service manager listens where no daemon runs yet, so who listens is not always one, and must not be ended as one.
+"""
 
 from __future__ import annotations
 
@@ -33,6 +36,17 @@ def listener(path: Path) -> int | None:
             return peer(end).pid
         except OSError:
             return None
+
+
+def holder(lock: Path) -> int | None:
+    """The pid of the process that holds the lock of a daemon, None when none does. Wakes nobody."""
+    try:
+        inode = str(lock.stat().st_ino)
+        held = [line.split() for line in Path("/proc/locks").read_text().splitlines()]
+    except OSError:
+        return None
+    pids = [int(fields[4]) for fields in held if fields[1] == "FLOCK" and fields[5].rpartition(":")[2] == inode]
+    return next((pid for pid in pids if pid > 0), None)
 
 
 def lives(pid: int) -> bool:

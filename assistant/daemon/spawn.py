@@ -9,7 +9,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from assistant.daemon.probe import listener, lives
+from assistant.daemon.probe import holder, listener, lives
 from assistant.errors import DaemonError, Exit
 from assistant.places import Places, private
 
@@ -24,8 +24,8 @@ def start(places: Places) -> int:
     Raises:
         DaemonError: it ended at once; the text is what it said.
     """
-    if (pid := listener(places.socket)) is not None:
-        return pid
+    if listener(places.socket) is not None:
+        return _serving(places)
     said_before = places.log.stat().st_size if places.log.exists() else 0
     child, code = _detach(places), None
     end = time.monotonic() + START_S
@@ -43,13 +43,23 @@ def start(places: Places) -> int:
 
 
 def wait_for_end(places: Places, pid: int, seconds: float) -> bool:
-    """Whether the daemon `pid` stopped listening and ended within `seconds`."""
+    """Whether the daemon `pid` gave its lock back and ended within `seconds`. (The socket may be somebody else's.)"""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
-        if listener(places.socket) != pid and not lives(pid):
+        if holder(places.lock) != pid and not lives(pid):
             return True
         time.sleep(POLL_S)
     return False
+
+
+def _serving(places: Places) -> int:
+    """The pid of the daemon behind a socket; one that a service manager starts because we came is waited for."""
+    end = time.monotonic() + START_S
+    while (pid := holder(places.lock)) is None and time.monotonic() < end:
+        time.sleep(POLL_S)
+    if pid is None:
+        raise DaemonError(f"Somebody listens at {places.socket}, but no daemon came within {START_S:.0f} s.")
+    return pid
 
 
 def _detach(places: Places) -> int:
