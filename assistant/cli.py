@@ -13,7 +13,7 @@ import sys
 from importlib.metadata import distribution
 from typing import TYPE_CHECKING, Any
 
-from assistant.errors import AssistantError, Exit, UsageError
+from assistant.errors import AssistantError, Exit, UsageError, VersionSkew
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -60,6 +60,8 @@ def main(argv: list[str] | None = None) -> int:
         return ending.named(_finished(_run(args)))
     except AssistantError as error:
         print(f"assistant: {error}", file=sys.stderr)
+        if isinstance(error, VersionSkew) and _restarted(args):
+            return main(args)
         return error.exit_code
     except KeyboardInterrupt:
         return ending.code
@@ -79,6 +81,25 @@ def _chat(args: list[str]) -> int:
     for found in distribution(DISTRIBUTION).entry_points.select(group="assistant.commands", name="chat"):
         return int(found.load()(args))
     raise UsageError("No terminal app is installed with this program. Run: assistant chat --plain")
+
+
+def _restarted(args: list[str]) -> bool:
+    """Offer to replace the daemon, to somebody who can answer; whether that was done."""
+    if "--json" in args or not (sys.stdin.isatty() and sys.stderr.isatty()):
+        return False
+    print("Restart it now? A reply that it writes is stopped and kept. [y/N] ", end="", file=sys.stderr, flush=True)
+    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+        return False
+    import asyncio
+
+    from assistant.connection import restart
+
+    try:
+        asyncio.run(restart())
+    except AssistantError as error:
+        print(f"assistant: {error}", file=sys.stderr)
+        return False
+    return True
 
 
 def _run(args: list[str]) -> int:

@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 from pydantic import BaseModel, ValidationError
 
-from assistant.connection import Connection, error_of
+from assistant.connection import Connection, error_of, restart
 from assistant.errors import AssistantError, Exit, UsageError
 from assistant.protocol import (
     ApprovalRow,
@@ -48,7 +48,7 @@ from assistant.protocol import (
     Unloaded,
 )
 
-__all__ = ["Client", "error_of", "pull"]
+__all__ = ["Client", "error_of", "pull", "restart"]
 
 CHECK_S = 3600.0
 END_S = 10.0

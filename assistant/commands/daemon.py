@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import signal
 from enum import StrEnum
 from typing import Annotated, Any
 
@@ -14,7 +13,7 @@ import typer
 from assistant.commands.options import AsJson
 from assistant.daemon import spawn
 from assistant.daemon.probe import holder, listener
-from assistant.errors import DaemonError, Exit
+from assistant.errors import Exit
 from assistant.places import Places, find_places, moved
 from assistant.protocol import Unloaded
 from assistant.settings import load_settings
@@ -23,6 +22,9 @@ app = typer.Typer(help="Start, stop and look at the daemon.", no_args_is_help=Tr
 
 Detached = Annotated[bool, typer.Option("--detached", hidden=True)]
 
+STOP_S = 15.0
+"""How long `stop` waits beyond the daemon's own time to drain."""
+
 
 class Kind(StrEnum):
     """What a service manager reads."""
@@ -30,10 +32,6 @@ class Kind(StrEnum):
     SYSTEMD = "systemd"
     SOCKET = "systemd-socket"
     LAUNCHD = "launchd"
-
-
-STOP_S = 15.0
-"""How long `stop` waits beyond the daemon's own time to drain."""
 
 
 @app.command(epilog="Example: assistant daemon start --json")
@@ -112,15 +110,7 @@ def run(detached: Detached = False) -> None:
 
 
 def _stop(places: Places) -> int | None:
-    """End the daemon that runs; a signal, since a daemon of another version may not understand us."""
-    pid = holder(places.lock)
-    if pid is None:
-        return None
-    os.kill(pid, signal.SIGTERM)
-    patience = load_settings(places=places).drain_s + STOP_S
-    if not spawn.wait_for_end(places, pid, patience):
-        raise DaemonError(f"The daemon (pid {pid}) did not end within {patience:.0f} s. End it with: kill -9 {pid}")
-    return pid
+    return spawn.stop(places, load_settings(places=places).drain_s + STOP_S)
 
 
 async def _status() -> dict[str, Any] | None:

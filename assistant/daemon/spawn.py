@@ -42,6 +42,22 @@ def start(places: Places) -> int:
     raise DaemonError(f"The daemon did not answer within {START_S:.0f} s; its log is {places.log}")
 
 
+def stop(places: Places, seconds: float) -> int | None:
+    """End the daemon that runs, within `seconds`; its pid, None when none runs.
+
+    A signal does it, since a daemon of another version may not understand us.
+
+    Raises:
+        DaemonError: it did not end.
+    """
+    if (pid := holder(places.lock)) is None:
+        return None
+    os.kill(pid, signal.SIGTERM)
+    if not wait_for_end(places, pid, seconds):
+        raise DaemonError(f"The daemon (pid {pid}) did not end within {seconds:.0f} s. End it with: kill -9 {pid}")
+    return pid
+
+
 def wait_for_end(places: Places, pid: int, seconds: float) -> bool:
     """Whether the daemon `pid` gave its lock back and ended within `seconds`. (The socket may be somebody else's.)"""
     end = time.monotonic() + seconds

@@ -84,7 +84,9 @@ def test_another_protocol_is_refused(places: Places) -> None:
     places.runtime.mkdir()
     with socketserver.ThreadingUnixStreamServer(str(places.socket), Old) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        with pytest.raises(DaemonError, match=r"version 9\.9\) speaks protocol 99, .*assistant daemon restart"):
+        with pytest.raises(
+            DaemonError, match=r"\(version 9\.9, protocol 99, pid 1\) is newer than .*assistant daemon restart"
+        ):
             asyncio.run(Client.connect())
         server.shutdown()
 
