@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,7 @@ from assistant.protocol import AskRequest, Piece
 from tests.assistant.talk import ask, done_of, failed_of, until, with_client
 from tests.conftest import RunningDaemon
 
+PAGE = Path(__file__).parents[2] / "docs" / "daemon.md"
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
 
@@ -101,6 +103,20 @@ def test_memory_by_tier_and_part_and_nothing_after_unload(daemon: RunningDaemon)
         assert value(after, "pins") == value(after, "budget_bytes") == value(after, "kv_bytes", tier="device") == 0
         assert value(after, "completion_tokens_total", model="fake") > 0
         assert value(after, "worker_deaths_total", cause="crash") == 0
+
+    with_client(scene)
+
+
+def test_the_page_names_every_metric_and_no_other(daemon: RunningDaemon) -> None:
+    async def scene(client: Client) -> None:
+        await ask(client, "hello")
+        samples = await scraped(daemon.places)
+        served = {re.sub("_(bucket|sum|count)$", "", name) for name, _ in samples if not name.endswith("_created")}
+        told = set(re.findall(r"`(assistant_\w+)`", PAGE.read_text(encoding="utf-8").partition("## Metrics")[2]))
+        assert served <= told
+        assert {name for name in told if "seconds" in name} <= served
+        silent = {"assistant_episode_switches_total", "assistant_evictions_total", "assistant_resumes_total"}
+        assert told - served <= silent, "counters with labels begin with the first event"
 
     with_client(scene)
 
