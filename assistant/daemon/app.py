@@ -18,7 +18,7 @@ from starlette.exceptions import HTTPException
 from assistant import __version__
 from assistant.daemon.guard import Guard
 from assistant.daemon.keeper import Doorkeeper
-from assistant.daemon.lane import LaneFull
+from assistant.daemon.lane import STOPPING, LaneFull
 from assistant.daemon.programs import Programs
 from assistant.daemon.service import Service
 from assistant.daemon.turns import Turn
@@ -98,6 +98,8 @@ def _add_state(app: FastAPI, service: Service, shut_down: Callable[[], None]) ->
 
     @app.get("/ready")
     async def ready() -> dict[str, bool]:
+        if service.lane.closed:
+            raise DaemonError(STOPPING)
         service.engines.spec(Engine.model_validate({}))
         return {"ok": True}
 

@@ -17,6 +17,8 @@ from assistant.daemon.order import Order, Place, Priority
 from assistant.errors import AssistantError, DaemonError
 from assistant.protocol import Event, Queued
 
+STOPPING = "The daemon is stopping; try again in a moment."
+
 log = structlog.get_logger("lane")
 
 
@@ -93,6 +95,11 @@ class Lane:
         return len(self._waiting)
 
     @property
+    def closed(self) -> bool:
+        """Whether nothing more is admitted."""
+        return self._closed
+
+    @property
     def pending(self) -> int:
         """How many jobs run or wait."""
         return len(self._waiting) + (self._running is not None)
@@ -112,7 +119,7 @@ class Lane:
             DaemonError: the daemon is stopping.
         """
         if self._closed:
-            raise DaemonError("The daemon is stopping; try again in a moment.")
+            raise DaemonError(STOPPING)
         if self._admitted > self._limit and not goes_on:
             raise LaneFull(
                 f"{self._limit} requests are waiting already; nothing was stored, try again when one has ended."

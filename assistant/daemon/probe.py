@@ -5,6 +5,7 @@ A service manager listens where no daemon runs yet, so who listens is not always
 
 from __future__ import annotations
 
+import os
 import socket
 import struct
 from pathlib import Path
@@ -39,14 +40,32 @@ def listener(path: Path) -> int | None:
 
 
 def holder(lock: Path) -> int | None:
-    """The pid of the process that holds the lock of a daemon, None when none does. Wakes nobody."""
+    """The pid of the process that holds the lock of a daemon, None when none does. Wakes nobody.
+
+    Who holds any lock and has this file open: the kernel's list names inodes, and those of some file systems (overlays)
+    are not what `stat` calls them.
+    """
     try:
-        inode = str(lock.stat().st_ino)
-        held = [line.split() for line in Path("/proc/locks").read_text().splitlines()]
+        file, held = lock.stat(), Path("/proc/locks").read_text().splitlines()
     except OSError:
         return None
-    pids = [int(fields[4]) for fields in held if fields[1] == "FLOCK" and fields[5].rpartition(":")[2] == inode]
-    return next((pid for pid in pids if pid > 0), None)
+    pids = {int(fields[4]) for fields in map(str.split, held) if fields[1] == "FLOCK"}
+    return next((pid for pid in sorted(pids) if pid > 0 and _has_open(pid, file)), None)
+
+
+def _has_open(pid: int, file: os.stat_result) -> bool:
+    try:
+        links = list(Path(f"/proc/{pid}/fd").iterdir())
+    except OSError:  # it ended, or is another user's
+        return False
+    return any(_leads_to(link, file) for link in links)
+
+
+def _leads_to(link: Path, file: os.stat_result) -> bool:
+    try:
+        return os.path.samestat(link.stat(), file)
+    except OSError:  # closed meanwhile
+        return False
 
 
 def lives(pid: int) -> bool:

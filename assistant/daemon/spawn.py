@@ -35,6 +35,8 @@ def start(places: Places) -> int:
                 _withdraw(child)
             return pid
         code = _exit_code(child) if code is None else code
+        if code == Exit.DAEMON and holder(places.lock) is None:  # it met one that was just leaving
+            child, code = _detach(places), None
         # A child that ended with DAEMON lost the race against another one, which will answer.
         if code not in (None, Exit.DAEMON):
             raise DaemonError(f"The daemon could not start: {_last_words(places.log, said_before)}")

@@ -60,6 +60,8 @@ def test_until_the_kv_is_written_newcomers_hear_that_the_daemon_is_stopping(
                 assert answer.status_code == 503
                 assert int(answer.headers["Retry-After"]) > 0
                 assert "is stopping" in Failed.model_validate_json(answer.content).message
+            assert (await http.get("/ready")).status_code == 503
+            assert (await http.get("/health")).status_code == 200
         gate.touch()
 
     with_client(scene)

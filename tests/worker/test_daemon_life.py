@@ -12,7 +12,7 @@ from assistant.client import Client
 from assistant.protocol import AskRequest, Done, Piece, Sampling, Usage
 from tests.assistant.talk import ask, done_of, until, with_client
 from tests.conftest import RunningDaemon
-from tests.worker.tiny_home import add_tiny, real_daemon
+from tests.worker.tiny_home import add_tiny, end, real_daemon
 
 LONG = Sampling(temperature=0.0, max_tokens=1500)
 SHORT = {"temperature": 0.0, "max_tokens": 8}
@@ -29,7 +29,7 @@ def start(home: Path) -> Iterator[Callable[[], RunningDaemon]]:
 
     yield one
     for daemon in started:
-        daemon.close()
+        end(daemon)
 
 
 def asked(text: str) -> Usage:

@@ -18,9 +18,8 @@ from assistant.client import Client
 from assistant.protocol import Accepted, AskRequest, KvSpec, ModelSpec, Piece, Run, Sampling, Turn, Usage, WorkerTurn
 from assistant.worker import engine as engines
 from tests.assistant.talk import ask, done_of, until
-from tests.conftest import RunningDaemon
 from tests.worker.tiny import make_model_folder
-from tests.worker.tiny_home import BUDGET, add_tiny, real_daemon
+from tests.worker.tiny_home import BUDGET, add_tiny, end, real_daemon
 
 DISCONNECTS = int(os.environ.get("TEST_DISCONNECTS", "200"))
 EACH = 10
@@ -98,7 +97,7 @@ def test_disconnects_leave_every_conversation_as_a_cold_reading_finds_it(tiny_ho
     try:
         warm, late = asyncio.run(_disconnected(names, chooser))
     finally:
-        _end(daemon)
+        end(daemon)
     print(
         f"{DISCONNECTS} disconnects; tokens written that the client did not see: "
         f"median {statistics.median(late):.0f}, most {max(late)}"
@@ -109,7 +108,7 @@ def test_disconnects_leave_every_conversation_as_a_cold_reading_finds_it(tiny_ho
     try:
         asyncio.run(_compared(names, warm))
     finally:
-        _end(daemon)
+        end(daemon)
 
 
 async def _disconnected(
@@ -145,9 +144,3 @@ async def _compared(names: list[str], warm: dict[str, tuple[int, str, Usage]]) -
             _, cold, read = await go_on(client, name, replaces=question)
             assert (cold, read.prompt_tokens) == (text, usage.prompt_tokens), name
             assert read.cached_tokens == 0
-
-
-def _end(daemon: RunningDaemon) -> None:
-    daemon.process.terminate()
-    daemon.wait()
-    daemon.close()

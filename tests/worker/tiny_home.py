@@ -22,3 +22,11 @@ def real_daemon(**settings: str) -> RunningDaemon:
     """Start it; KV is stored as it is, so that what comes back is what was there."""
     chosen = {"MODEL": "tiny", "BUDGET": BUDGET, "KV_CODEC": "lossless", "TEMPERATURE": "0", "THREADS": "1"} | settings
     return RunningDaemon(find_places(), REAL, **{f"ASSISTANT_{name}": value for name, value in chosen.items()})
+
+
+def end(daemon: RunningDaemon) -> None:
+    """End it with its worker, which would go on writing into the home otherwise."""
+    if daemon.process.poll() is None:
+        daemon.process.terminate()
+        daemon.wait()
+    daemon.close()
