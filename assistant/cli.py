@@ -60,9 +60,7 @@ def main(argv: list[str] | None = None) -> int:
         return ending.named(_finished(_run(args)))
     except AssistantError as error:
         print(f"assistant: {error}", file=sys.stderr)
-        if isinstance(error, VersionSkew) and _restarted(args):
-            return main(args)
-        return error.exit_code
+        return _renewed(error, args, ending)
     except KeyboardInterrupt:
         return ending.code
     except BrokenPipeError:
@@ -83,23 +81,32 @@ def _chat(args: list[str]) -> int:
     raise UsageError("No terminal app is installed with this program. Run: assistant chat --plain")
 
 
-def _restarted(args: list[str]) -> bool:
-    """Offer to replace the daemon, to somebody who can answer; whether that was done."""
-    if "--json" in args or not (sys.stdin.isatty() and sys.stderr.isatty()):
-        return False
-    print("Restart it now? A reply that it writes is stopped and kept. [y/N] ", end="", file=sys.stderr, flush=True)
-    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
-        return False
+def _renewed(error: AssistantError, args: list[str], ending: _Ending) -> int:
+    """The exit code after an error; a daemon of another version is replaced, and the command run again, if wanted."""
+    if not isinstance(error, VersionSkew):
+        return error.exit_code
     import asyncio
 
     from assistant.connection import restart
 
     try:
+        if not _wants_restart(args):
+            return error.exit_code
         asyncio.run(restart())
-    except AssistantError as error:
-        print(f"assistant: {error}", file=sys.stderr)
+    except AssistantError as failed:
+        print(f"assistant: {failed}", file=sys.stderr)
+        return failed.exit_code
+    except KeyboardInterrupt:
+        return ending.code
+    return main(args)
+
+
+def _wants_restart(args: list[str]) -> bool:
+    """Ask somebody who can answer."""
+    if "--json" in args or not (sys.stdin.isatty() and sys.stderr.isatty()):
         return False
-    return True
+    print("Restart it now? A reply that it writes is stopped and kept. [y/N] ", end="", file=sys.stderr, flush=True)
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
 def _run(args: list[str]) -> int:

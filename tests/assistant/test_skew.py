@@ -79,6 +79,21 @@ def test_without_a_yes_nothing_happens(old: subprocess.Popen[bytes], answer: str
     assert old.poll() is None
 
 
+def test_ctrl_c_at_the_question_is_a_no(old: subprocess.Popen[bytes]) -> None:
+    ours, theirs = pty.openpty()
+    command = subprocess.Popen(
+        [*PROGRAM, "conversations", "list"], stdin=theirs, stderr=theirs, stdout=subprocess.DEVNULL
+    )
+    os.close(theirs)
+    shown = b""
+    while b"[y/N] " not in shown:
+        shown += os.read(ours, 65536)
+    command.send_signal(signal.SIGINT)
+    assert command.wait(DEADLINE_S) == 130
+    os.close(ours)
+    assert old.poll() is None
+
+
 def test_json_is_for_scripts(old: subprocess.Popen[bytes]) -> None:
     code, shown = typed("y\n", "conversations", "list", "--json")
     assert (code, "[y/N]" in shown) == (7, False)
