@@ -13,7 +13,7 @@ import sys
 from importlib.metadata import distribution
 from typing import TYPE_CHECKING, Any
 
-from assistant.errors import AssistantError, Exit, UsageError
+from assistant.errors import AssistantError, Exit, UsageError, VersionSkew
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -35,6 +35,7 @@ COMMANDS = {
     "tools": "assistant.commands.tools",
     "models": "assistant.commands.models",
     "daemon": "assistant.commands.daemon",
+    "ps": "assistant.commands.ps",
     "mem": "assistant.commands.mem",
     "map": "assistant.commands.map",
     "why": "assistant.commands.why",
@@ -59,7 +60,7 @@ def main(argv: list[str] | None = None) -> int:
         return ending.named(_finished(_run(args)))
     except AssistantError as error:
         print(f"assistant: {error}", file=sys.stderr)
-        return error.exit_code
+        return _renewed(error, args, ending)
     except KeyboardInterrupt:
         return ending.code
     except BrokenPipeError:
@@ -78,6 +79,34 @@ def _chat(args: list[str]) -> int:
     for found in distribution(DISTRIBUTION).entry_points.select(group="assistant.commands", name="chat"):
         return int(found.load()(args))
     raise UsageError("No terminal app is installed with this program. Run: assistant chat --plain")
+
+
+def _renewed(error: AssistantError, args: list[str], ending: _Ending) -> int:
+    """The exit code after an error; a daemon of another version is replaced, and the command run again, if wanted."""
+    if not isinstance(error, VersionSkew):
+        return error.exit_code
+    import asyncio
+
+    from assistant.connection import restart
+
+    try:
+        if not _wants_restart(args):
+            return error.exit_code
+        asyncio.run(restart())
+    except AssistantError as failed:
+        print(f"assistant: {failed}", file=sys.stderr)
+        return failed.exit_code
+    except KeyboardInterrupt:
+        return ending.code
+    return main(args)
+
+
+def _wants_restart(args: list[str]) -> bool:
+    """Ask somebody who can answer."""
+    if "--json" in args or not (sys.stdin.isatty() and sys.stderr.isatty()):
+        return False
+    print("Restart it now? A reply that it writes is stopped and kept. [y/N] ", end="", file=sys.stderr, flush=True)
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
 def _run(args: list[str]) -> int:

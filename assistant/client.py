@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 from pydantic import BaseModel, ValidationError
 
-from assistant.connection import Connection, error_of
+from assistant.connection import Connection, error_of, restart
 from assistant.errors import AssistantError, Exit, UsageError
 from assistant.protocol import (
     ApprovalRow,
@@ -38,15 +38,17 @@ from assistant.protocol import (
     Program,
     ProgramChange,
     ProgramRequest,
+    PsReport,
     PullProgress,
     Removed,
     RestoreRequest,
     StepRequest,
     StoreRequest,
     Turn,
+    Unloaded,
 )
 
-__all__ = ["Client", "error_of", "pull"]
+__all__ = ["Client", "error_of", "pull", "restart"]
 
 CHECK_S = 3600.0
 END_S = 10.0
@@ -61,6 +63,14 @@ class Client(Connection):
     async def status(self) -> DaemonStatus:
         """Who serves, with which model, and where its memory goes."""
         return await self._get("/api/status", DaemonStatus)
+
+    async def ps(self) -> PsReport:
+        """Which model is loaded, who is resident, and until when."""
+        return await self._get("/api/ps", PsReport)
+
+    async def unload(self) -> Unloaded:
+        """End the worker: its memory is free, what it held comes back from disk with the next request."""
+        return Unloaded.model_validate_json((await self._send("POST", "/api/unload", json={})).content)
 
     async def memory(self) -> MemoryReport:
         """Where every byte lies, by tier and purpose."""

@@ -9,9 +9,10 @@ from typing import Any, Self, TypeVar
 import httpx2
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
+from assistant import __version__
 from assistant.daemon import spawn
 from assistant.daemon.probe import listener
-from assistant.errors import AssistantError, BudgetError, DaemonError, Exit, ModelError, UsageError
+from assistant.errors import AssistantError, BudgetError, DaemonError, Exit, ModelError, UsageError, VersionSkew
 from assistant.places import Places, find_places
 from assistant.protocol import EVENT, PROTOCOL, Done, Event, Failed, Version
 
@@ -19,6 +20,8 @@ T = TypeVar("T")
 
 SILENCE_S = 60.0
 """The daemon pings every 15 s: a stream that is silent for longer than this is dead."""
+RESTART_S = 60.0
+"""How long a daemon of another version may drain: its settings are not ours to know."""
 LARGEST_EVENT = 64 * 1024 * 1024
 
 _KINDS: dict[int, type[AssistantError]] = {
@@ -44,7 +47,8 @@ class Connection:
         """Connect, after starting a daemon when none runs (and `start`), and check that it speaks our protocol.
 
         Raises:
-            DaemonError: none runs and none could be started, or it is of another version.
+            DaemonError: none runs and none could be started.
+            VersionSkew: one runs, of another version (`restart` replaces it).
         """
         places = places or find_places()
         try:
@@ -81,10 +85,7 @@ class Connection:
     async def _greet(self) -> None:
         version = await self._get("/version", Version)
         if version.protocol != PROTOCOL:
-            raise DaemonError(
-                f"The running daemon (pid {version.pid}, version {version.version}) speaks protocol "
-                f"{version.protocol}, this program {PROTOCOL}. Run: assistant daemon restart"
-            )
+            raise VersionSkew(_skew(version))
 
     async def _get(self, path: str, kind: type[T], **params: Any) -> T:
         answer = await self._send("GET", path, params=params)
@@ -124,6 +125,25 @@ class Connection:
         if last is None:
             raise DaemonError(_lost("the stream ended early"))
         yield last
+
+
+async def restart(places: Places | None = None) -> int:
+    """End the daemon, of whatever version it is, and start one of this program's; its pid.
+
+    Raises:
+        DaemonError: it does not end, or none could be started.
+    """
+    places = places or find_places()
+    await asyncio.to_thread(spawn.stop, places, RESTART_S)
+    return await asyncio.to_thread(spawn.start, places)
+
+
+def _skew(daemon: Version) -> str:
+    age = "older" if daemon.protocol < PROTOCOL else "newer"
+    return (
+        f"The running daemon (version {daemon.version}, protocol {daemon.protocol}, pid {daemon.pid}) is {age} than "
+        f"this program (version {__version__}, protocol {PROTOCOL}). Run: assistant daemon restart"
+    )
 
 
 def _raise_for(answer: httpx2.Response) -> None:

@@ -54,3 +54,7 @@ class DaemonError(AssistantError):
     """The daemon cannot be reached, speaks another version, or died under the request."""
 
     exit_code = Exit.DAEMON
+
+
+class VersionSkew(DaemonError):
+    """The running daemon is of another version and does not understand this program: a restart replaces it."""

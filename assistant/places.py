@@ -61,6 +61,12 @@ def find_places(environ: dict[str, str] | None = None) -> Places:
     return places
 
 
+def moved(environ: dict[str, str] | None = None) -> dict[str, str]:
+    """The variables that move the places, as they are set: what another process needs to find the same ones."""
+    env = os.environ if environ is None else environ
+    return {name: env[name] for name in ("ASSISTANT_HOME", "ASSISTANT_MODELS") if env.get(name)}
+
+
 def private(folder: Path) -> Path:
     """Create `folder` (mode 0700, whatever the umask) and return it. Tightens one of ours that is open to others.
 

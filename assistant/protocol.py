@@ -1,6 +1,6 @@
 """The wire types: what client and daemon (HTTP + SSE) and daemon and worker (JSON lines) say to each other.
 
-Every number that comes from outside is bounded here, once. Nothing in this file imports torch or the rest of ours.
+Every number that comes from outside is bounded here, once. Nothing in this file imports torch or what is heavy of ours.
 """
 
 from __future__ import annotations
@@ -8,6 +8,8 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter
+
+from assistant.duration import GRAMMAR, LONGEST
 
 PROTOCOL = 4
 """Bumped whenever client and daemon of two builds would misunderstand each other."""
@@ -22,6 +24,14 @@ Mode = Literal["auto", "exact", "bounded"]
 KvCodec = Literal["lossless", "int8", "int4"]
 Layers = Literal["uniform", "pyramid", "drafter_refiner", "sensitivity"]
 Name = Annotated[str, Field(min_length=1, max_length=80, pattern=r"^[^\x00-\x1f\x7f]+$")]
+KeepAlive = (
+    Annotated[float, Field(ge=-1e9, le=1e9, allow_inf_nan=False)]
+    | Annotated[str, Field(max_length=LONGEST, pattern=GRAMMAR)]
+)
+"""How long the model stays loaded after a reply (`assistant.duration`)."""
+
+DEVICE_LOST = 75
+"""Exit code of a worker whose device cannot be used any more: only a new process gets it back."""
 
 
 class Wire(BaseModel):
@@ -241,6 +251,9 @@ class AskRequest(Wire):
     system: str | None = Field(None, max_length=MAX_TEXT)
     replaces: int | None = Field(None, ge=1, le=2**62)
     """A user turn that the text becomes another version of; with the same text, another reply to it is written."""
+    keep_alive: KeepAlive | None = None
+    detach: bool = False
+    """Whether the reply goes on when the client goes away; it is in the history, like any other."""
 
 
 class NewTurn(Wire):
@@ -393,6 +406,7 @@ class StepRequest(Wire):
     answer: dict[str, Any] | None = None
     may_call: bool = True
     urgency: Urgency = "agent"
+    keep_alive: KeepAlive | None = None
 
 
 class CallChange(Wire):
@@ -487,6 +501,22 @@ class Notice(Wire):
     text: str
 
 
+class Switched(Wire):
+    """The question is about another episode than the one before it; `episode` None: about none that is known."""
+
+    event: Literal["switched"] = "switched"
+    episode: int | None
+
+
+class Evicted(Wire):
+    """Entries left the working set to make room, so many `times`; what they stand for is on disk, not gone."""
+
+    event: Literal["evicted"] = "evicted"
+    times: int
+    resident_tokens: int
+    stored_tokens: int
+
+
 class Prefill(Wire):
     event: Literal["prefill"] = "prefill"
     done: int
@@ -548,7 +578,8 @@ class Failed(Wire):
 
 
 Event = Annotated[
-    Accepted | Queued | Loading | Resumed | Notice | Prefill | Piece | Done | Failed, Field(discriminator="event")
+    Accepted | Queued | Loading | Resumed | Notice | Switched | Evicted | Prefill | Piece | Done | Failed,
+    Field(discriminator="event"),
 ]
 EVENT: TypeAdapter[Event] = TypeAdapter(Event)
 
@@ -844,6 +875,8 @@ WorkerEvent = Annotated[
     Loading
     | Resumed
     | Notice
+    | Switched
+    | Evicted
     | Prefill
     | Piece
     | WorkerDone
@@ -879,6 +912,40 @@ class DaemonStatus(Wire):
     model: str | None
     queue: int
     memory: MemorySplit
+
+
+class LoadedModel(Wire):
+    """The model that a worker holds: where its bytes lie, who is resident, and how long it stays.
+
+    `expires_s` counts down from the last reply; None while a reply is written or waits, and when it stays for ever.
+    `until` is the same as a moment.
+    """
+
+    model: str | None
+    quant: str
+    device: str
+    worker_pid: int
+    state: Literal["starting", "ready", "busy"]
+    memory: MemorySplit
+    resident: list[ResidentSet]
+    for_ever: bool
+    expires_s: float | None
+    until: str | None
+
+
+class PsReport(Wire):
+    """GET /api/ps: what is loaded (at most one model), how many requests wait, and why some of it is not known."""
+
+    models: list[LoadedModel]
+    queue: int
+    notice: str | None = None
+
+
+class Unloaded(Wire):
+    """POST /api/unload: whether the worker has ended; if not, it ends when the `pending` requests have."""
+
+    unloaded: bool
+    pending: int
 
 
 class MemoryReport(Wire):

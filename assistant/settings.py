@@ -20,6 +20,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from assistant.duration import parse_duration
 from assistant.errors import UsageError
 from assistant.places import Places, find_places
 from assistant.protocol import MAX_TEXT, KvCodec, Layers, Mode, Quant, Sampling
@@ -122,6 +123,17 @@ class Settings(BaseSettings):
         5.0, ge=0.0, le=600.0, allow_inf_nan=False, description="Seconds a stopping daemon waits for the running reply."
     )
 
+    keep_alive: str = Field(
+        "30m",
+        max_length=64,
+        description="How long the model stays loaded after a reply: 30m, 1h30m, seconds, 0 (not at all), -1 (always).",
+    )
+    exit_after: str = Field(
+        "-1",
+        max_length=64,
+        description="How long a daemon that nobody asks anything waits before it ends; -1: it does not.",
+    )
+
     theme: str = Field(
         "dark",
         min_length=1,
@@ -139,6 +151,17 @@ class Settings(BaseSettings):
     def _absolute(cls, value: str) -> str:
         """A relative `file:` path means the caller's folder; the daemon, which reads it too, has another."""
         return str(parse_source(value)) if value.startswith("file:") else value
+
+    @field_validator("keep_alive", "exit_after", mode="before")
+    @classmethod
+    def _seconds_as_text(cls, value: object) -> object:
+        return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
+
+    @field_validator("keep_alive", "exit_after")
+    @classmethod
+    def _is_a_duration(cls, value: str) -> str:
+        parse_duration(value)
+        return value
 
     @field_validator("budget", "ram", "disk", mode="before")
     @classmethod

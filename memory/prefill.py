@@ -67,6 +67,7 @@ class Reader:
     outside: Outside
     protection: Protection = field(default_factory=Protection)
     evictions: int = 0
+    """Times that entries left the working set to make room, chosen by the policy or as the recent window moved on."""
 
     def read(self, ids: Sequence[int], progress: Progress | None = None) -> Tensor:
         """Read `ids` (at least one) block by block; the logits [vocabulary] that follow the last one.
@@ -153,6 +154,7 @@ class Reader:
         self._check_protected(reindexed=reindexed)
         if not self.outside.slide(reindexed=reindexed):
             self._evict(cache.working_set_sizes(reindexed=reindexed))
+        self.evictions += 1
         cache.trim(cache.plan.block)
         if reindexed:
             cache.reindex()
@@ -175,7 +177,6 @@ class Reader:
             if layer.length > keep:
                 protected = self.protection.mask(layer.origins(), layer.seen)
                 layer.keep(select(scores, protected, keep))
-        self.evictions += 1
 
     def _scores(self) -> list[Tensor]:
         """One score tensor per bounded layer. Without anyone who asks (nothing is stored) the latest stay."""

@@ -140,6 +140,11 @@ class Memory:
         return self.working_set.complete
 
     @property
+    def evictions(self) -> int:
+        """Times that entries left a working set to make room, since this was made."""
+        return self.reader.evictions
+
+    @property
     def exact(self) -> bool:
         """Whether every token of the active conversation was read with attention to all tokens before it."""
         return self.sealer.trail.exact

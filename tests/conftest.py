@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -24,6 +24,8 @@ if threading.current_thread() is threading.main_thread():
 
 
 FAKE_DAEMON = Path(__file__).with_name("fake_daemon.py")
+FAKE = (sys.executable, "-P", str(FAKE_DAEMON))
+REAL = (sys.executable, "-P", "-m", "assistant.cli", "daemon", "run")
 DEADLINE_S = 20.0
 
 
@@ -62,11 +64,9 @@ def places(home: Path) -> Places:
 class RunningDaemon:
     """A daemon in a child process, and the means to hurt it."""
 
-    command = (sys.executable, "-P", str(FAKE_DAEMON))
-
-    def __init__(self, places: Places, **environment: str) -> None:
+    def __init__(self, places: Places, command: Sequence[str] = FAKE, **environment: str) -> None:
         self.places = places
-        self.process = subprocess.Popen(self.command, env=os.environ | environment, stderr=subprocess.PIPE, text=True)
+        self.process = subprocess.Popen(command, env=os.environ | environment, stderr=subprocess.PIPE, text=True)
         wait_until(lambda: listener(places.socket) == self.pid or self.process.poll() is not None, "it answers or ends")
 
     @property

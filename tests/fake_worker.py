@@ -17,6 +17,12 @@ The first word of the last turn's text is the script; anything else is echoed as
     calling            replies with what it may call, as JSON
     garbage            writes a line that is not a WorkerLine
     escape             replies with terminal escape codes in the text
+    device NAME        says from now on that it runs on this device
+    lose-device        writes two pieces, then ends as a worker does whose device is lost
+    lose-later [FILE]  replies, and ends so as soon as FILE exists
+    switch NUMBER      says that the question is about another episode, and that entries left the working set
+    linger [FILE]      replies; asked to end, it waits until FILE exists (without FILE: LINGER_S), then leaves a file
+                       `flushed` in the KV folder
 
 A request with tools follows the first user turn instead: its lines after the first are what the replies are, in turn.
 
@@ -53,6 +59,7 @@ from filelock import FileLock
 from assistant.agent.formats import QWEN
 from assistant.episodes import look_up
 from assistant.protocol import (
+    DEVICE_LOST,
     REQUEST,
     Alternative,
     Call,
@@ -62,6 +69,7 @@ from assistant.protocol import (
     Embed,
     Embedded,
     Episodes,
+    Evicted,
     Explain,
     Explained,
     Failed,
@@ -84,6 +92,7 @@ from assistant.protocol import (
     Resumed,
     Run,
     Status,
+    Switched,
     TierUse,
     TokenLogprob,
     TooLong,
@@ -109,6 +118,7 @@ BUDGET = 900 * MIB
 SMALLEST = 200 * MIB
 BRANCH = "0123456789abcdef"
 LOCK_S = 10.0
+LINGER_S = 0.5
 ECHOED = 500
 """Words of a message that come back at most."""
 Finish = Literal["stop", "length", "cancelled", "read"]
@@ -127,6 +137,8 @@ class FakeWorker:
         self.output = threading.Lock()
         self.conversation = ""
         self.lock: FileLock | None = None
+        self.device = "cpu"
+        self.lingers: str | None = None
 
     def serve(self) -> None:
         threading.Thread(target=self._listen, daemon=True).start()
@@ -163,7 +175,17 @@ class FakeWorker:
                     self._say(request.id, _embedded(request))
                 case Quit():
                     break
+        self._linger()
         os._exit(0)
+
+    def _linger(self) -> None:
+        if self.lingers is None:
+            return
+        end = time.monotonic() + LINGER_S
+        while not Path(self.lingers).exists() if self.lingers else time.monotonic() < end:
+            time.sleep(0.01)
+        if self.spec is not None and self.spec.kv is not None:
+            (Path(self.spec.kv.folder) / "flushed").touch()
 
     def _run(self, run: Run) -> None:
         self._load(run)
@@ -256,6 +278,23 @@ class FakeWorker:
             case "garbage":
                 with self.output:
                     print("this is not a line of the protocol", flush=True)
+            case "device":
+                self.device = rest
+                yield f"I run on {rest}."
+            case "lose-device":
+                yield "These words "
+                yield "were written "
+                os._exit(DEVICE_LOST)
+            case "lose-later":
+                threading.Thread(target=_lose_device, args=(Path(rest),), daemon=True).start()
+                yield "Later."
+            case "switch":
+                self._say(run.id, Switched(episode=int(rest)))
+                self._say(run.id, Evicted(times=2, resident_tokens=10, stored_tokens=30))
+                yield "About rivers."
+            case "linger":
+                self.lingers = rest
+                yield "I take my time."
             case "escape":
                 yield "before \x1b[31mred\x1b[0m \x1b]0;title\x07after"
             case _:
@@ -383,7 +422,7 @@ class FakeWorker:
             working_set_tokens=4000,
             resident_tokens=min(stored, 4096),
             stored_tokens=stored,
-            device="cpu",
+            device=self.device,
             quant="none",
         )
 
@@ -438,6 +477,12 @@ def _calls(text: str) -> list[Call]:
 
 def _last_text(run: Run) -> str:
     return run.turns[-1].text
+
+
+def _lose_device(gate: Path) -> None:
+    while not gate.exists():
+        time.sleep(0.01)
+    os._exit(DEVICE_LOST)
 
 
 def _paced(rate: float, count: int, stop: threading.Event) -> Iterator[str]:

@@ -10,10 +10,11 @@ import time
 from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
-from assistant.errors import AssistantError, DaemonError, UsageError
+from assistant.errors import AssistantError, DaemonError, UsageError, VersionSkew
 from tui import garbage
 from tui.exchange import Exchange
 from tui.opened import Opened
+from tui.screens.dialogs import AskYes
 from tui.screens.pull import PullScreen
 from tui.screens.switcher import Switcher
 from tui.session import Session, free_name
@@ -23,7 +24,7 @@ from tui.widgets.transcript import Transcript
 from tui.widgets.turn import NoteTurn, UserTurn
 
 if TYPE_CHECKING:
-    from assistant.protocol import Conversation
+    from assistant.protocol import Conversation, DaemonStatus
     from tui.screens.chat import ChatScreen
 
 _BUSY = "A reply is being written. Esc stops and keeps it; then you can change the conversation."
@@ -172,7 +173,10 @@ class Desk:
         """Reach the daemon (again), open a conversation when none is open, and see that the model is there."""
         if not self._session.connected:
             self._enter("starting")
-        status = await self._session.connect()
+        try:
+            status = await self._session.connect()
+        except VersionSkew as skew:
+            status = await self._renewed(skew)
         self._enter("ready")
         self._screen.change(lambda view: with_status(view, status))
         if self.name is None:
@@ -180,6 +184,14 @@ class Desk:
             garbage.settle()
         if not self._model_there:
             await self._fetch_model()
+
+    async def _renewed(self, skew: VersionSkew) -> DaemonStatus:
+        """What a new daemon says of itself, when the user wants the one of another version replaced."""
+        why = f"{skew}\n\nA reply that it writes is stopped and kept."
+        if not await self._screen.app.push_screen_wait(AskYes("Another version", why, "restarts it")):
+            raise skew
+        await self._session.restart()
+        return await self._session.connect()
 
     async def _fetch_model(self) -> None:
         if missing := await self._session.missing_model():

@@ -68,6 +68,12 @@ class Session:
             self._client = await client_class.connect()
             return await self._client.status()
 
+    async def restart(self) -> None:
+        """Replace the daemon, which does not understand us, by one of this program's version."""
+        from assistant.client import restart
+
+        await restart()
+
     async def close(self) -> None:
         """Leave; the daemon goes on."""
         async with self._lock:

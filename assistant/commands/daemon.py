@@ -5,16 +5,17 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import signal
+from enum import StrEnum
 from typing import Annotated, Any
 
 import typer
 
 from assistant.commands.options import AsJson
 from assistant.daemon import spawn
-from assistant.daemon.probe import listener
-from assistant.errors import DaemonError, Exit
-from assistant.places import Places, find_places
+from assistant.daemon.probe import holder, listener
+from assistant.errors import Exit
+from assistant.places import Places, find_places, moved
+from assistant.protocol import Unloaded
 from assistant.settings import load_settings
 
 app = typer.Typer(help="Start, stop and look at the daemon.", no_args_is_help=True)
@@ -25,11 +26,19 @@ STOP_S = 15.0
 """How long `stop` waits beyond the daemon's own time to drain."""
 
 
+class Kind(StrEnum):
+    """What a service manager reads."""
+
+    SYSTEMD = "systemd"
+    SOCKET = "systemd-socket"
+    LAUNCHD = "launchd"
+
+
 @app.command(epilog="Example: assistant daemon start --json")
 def start(as_json: AsJson = False) -> None:
     """Start the daemon in the background and wait until it answers. Does nothing when one runs."""
     places = find_places()
-    running = listener(places.socket)
+    running = holder(places.lock)
     pid = spawn.start(places)
     _report(as_json, {"running": True, "pid": pid, "started": running is None}, _started(pid, running))
 
@@ -63,6 +72,32 @@ def status(as_json: AsJson = False) -> None:
     _report(as_json, facts, "\n".join(lines + memory))
 
 
+@app.command(epilog="Example: assistant daemon unload")
+def unload(as_json: AsJson = False) -> None:
+    """Free the memory of the model: its worker ends, what it held is on disk and comes back with the next question."""
+    done = asyncio.run(_unload())
+    sentence = "No model is loaded any more."
+    if not done.unloaded:
+        sentence = f"The model goes as soon as what is on its way has ended (requests: {done.pending})."
+    _report(as_json, done.model_dump(), sentence)
+
+
+@app.command(epilog="Example: assistant daemon service systemd > ~/.config/systemd/user/assistant.service")
+def service(kind: Kind) -> None:
+    """Print what a service manager needs to run the daemon: two units for systemd, or a property list for launchd."""
+    from assistant.commands import units
+
+    places = find_places()
+    stop_s = load_settings(places=places).drain_s + STOP_S
+    match kind:
+        case Kind.SYSTEMD:
+            print(units.systemd_service(moved(), stop_s))
+        case Kind.SOCKET:
+            print(units.systemd_socket(places))
+        case Kind.LAUNCHD:
+            print(units.launchd(places, moved(), stop_s))
+
+
 @app.command(epilog="Example: assistant daemon run")
 def run(detached: Detached = False) -> None:
     """Be the daemon, in the foreground: for a service manager or to look at it. Ctrl+C ends it."""
@@ -75,15 +110,7 @@ def run(detached: Detached = False) -> None:
 
 
 def _stop(places: Places) -> int | None:
-    """End the daemon that listens; a signal, since a daemon of another version may not understand us."""
-    pid = listener(places.socket)
-    if pid is None:
-        return None
-    os.kill(pid, signal.SIGTERM)
-    patience = load_settings(places=places).drain_s + STOP_S
-    if not spawn.wait_for_end(places, pid, patience):
-        raise DaemonError(f"The daemon (pid {pid}) did not end within {patience:.0f} s. End it with: kill -9 {pid}")
-    return pid
+    return spawn.stop(places, load_settings(places=places).drain_s + STOP_S)
 
 
 async def _status() -> dict[str, Any] | None:
@@ -93,6 +120,13 @@ async def _status() -> dict[str, Any] | None:
         return None
     async with await Client.connect(start=False) as client:
         return {"running": True} | (await client.status()).model_dump()
+
+
+async def _unload() -> Unloaded:
+    from assistant.client import Client
+
+    async with await Client.connect(start=False) as client:
+        return await client.unload()
 
 
 def _started(pid: int, running: int | None) -> str:

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from assistant.commands.terminal import say
-from assistant.protocol import Done, Event, Loading, Notice, Prefill, Queued, Receipt, Resumed
+from assistant.protocol import Done, Event, Evicted, Loading, Notice, Prefill, Queued, Receipt, Resumed, Switched
 from memory.budget import format_size
 
 LINE_EVERY_S = 2.0
@@ -52,6 +52,8 @@ class Watch:
                 say(event.text)
             case Prefill():
                 self._bar.show("Reading", event.done, event.total, f"{event.tok_s:,.0f} tokens/s")
+            case Switched() | Evicted():
+                pass
             case Done():
                 self._bar.stop()
                 self._receipt = event.usage.receipt

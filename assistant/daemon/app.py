@@ -10,13 +10,15 @@ from typing import Annotated, Any
 
 from fastapi import FastAPI, Path, Query, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, PlainTextResponse
+from prometheus_client import CONTENT_TYPE_LATEST
 from sse_starlette import EventSourceResponse, ServerSentEvent
 from starlette.exceptions import HTTPException
 
 from assistant import __version__
 from assistant.daemon.guard import Guard
-from assistant.daemon.lane import LaneFull
+from assistant.daemon.keeper import Doorkeeper
+from assistant.daemon.lane import STOPPING, LaneFull
 from assistant.daemon.programs import Programs
 from assistant.daemon.service import Service
 from assistant.daemon.sse import PING_S
@@ -50,10 +52,12 @@ from assistant.protocol import (
     Program,
     ProgramChange,
     ProgramRequest,
+    PsReport,
     Removed,
     RestoreRequest,
     StepRequest,
     StoreRequest,
+    Unloaded,
     Version,
     dump,
 )
@@ -79,6 +83,7 @@ def create_app(service: Service, shut_down: Callable[[], None]) -> FastAPI:
     """The application of one daemon; `shut_down` begins its end and returns at once."""
     app = FastAPI(title="assistant", version=__version__, docs_url=None, redoc_url=None)
     app.add_middleware(Guard)
+    app.add_middleware(Doorkeeper, attendance=service.attendance)
     _add_errors(app)
     _add_state(app, service, shut_down)
     _add_conversations(app, service)
@@ -96,6 +101,8 @@ def _add_state(app: FastAPI, service: Service, shut_down: Callable[[], None]) ->
 
     @app.get("/ready")
     async def ready() -> dict[str, bool]:
+        if service.lane.closed:
+            raise DaemonError(STOPPING)
         service.engines.spec(Engine.model_validate({}))
         return {"ok": True}
 
@@ -122,6 +129,18 @@ def _add_state(app: FastAPI, service: Service, shut_down: Callable[[], None]) ->
     @app.post("/api/kv/check")
     async def check(body: CheckRequest) -> KvCheck:
         return await service.shelf.check(repair=body.repair)
+
+    @app.get("/api/ps")
+    async def ps() -> PsReport:
+        return await service.ps()
+
+    @app.post("/api/unload")
+    async def unload() -> Unloaded:
+        return await service.keeper.unload()
+
+    @app.get("/metrics", response_class=PlainTextResponse)
+    async def metrics() -> PlainTextResponse:
+        return PlainTextResponse(await service.figures(), media_type=CONTENT_TYPE_LATEST)
 
     @app.post("/api/shutdown", status_code=202)
     async def shutdown() -> dict[str, bool]:
@@ -268,14 +287,15 @@ def _add_programs(app: FastAPI, service: Service) -> None:
 
 
 def _stream(service: Service, turn: Turn) -> EventSourceResponse:
-    """The turn's events as SSE; a client that goes away cancels it."""
+    """The turn's events as SSE; a client that goes away cancels it, unless it was asked to go on."""
 
     async def events() -> AsyncIterator[ServerSentEvent]:
         async for event in turn.events():
             yield ServerSentEvent(dump(event), event=event.event)
 
     async def gone(_message: Any) -> None:
-        await service.lane.cancel(turn)
+        if not turn.detached:
+            await service.lane.cancel(turn)
 
     return EventSourceResponse(events(), ping=PING_S, client_close_handler_callable=gone)
 

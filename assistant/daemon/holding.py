@@ -86,6 +86,11 @@ class Holding:
         """The program has ended, or what it goes on with is another text: its pin is of no use."""
         self._pins.unpin(conversation)
 
+    def emptied(self) -> None:
+        """The worker has ended: nothing is on the device."""
+        self._resident = frozenset()
+        self._pins.clear()
+
     def view(self) -> list[PinView]:
         """Every pin, those that count first; `program` is the id of a conversation."""
         return self._pins.view()

@@ -17,6 +17,8 @@ from assistant.daemon.order import Order, Place, Priority
 from assistant.errors import AssistantError, DaemonError
 from assistant.protocol import Event, Queued
 
+STOPPING = "The daemon is stopping; try again in a moment."
+
 log = structlog.get_logger("lane")
 
 
@@ -30,6 +32,8 @@ class Job(ABC):
     def __init__(self, conversation_id: str, priority: Priority, arrived: float) -> None:
         """`arrived`: when the program that this belongs to began, in seconds since 1970."""
         self.conversation_id = conversation_id
+        self.keep_alive: float | None = None
+        """Seconds that the model should stay loaded afterwards; None: as the settings say."""
         self.place = Place(priority, arrived, time.monotonic())
         self.cancelled = asyncio.Event()
         self.ended = asyncio.Event()
@@ -68,9 +72,15 @@ class Job(ABC):
 class Lane:
     """A queue of jobs with one place to run."""
 
-    def __init__(self, limit: int, is_resident: Callable[[str], bool] = lambda _: False) -> None:
-        """`is_resident`: whether the working set of a conversation is on the device."""
+    def __init__(
+        self,
+        limit: int,
+        is_resident: Callable[[str], bool] = lambda _: False,
+        ended: Callable[[Job], None] = lambda _: None,
+    ) -> None:
+        """`is_resident`: whether the working set of a conversation is on the device; `ended` hears of every job."""
         self._limit = limit
+        self._ended = ended
         self._is_resident = is_resident
         self._admitted = 0
         self._waiting: list[Job] = []
@@ -85,9 +95,19 @@ class Lane:
         return len(self._waiting)
 
     @property
+    def closed(self) -> bool:
+        """Whether nothing more is admitted."""
+        return self._closed
+
+    @property
+    def pending(self) -> int:
+        """How many jobs run or wait."""
+        return len(self._waiting) + (self._running is not None)
+
+    @property
     def idle(self) -> bool:
         """Whether nothing runs and nothing waits."""
-        return self._running is None and not self._waiting
+        return self.pending == 0
 
     def admit(self, *, goes_on: bool = False) -> None:
         """Reserve a place, to be used by `submit` or given back by `release`.
@@ -99,7 +119,7 @@ class Lane:
             DaemonError: the daemon is stopping.
         """
         if self._closed:
-            raise DaemonError("The daemon is stopping; try again in a moment.")
+            raise DaemonError(STOPPING)
         if self._admitted > self._limit and not goes_on:
             raise LaneFull(
                 f"{self._limit} requests are waiting already; nothing was stored, try again when one has ended."
@@ -112,7 +132,7 @@ class Lane:
 
     def submit(self, job: Job) -> None:
         """Put a job with a reserved place into the line."""
-        alone = self._running is None and not self._waiting
+        alone = self.idle
         self._waiting.append(job)
         if not alone:
             self._tell_positions()
@@ -159,9 +179,16 @@ class Lane:
         """Admit nothing more."""
         self._closed = True
 
+    def tell(self, event: Event) -> None:
+        """Tell the clients of all jobs."""
+        for job in (self._running, *self._waiting):
+            if job is not None:
+                job.emit(event)
+
     def _leave(self, job: Job) -> None:
         self.release()
         job.end()
+        self._ended(job)
 
     def _tell_positions(self) -> None:
         positions = self._order.positions(self._places(), time.monotonic())

@@ -19,7 +19,9 @@ from assistant.daemon import worker as child
 from assistant.daemon.app import create_app
 from assistant.daemon.door import OwnUserOnly, bind
 from assistant.daemon.engine import Engines
+from assistant.daemon.keeper import due
 from assistant.daemon.log import open_log
+from assistant.daemon.manager import Manager
 from assistant.daemon.probe import listener
 from assistant.daemon.records import Records
 from assistant.daemon.service import Service
@@ -27,11 +29,13 @@ from assistant.daemon.tidy import tidy
 from assistant.errors import DaemonError, Exit
 from assistant.history import History
 from assistant.places import Places, private
+from assistant.protocol import Notice
 from assistant.settings import Settings
 
 ANSWER_S = 2.0
 """How long a second daemon waits for the first, which holds the lock, to answer."""
 CLOSE_S = 2
+STOPPING = "The daemon is stopping: what was written so far is kept, and nothing is lost."
 MOST_CONNECTIONS = 64
 MOST_HEADERS = 32 * 1024
 
@@ -45,16 +49,18 @@ def run(places: Places, settings: Settings, command: Sequence[str] = child.COMMA
         DaemonError: another daemon serves these places; the text names its pid.
     """
     os.umask(0o077)
+    manager = Manager.of(os.environ)
     with _alone(places):
         open_log(places.log)
-        return asyncio.run(Daemon(places, settings, command).live())
+        return asyncio.run(Daemon(places, settings, command, manager).live())
 
 
 class Daemon:
     """Everything a daemon has, from the first request to the last."""
 
-    def __init__(self, places: Places, settings: Settings, command: Sequence[str]) -> None:
+    def __init__(self, places: Places, settings: Settings, command: Sequence[str], manager: Manager) -> None:
         self._places = places
+        self._manager = manager
         self._settings = settings
         self._worker = child.Worker(places.log, command)
         self._leave = asyncio.Event()
@@ -62,14 +68,16 @@ class Daemon:
 
     async def live(self) -> Exit:
         """Open the history, then the door: who can connect finds a daemon that can work."""
+        passed = self._manager.door(self._places.socket)
         records = await Records.open(self._places.history)
         interrupted = await records.run(History.recover)
         log.info("serving", pid=os.getpid(), version=__version__, interrupted=interrupted)
-        door = bind(self._places.socket)
+        door = passed or bind(self._places.socket)
         try:
             await self._serve(records, door)
         finally:
-            self._places.socket.unlink(missing_ok=True)
+            if passed is None:
+                self._places.socket.unlink(missing_ok=True)
             door.close()
             await records.close()
         log.info("stopped", exit=int(self._exit))
@@ -78,22 +86,30 @@ class Daemon:
     async def _serve(self, records: Records, door: socket.socket) -> None:
         """Serve until told to leave, then drain."""
         service = Service(records, self._worker, Engines(self._places, self._settings))
-        server = _Server(service, lambda: self._stop(service, Exit.OK))
+        server = _Server(service, lambda: self._stop(service, Exit.OK), lambda: self._manager.tell("READY=1"))
         self._listen_to_signals(service)
         lane = asyncio.create_task(service.lane.serve())
-        aside = [asyncio.create_task(work) for work in (tidy(service), service.titles.serve())]
+        works = (tidy(service), service.titles.serve(), service.keeper.serve(), self._end_when_idle(service))
+        aside = [asyncio.create_task(work) for work in works]
         serving = asyncio.create_task(server.serve(sockets=[door]))
         await asyncio.wait([serving, asyncio.create_task(self._leave.wait())], return_when=asyncio.FIRST_COMPLETED)
         service.lane.close()
         await self._drain(service)
-        server.should_exit = True
-        await serving
         for task in (lane, *aside):
             task.cancel()
-        await self._worker.stop()
+        await self._worker.stop()  # who comes meanwhile is still answered: that the daemon is stopping
+        server.should_exit = True
+        await serving
+
+    async def _end_when_idle(self, service: Service) -> None:
+        """End the daemon when nobody has asked it anything for `exit_after`."""
+        await due(lambda: service.attendance.left() if service.lane.idle else None, service.attendance.changed)
+        log.info("nobody asked", exit_after=self._settings.exit_after)
+        self._stop(service, Exit.OK)
 
     async def _drain(self, service: Service) -> None:
         """End every request within `drain_s`: partial replies are kept, a worker that does not stop is ended."""
+        service.lane.tell(Notice(text=STOPPING))
         closing = asyncio.create_task(service.lane.cancel_all())
         with suppress(TimeoutError):
             async with asyncio.timeout(self._settings.drain_s):
@@ -110,6 +126,7 @@ class Daemon:
     def _stop(self, service: Service, code: Exit) -> None:
         """Begin the end: nothing more is admitted from this moment."""
         service.lane.close()
+        self._manager.tell("STOPPING=1")
         self._exit = code
         self._leave.set()
 
@@ -117,7 +134,8 @@ class Daemon:
 class _Server(uvicorn.Server):
     """uvicorn on a socket that we bound; signals are the daemon's business."""
 
-    def __init__(self, service: Service, shut_down: Callable[[], None]) -> None:
+    def __init__(self, service: Service, shut_down: Callable[[], None], ready: Callable[[], None]) -> None:
+        self._ready = ready
         super().__init__(
             uvicorn.Config(
                 create_app(service, shut_down),
@@ -132,6 +150,11 @@ class _Server(uvicorn.Server):
                 timeout_graceful_shutdown=CLOSE_S,
             )
         )
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Say so when it is done: from now on whoever connects is answered."""
+        await super().startup(sockets)
+        self._ready()
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:

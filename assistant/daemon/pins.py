@@ -66,6 +66,10 @@ class Pins:
         """The next step of `program` runs, or it ended."""
         self._pins.pop(program, None)
 
+    def clear(self) -> None:
+        """Nothing is on the device any more."""
+        self._pins.clear()
+
     def diverged(self, program: str) -> None:
         """The next prompt of `program` begins otherwise than what is pinned: the pin is of no use."""
         self.unpin(program)

@@ -1,7 +1,11 @@
-"""Is there a daemon, and which process is it? Asked of the socket itself: a connection proves more than any file."""
+"""Is there a daemon, and which process is it? The socket says whether somebody answers, the lock who is the daemon.
+
+A service manager listens where no daemon runs yet, so who listens is not always one, and must not be ended as one.
+"""
 
 from __future__ import annotations
 
+import os
 import socket
 import struct
 from pathlib import Path
@@ -33,6 +37,35 @@ def listener(path: Path) -> int | None:
             return peer(end).pid
         except OSError:
             return None
+
+
+def holder(lock: Path) -> int | None:
+    """The pid of the process that holds the lock of a daemon, None when none does. Wakes nobody.
+
+    Who holds any lock and has this file open: the kernel's list names inodes, and those of some file systems (overlays)
+    are not what `stat` calls them.
+    """
+    try:
+        file, held = lock.stat(), Path("/proc/locks").read_text().splitlines()
+    except OSError:
+        return None
+    pids = {int(fields[4]) for fields in map(str.split, held) if fields[1] == "FLOCK"}
+    return next((pid for pid in sorted(pids) if pid > 0 and _has_open(pid, file)), None)
+
+
+def _has_open(pid: int, file: os.stat_result) -> bool:
+    try:
+        links = list(Path(f"/proc/{pid}/fd").iterdir())
+    except OSError:  # it ended, or is another user's
+        return False
+    return any(_leads_to(link, file) for link in links)
+
+
+def _leads_to(link: Path, file: os.stat_result) -> bool:
+    try:
+        return os.path.samestat(link.stat(), file)
+    except OSError:  # closed meanwhile
+        return False
 
 
 def lives(pid: int) -> bool:

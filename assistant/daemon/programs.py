@@ -6,7 +6,7 @@ The tools themselves run in the agent's own process; it says here when one begin
 from __future__ import annotations
 
 from assistant.daemon.order import Priority
-from assistant.daemon.service import Service
+from assistant.daemon.service import Service, seconds
 from assistant.daemon.turns import Errand, Turn
 from assistant.history import History
 from assistant.protocol import (
@@ -79,9 +79,17 @@ class Programs:
             tools=step.tools, constrained=request.constrained, answer=request.answer, may_call=request.may_call
         )
         priority = Priority.BATCH if request.urgency == "batch" else _PRIORITY[begun]
-        return self._service.submit(
-            Errand(accepted, step.begun.conversation_id, spec, sampling, calling, priority, step.arrived)
+        errand = Errand(
+            accepted,
+            step.begun.conversation_id,
+            spec,
+            sampling,
+            calling,
+            priority,
+            step.arrived,
+            keep_alive=seconds(request.keep_alive),
         )
+        return self._service.submit(errand)
 
     async def call(self, program: str, call: int, change: CallChange) -> CallRow:
         """A tool of this program begins or has ended."""

@@ -6,12 +6,15 @@ import asyncio
 import os
 import secrets
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from assistant import __version__
 from assistant.daemon.engine import Engines
+from assistant.daemon.gauges import Facts
 from assistant.daemon.holding import Holding
-from assistant.daemon.lane import Lane
+from assistant.daemon.keeper import Attendance, Keeper
+from assistant.daemon.lane import Job, Lane
+from assistant.daemon.metrics import Metrics
 from assistant.daemon.order import Priority
 from assistant.daemon.records import Records
 from assistant.daemon.shelf import Shelf
@@ -19,6 +22,7 @@ from assistant.daemon.titles import Titles
 from assistant.daemon.turns import Errand, Turn
 from assistant.daemon.uses import named_uses
 from assistant.daemon.worker import Worker, WorkerDied
+from assistant.duration import parse_duration
 from assistant.errors import AssistantError
 from assistant.history import History
 from assistant.protocol import (
@@ -30,9 +34,12 @@ from assistant.protocol import (
     Engine,
     Episodes,
     ImportRequest,
+    KeepAlive,
+    LoadedModel,
     MemoryReport,
     MemorySplit,
     ModelSpec,
+    PsReport,
     Sampling,
     WorkerEvent,
 )
@@ -45,10 +52,14 @@ class Service:
         self.records = records
         self.engines = engines
         self.holding = Holding(lambda: worker.memory)
-        self.lane = Lane(engines.settings.queue, self.holding.is_resident)
+        self.lane = Lane(engines.settings.queue, self.holding.is_resident, self._ended)
+        self.keeper = Keeper(worker, self.lane, parse_duration(engines.settings.keep_alive))
+        self.attendance = Attendance(parse_duration(engines.settings.exit_after))
+        self.metrics = Metrics()
         self.shelf = Shelf(worker, engines.places.kv, engines.disk_limit())
         self.titles = Titles(records, self.lane, engines.places.kv)
         self._worker = worker
+        worker.on_end = self._worker_ended
         self._started = datetime.now(UTC)
         self._clock = time.monotonic()
 
@@ -74,7 +85,15 @@ class Service:
         accepted = Accepted(conversation=name, turn_id=begun.turn_id, reply_id=begun.reply_id)
         if request.replaces is not None:
             self.holding.let_go(begun.conversation_id)
-        return self.submit(Errand(accepted, begun.conversation_id, spec, self.sampling(request.sampling)))
+        errand = Errand(
+            accepted,
+            begun.conversation_id,
+            spec,
+            self.sampling(request.sampling),
+            keep_alive=seconds(request.keep_alive),
+            detached=request.detach,
+        )
+        return self.submit(errand)
 
     async def read(self, name: str, request: ImportRequest) -> Turn:
         """Commit imported turns, then have them read into memory."""
@@ -98,7 +117,7 @@ class Service:
 
     def submit(self, errand: Errand) -> Turn:
         """Put what is committed on its way; the lane has a place for it."""
-        turn = Turn(self.records, self._worker, self.holding, errand)
+        turn = Turn(self.records, self._worker, self.holding, errand, self.metrics.saw)
         self.lane.submit(turn)
         self.titles.note(errand.conversation_id)
         return turn
@@ -175,6 +194,52 @@ class Service:
         except WorkerDied as died:
             raise AssistantError(f"The worker {died}; the next request starts a new one.") from died
 
+    async def ps(self) -> PsReport:
+        """What is loaded, and until when; one model at most."""
+        if (pid := self._worker.pid) is None:
+            return PsReport(models=[], queue=self.lane.waiting)
+        report = await self.memory()
+        left, state = self.keeper.left(), self._worker.state
+        if state == "none":  # it ended while it was asked
+            return PsReport(models=[], queue=self.lane.waiting)
+        model = LoadedModel(
+            model=report.model,
+            quant=report.memory.quant,
+            device=report.memory.device,
+            worker_pid=pid,
+            state=state,
+            memory=report.memory,
+            resident=report.kv.sets,
+            for_ever=self.keeper.for_ever,
+            expires_s=None if left is None else round(left, 3),
+            until=None if left is None else _moment(left),
+        )
+        return PsReport(models=[model], queue=self.lane.waiting, notice=report.kv.notice)
+
+    async def figures(self) -> bytes:
+        """What happened and what is so, in Prometheus' text format."""
+        kv = await self.shelf.tiers()
+        worker = self._worker
+        facts = Facts(
+            queue=self.lane.waiting,
+            uptime_s=time.monotonic() - self._clock,
+            model=worker.model,
+            starts=worker.starts,
+            deaths={str(cause): count for cause, count in worker.deaths.items()},
+            memory=worker.memory,
+            kv=kv,
+            pins=self.holding.view(),
+        )
+        return self.metrics.text(facts)
+
+    def _ended(self, job: Job) -> None:
+        self.keeper.ended(job)
+        self.attendance.changed.set()
+
+    def _worker_ended(self) -> None:
+        self.holding.emptied()
+        self.keeper.gone()
+
     async def status(self) -> DaemonStatus:
         """Who runs here, with what, and where its memory goes."""
         await self._worker.refresh()
@@ -191,3 +256,12 @@ class Service:
             queue=self.lane.waiting,
             memory=self._worker.memory,
         )
+
+
+def seconds(asked: KeepAlive | None) -> float | None:
+    """What a request says about keep_alive; None: nothing."""
+    return None if asked is None else parse_duration(asked)
+
+
+def _moment(left_s: float) -> str:
+    return (datetime.now(UTC) + timedelta(seconds=left_s)).isoformat(timespec="seconds")

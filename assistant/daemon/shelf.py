@@ -88,15 +88,20 @@ class Shelf:
             raise AssistantError(f"The stored KV in {self._folder} could not be checked ({error}).") from error
 
     async def status(self) -> KvStatus:
-        """Where the KV of all conversations lies; what no worker speaks for is looked up in the folder."""
+        """Where the KV of all conversations lies, tier by tier and on disk conversation by conversation."""
+        status = await self.tiers()
+        stored = await asyncio.to_thread(stored_by, self._folder)
+        status.stored = [StoredUse(conversation=name, own=one.own, shared=one.shared) for name, one in stored.items()]
+        return status
+
+    async def tiers(self) -> KvStatus:
+        """What each tier holds; what no worker speaks for is looked up in the folder."""
         answer = await self._worker.refresh(PATIENCE_S)
         status = KvStatus() if answer is None or answer.kv is None else answer.kv
         if answer is None and self._worker.pid is not None:
             status.notice = "The worker is busy and does not say what it holds: only the disk is shown."
         if not status.disk.total and self._folder.exists():
             status.disk = await asyncio.to_thread(self._on_disk)
-        stored = await asyncio.to_thread(stored_by, self._folder)
-        status.stored = [StoredUse(conversation=name, own=one.own, shared=one.shared) for name, one in stored.items()]
         return status
 
     async def explain(self, conversation_id: str) -> Episodes:

@@ -9,7 +9,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from assistant.daemon.probe import listener, lives
+from assistant.daemon.probe import holder, listener, lives
 from assistant.errors import DaemonError, Exit
 from assistant.places import Places, private
 
@@ -24,8 +24,8 @@ def start(places: Places) -> int:
     Raises:
         DaemonError: it ended at once; the text is what it said.
     """
-    if (pid := listener(places.socket)) is not None:
-        return pid
+    if listener(places.socket) is not None:
+        return _serving(places)
     said_before = places.log.stat().st_size if places.log.exists() else 0
     child, code = _detach(places), None
     end = time.monotonic() + START_S
@@ -35,6 +35,8 @@ def start(places: Places) -> int:
                 _withdraw(child)
             return pid
         code = _exit_code(child) if code is None else code
+        if code == Exit.DAEMON and holder(places.lock) is None:  # it met one that was just leaving
+            child, code = _detach(places), None
         # A child that ended with DAEMON lost the race against another one, which will answer.
         if code not in (None, Exit.DAEMON):
             raise DaemonError(f"The daemon could not start: {_last_words(places.log, said_before)}")
@@ -42,14 +44,40 @@ def start(places: Places) -> int:
     raise DaemonError(f"The daemon did not answer within {START_S:.0f} s; its log is {places.log}")
 
 
+def stop(places: Places, seconds: float) -> int | None:
+    """End the daemon that runs, within `seconds`; its pid, None when none runs.
+
+    A signal does it, since a daemon of another version may not understand us.
+
+    Raises:
+        DaemonError: it did not end.
+    """
+    if (pid := holder(places.lock)) is None:
+        return None
+    os.kill(pid, signal.SIGTERM)
+    if not wait_for_end(places, pid, seconds):
+        raise DaemonError(f"The daemon (pid {pid}) did not end within {seconds:.0f} s. End it with: kill -9 {pid}")
+    return pid
+
+
 def wait_for_end(places: Places, pid: int, seconds: float) -> bool:
-    """Whether the daemon `pid` stopped listening and ended within `seconds`."""
+    """Whether the daemon `pid` gave its lock back and ended within `seconds`. (The socket may be somebody else's.)"""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
-        if listener(places.socket) != pid and not lives(pid):
+        if holder(places.lock) != pid and not lives(pid):
             return True
         time.sleep(POLL_S)
     return False
+
+
+def _serving(places: Places) -> int:
+    """The pid of the daemon behind a socket; one that a service manager starts because we came is waited for."""
+    end = time.monotonic() + START_S
+    while (pid := holder(places.lock)) is None and time.monotonic() < end:
+        time.sleep(POLL_S)
+    if pid is None:
+        raise DaemonError(f"Somebody listens at {places.socket}, but no daemon came within {START_S:.0f} s.")
+    return pid
 
 
 def _detach(places: Places) -> int:

@@ -22,6 +22,8 @@ from assistant.protocol import (
     Accepted,
     Calling,
     Done,
+    Event,
+    Evicted,
     Failed,
     Loading,
     ModelSpec,
@@ -31,6 +33,7 @@ from assistant.protocol import (
     Resumed,
     Run,
     Sampling,
+    Switched,
     TurnState,
     WorkerDone,
     WorkerEvent,
@@ -41,6 +44,9 @@ CHECKPOINT_S = 0.25
 
 PATIENCE_S = 10.0
 """How long a worker may take to end a cancelled request before it is ended itself."""
+
+Watch = Callable[[str, float, Event], None]
+"""Sees every event of a request: the model's id, when the request came (`time.monotonic`), the event."""
 
 log = structlog.get_logger("turns")
 
@@ -80,7 +86,8 @@ class Errand:
 
     A reply to be written (`sampling`), or turns to be read only (an import). `arrived`: when its program began, in
     seconds since 1970. `link`: the chained id of the message that is answered, of clients that bring all messages with
-    every request; such a conversation may share what is stored of others.
+    every request; such a conversation may share what is stored of others. `keep_alive`: seconds that it asks the model
+    to stay; `detached`: it goes on without its client.
     """
 
     accepted: Accepted
@@ -92,15 +99,26 @@ class Errand:
     arrived: float = field(default_factory=time.time)
     link: str | None = None
     logprobs: int | None = None
+    keep_alive: float | None = None
+    detached: bool = False
 
 
 class Turn(Job):
     """One request on its way."""
 
     def __init__(
-        self, records: Records, worker: Worker, holding: Holding, errand: Errand, patience_s: float = PATIENCE_S
+        self,
+        records: Records,
+        worker: Worker,
+        holding: Holding,
+        errand: Errand,
+        watch: Watch,
+        patience_s: float = PATIENCE_S,
     ) -> None:
         super().__init__(errand.conversation_id, errand.priority, errand.arrived)
+        self.keep_alive = errand.keep_alive
+        self.detached = errand.detached
+        self._watch = watch
         self._records = records
         self._worker = worker
         self._holding = holding
@@ -114,6 +132,11 @@ class Turn(Job):
         self._queued_s = 0.0
         self.emit(errand.accepted)
         holding.wanted(errand.conversation_id)
+
+    def emit(self, event: Event) -> None:
+        """Tell the client, and who counts."""
+        self._watch(self._spec.id, self.place.since, event)
+        super().emit(event)
 
     async def run(self) -> None:
         """Run on the worker. Every way it can end leaves the reply done or interrupted."""
@@ -178,7 +201,7 @@ class Turn(Job):
                 await self._finish(event)
             case Failed():
                 await self._fail(event)
-            case Loading() | Resumed() | Notice() | Prefill() | Piece():
+            case Loading() | Resumed() | Notice() | Switched() | Evicted() | Prefill() | Piece():
                 self.emit(event)
             case _:
                 log.warning("unexpected event", kind=event.event)

@@ -8,7 +8,8 @@ import secrets
 import signal
 import sys
 from asyncio.subprocess import PIPE, Process
-from collections.abc import AsyncIterator, Sequence
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Literal
@@ -17,12 +18,15 @@ import structlog
 from pydantic import ValidationError
 
 from assistant.daemon.log import open_raw
+from assistant.daemon.suspend import Suspension
 from assistant.protocol import (
+    DEVICE_LOST,
     Aside,
     Cancel,
     Failed,
     MemorySplit,
     ModelSpec,
+    Notice,
     Quit,
     Request,
     Run,
@@ -38,7 +42,8 @@ COMMAND = (sys.executable, "-P", "-m", "assistant.worker")
 LONGEST_LINE = 256 * 1024 * 1024
 """Token ids of a whole conversation come back in one line."""
 STATUS_S = 0.5
-QUIT_S = 10.0
+FLUSH_S = 10.0
+"""How long a worker that was asked to end may write what waits to be written."""
 
 State = Literal["none", "starting", "ready", "busy"]
 Inbox = asyncio.Queue[WorkerEvent | None]
@@ -52,7 +57,12 @@ class WorkerDied(Exception):
 class Worker:
     """At most one child at a time; `run` starts it when there is none."""
 
-    def __init__(self, log_path: Path, command: Sequence[str] = COMMAND) -> None:
+    def __init__(self, log_path: Path, command: Sequence[str] = COMMAND, suspension: Suspension | None = None) -> None:
+        self.starts = 0
+        self.deaths = Counter[Literal["device", "crash"]]()
+        """Children that were started, and those that ended without being asked to."""
+        self.on_end: Callable[[], None] = lambda: None
+        """Called whenever a child has ended."""
         self.model: str | None = None
         self.spec: ModelSpec | None = None
         self.memory = MemorySplit()
@@ -65,6 +75,9 @@ class Worker:
         self._starting = asyncio.Lock()
         self._heard = False
         self._end = ""
+        self._dismissed = False
+        self._untold: str | None = None
+        self._suspension = suspension or Suspension()
 
     @property
     def pid(self) -> int | None:
@@ -83,15 +96,21 @@ class Worker:
     async def run(self, request: Run, cancelled: asyncio.Event) -> AsyncIterator[WorkerEvent]:
         """Everything the worker says about `request`, up to WorkerDone or Failed.
 
-        A `cancel` from before the request was sent would be lost, so `cancelled` is looked at again after it.
+        A `cancel` from before the request was sent would be lost, so `cancelled` is looked at again after it. A
+        worker whose device may have been lost while nobody looked is replaced, and that is said first.
 
         Raises:
             WorkerDied: it ended before it had answered.
         """
         self._running = request.id
-        inbox = self._inboxes[request.id] = asyncio.Queue()
         try:
-            await self._send(await self._started(), request)
+            await self._renew()
+            inbox = self._inboxes[request.id] = asyncio.Queue()
+            process = await self._started()
+            if self._untold is not None:
+                notice, self._untold = self._untold, None
+                yield Notice(text=notice)
+            await self._send(process, request)
             if cancelled.is_set():
                 await self.cancel(request.id)
             while not isinstance(event := await self._next(inbox), WorkerDone | Failed):
@@ -100,7 +119,7 @@ class Worker:
                 self.model, self.spec, self.memory = request.spec.id, request.spec, event.memory
             yield event
         finally:
-            del self._inboxes[request.id]
+            self._inboxes.pop(request.id, None)
             self._running = None
 
     async def cancel(self, request_id: str) -> None:
@@ -140,19 +159,29 @@ class Worker:
     async def kill(self) -> None:
         """End the child now."""
         if self._process is not None and self._reader is not None:
-            _signal(self._process)
-            await asyncio.shield(self._reader)
+            await _end_now(self._process, self._reader)
 
     async def stop(self) -> None:
-        """Let an idle child leave by itself, end one that does not."""
-        if self._process is None or self._reader is None:
+        """Let an idle child write what it holds and leave, for FLUSH_S at most; then it is ended."""
+        process, reader = self._process, self._reader
+        if process is None or reader is None:
             return
+        self._dismissed = True
         with suppress(WorkerDied):
-            await self._send(self._process, Quit())
+            await self._send(process, Quit())
         with suppress(TimeoutError):
-            async with asyncio.timeout(QUIT_S):
-                await asyncio.shield(self._reader)
-        await self.kill()
+            async with asyncio.timeout(FLUSH_S):
+                await asyncio.shield(reader)
+        if not reader.done():  # a request that came meanwhile may have started another child: that one stays
+            log.warning("worker did not leave", pid=process.pid)
+            await _end_now(process, reader)
+
+    async def _renew(self) -> None:
+        """A GPU that slept may have lost its memory; the worker finds out too late, so it is replaced."""
+        slept = self._suspension.happened()
+        if slept and self._process is not None and self.memory.device not in ("none", "cpu"):
+            await self.stop()
+            self._untold = "The machine was asleep: the model is loaded anew, its memory comes back from disk."
 
     async def _started(self) -> Process:
         async with self._starting:
@@ -169,7 +198,9 @@ class Worker:
             raise WorkerDied(f"could not be started: {error}") from error
         finally:
             os.close(stderr)
-        self._process, self._heard = process, False
+        self._process = process
+        self._heard = self._dismissed = False
+        self.starts += 1
         self._reader = asyncio.create_task(self._read(process))
         log.info("started", pid=process.pid)
         return process
@@ -205,15 +236,30 @@ class Worker:
         code = await _ended(process)
         self._end = self._end or _describe(code)
         log.info("ended", pid=process.pid, code=code)
+        self._count_death(code)
         self._process, self.model, self.spec, self.memory = None, None, None, MemorySplit()
+        self.on_end()
         for inbox in self._inboxes.values():
             inbox.put_nowait(None)
+
+    def _count_death(self, code: int) -> None:
+        if self._dismissed:
+            return
+        self.deaths["device" if code == DEVICE_LOST else "crash"] += 1
+        if code == DEVICE_LOST and self._running is None:
+            self._untold = f"The worker {self._end} while it was idle. Another one was started."
+
+
+async def _end_now(process: Process, reader: asyncio.Task[None]) -> None:
+    """End a child and wait until everyone was told."""
+    _signal(process)
+    await asyncio.shield(reader)
 
 
 async def _ended(process: Process) -> int:
     """The exit code; a child that closed its output and lives on is of no use and is ended."""
     with suppress(TimeoutError):
-        async with asyncio.timeout(QUIT_S):
+        async with asyncio.timeout(FLUSH_S):
             return await process.wait()
     _signal(process)
     return await process.wait()
@@ -225,6 +271,8 @@ def _signal(process: Process) -> None:
 
 
 def _describe(code: int) -> str:
+    if code == DEVICE_LOST:
+        return "lost its device (the driver reported an error that only a new process gets over)"
     if code >= 0:
         return f"ended with code {code}"
     name = signal.Signals(-code).name

@@ -17,6 +17,7 @@ from pydantic import ValidationError
 
 from assistant.errors import AssistantError, Exit
 from assistant.protocol import (
+    DEVICE_LOST,
     REQUEST,
     Aside,
     Cancel,
@@ -29,9 +30,12 @@ from assistant.protocol import (
 
 
 def main() -> None:
-    """Serve requests until the input ends or a Quit comes, then write what waits to be written."""
+    """Serve requests until the input ends or a Quit comes, then write what waits to be written.
+
+    A device that is lost ends the process at once with DEVICE_LOST: what it still holds cannot be trusted.
+    """
     output = _claim_stdout()
-    from assistant.worker.device import steady_heap
+    from assistant.worker.device import is_lost, steady_heap
 
     steady_heap()
     from assistant.worker.engine import Engine, failed
@@ -72,15 +76,22 @@ def main() -> None:
         except AssistantError as error:
             return failed(error)
         except Exception as error:
-            traceback.print_exc()
+            note(error)
             return Failed(message=_unexpected(error), exit_code=Exit.FAILED)
+
+    def note(error: Exception) -> None:
+        """Write an error nobody foresaw to the log; there is no going on without a device."""
+        traceback.print_exc()
+        if is_lost(error):
+            sys.stderr.flush()
+            os._exit(DEVICE_LOST)
 
     def rest() -> None:
         """What can be done before the next request comes."""
         try:
             engine.rest(lambda: not runs.empty())
-        except Exception:
-            traceback.print_exc()
+        except Exception as error:
+            note(error)
             engine.recover()
 
     threading.Thread(target=listen, name="requests", daemon=True).start()
@@ -92,7 +103,7 @@ def main() -> None:
         except AssistantError as error:
             send(request.id, failed(error))
         except Exception as error:
-            traceback.print_exc()
+            note(error)
             engine.recover()
             send(request.id, Failed(message=_unexpected(error), exit_code=Exit.FAILED))
         finally:

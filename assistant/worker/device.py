@@ -17,6 +17,8 @@ from memory.budget import MIB, default_budget
 
 _CLEAR_REFS = Path("/proc/self/clear_refs")
 _STATUS = Path("/proc/self/status")
+_NO_MEMORY = ("out of memory", "ALLOC_FAILED")
+"""How the driver and its libraries say it."""
 _M_MMAP_THRESHOLD, _M_ARENA_MAX = -3, -8
 
 
@@ -42,6 +44,13 @@ def compute_dtype(device: torch.device) -> torch.dtype:
     if device.type != "cuda":
         return torch.float32
     return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+
+
+def is_lost(error: BaseException) -> bool:
+    """Whether the driver has given this process up: any error of the device but that there is no memory left."""
+    if isinstance(error, torch.OutOfMemoryError) or any(word in str(error) for word in _NO_MEMORY):
+        return False
+    return isinstance(error, torch.AcceleratorError) or (isinstance(error, RuntimeError) and "CUDA error" in str(error))
 
 
 def standard_budget(device: torch.device) -> int:

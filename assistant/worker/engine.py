@@ -20,6 +20,7 @@ from assistant.protocol import (
     Checked,
     Embed,
     Embedded,
+    Evicted,
     Explain,
     Explained,
     Failed,
@@ -37,6 +38,7 @@ from assistant.protocol import (
     Resumed,
     Run,
     Sampling,
+    Switched,
     TooLong,
     Usage,
     WorkerDone,
@@ -83,6 +85,7 @@ class Engine:
         self.embedder = Embedder()
         self._told = dict[str, str | None]()
         self._observed: tuple[str, Future[None]] | None = None
+        self._evictions = 0
 
     def run(self, request: Run, send: Send) -> WorkerDone:
         """Answer one request; events go to `send` on the way.
@@ -148,6 +151,9 @@ class Engine:
         ids = prompt.ids
         constraint = loaded.caller.constraint(request.calling)
         route = _route(loaded, request)
+        if route is not None and route.switched:
+            send(Switched(episode=route.episode))
+        self._evictions = loaded.memory.evictions
         found, receipt = self._resume(loaded, request, prompt, send)
         reply = Reply(finish="read")
         moved = focus(loaded, request.conversation, route) if request.sampling is not None else 0
@@ -160,6 +166,7 @@ class Engine:
                 self._write(loaded, request.sampling, sampler, logits, reply, send)
         except Cancelled:
             reply.finish = "cancelled"
+        self._tell_evictions(loaded, send)
         self._seal(loaded, reply, send)
         observed = _observe(loaded, request, prompt, reply)
         self._observed = request.conversation, observed
@@ -216,6 +223,14 @@ class Engine:
             send(Notice(text=notice))
         self._told[source] = notice
 
+    def _tell_evictions(self, loaded: Loaded, send: Send) -> None:
+        """Say how often entries left the working set since this was said last."""
+        memory, before = loaded.memory, self._evictions
+        self._evictions = memory.evictions
+        if self._evictions > before:
+            times = self._evictions - before
+            send(Evicted(times=times, resident_tokens=memory.resident, stored_tokens=len(memory.tokens)))
+
     def _read(self, loaded: Loaded, ids: list[int], receipt: Receipt | None, send: Send) -> Tensor | None:
         """Read `ids` with progress, and note what it took to read some of them again; None when there are none."""
         started = time.perf_counter()
@@ -223,6 +238,7 @@ class Engine:
         def progress(done: int, total: int) -> None:
             rate = done / max(time.perf_counter() - started, 1e-9)
             send(Prefill(done=done, total=total, tok_s=round(rate, 1)))
+            self._tell_evictions(loaded, send)
             if self.cancelled.is_set():
                 raise Cancelled
 

@@ -11,6 +11,7 @@ import threading
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from assistant.client import Client, pull
 from assistant.daemon import spawn
@@ -84,7 +85,9 @@ def test_another_protocol_is_refused(places: Places) -> None:
     places.runtime.mkdir()
     with socketserver.ThreadingUnixStreamServer(str(places.socket), Old) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        with pytest.raises(DaemonError, match=r"version 9\.9\) speaks protocol 99, .*assistant daemon restart"):
+        with pytest.raises(
+            DaemonError, match=r"\(version 9\.9, protocol 99, pid 1\) is newer than .*assistant daemon restart"
+        ):
             asyncio.run(Client.connect())
         server.shutdown()
 
@@ -105,6 +108,21 @@ def test_pull_of_an_unknown_model_carries_the_exit_code(home: Path) -> None:
     with pytest.raises(ModelError, match="no-such-model") as caught:
         asyncio.run(steps())
     assert caught.value.exit_code == 6
+
+
+def test_one_that_comes_while_a_daemon_leaves_gets_the_next_one(places: Places) -> None:
+    places.runtime.mkdir(mode=0o700)
+    leaving = FileLock(places.lock, timeout=0)
+    leaving.acquire()
+    found: list[int] = []
+    starting = threading.Thread(target=lambda: found.append(spawn.start(places)))
+    starting.start()
+    wait_until(lambda: places.log.exists() and "does not answer" in places.log.read_text(), "the first one gave up")
+    leaving.release()
+    starting.join()
+    assert listener(places.socket) == found[0]
+    os.kill(found[0], signal.SIGTERM)
+    assert spawn.wait_for_end(places, found[0], 20)
 
 
 def test_the_started_daemon_outlives_and_serves_every_folder(places: Places) -> None:

@@ -15,12 +15,14 @@ from assistant.protocol import (
     DaemonStatus,
     Done,
     Event,
+    Evicted,
     Failed,
     Loading,
     MemorySplit,
     Piece,
     Prefill,
     Queued,
+    Switched,
     Turn,
     Usage,
 )
@@ -104,6 +106,14 @@ def test_speed_is_counted_until_the_record_arrives() -> None:
     assert "≈ 2.0 tok/s" in drawn(view, 100)
     assert "≈" not in drawn(after([*pieces, (6.0, done())]), 100)
     assert after([(0.0, Piece(text="x"))]).tok_s is None
+
+
+@pytest.mark.parametrize(
+    "event", [Switched(episode=3), Switched(episode=None), Evicted(times=2, resident_tokens=9, stored_tokens=30)]
+)
+def test_what_no_line_shows_changes_nothing(event: Event) -> None:
+    before = after([(0.0, Prefill(done=5, total=10, tok_s=2.0))])
+    assert reduce(before, event, 1.0) == before
 
 
 def test_the_record_is_what_is_shown_at_the_end() -> None:

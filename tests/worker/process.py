@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import subprocess
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -26,14 +27,14 @@ from tests.worker.warm import WarmProcess
 class WorkerProcess:
     """`with WorkerProcess(folder) as worker:`; `ask` continues one conversation as the daemon would."""
 
-    def __init__(self, folder: Path, **spec: Any) -> None:
+    def __init__(self, folder: Path, command: Sequence[str] | None = None, **spec: Any) -> None:
         self.spec = ModelSpec(id="tiny", path=str(folder), **({"budget": "64MiB"} | spec))
         self.conversation = "c"
         self.origins: list[str] = []
         self.calling: Calling | None = None
         self.turns: list[WorkerTurn] = []
         self.events: list[Any] = []
-        self.process = WarmProcess()
+        self.process: Any = WarmProcess() if command is None else _cold(command)
 
     def __enter__(self) -> WorkerProcess:
         return self
@@ -129,3 +130,7 @@ class WorkerProcess:
     def _record(self, answer: WorkerDone) -> None:
         for turn in self.turns:
             turn.token_ids = answer.token_ids.get(turn.id, turn.token_ids)
+
+
+def _cold(command: Sequence[str]) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)

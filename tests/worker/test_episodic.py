@@ -44,9 +44,12 @@ def test_a_question_begins_with_what_its_episode_needs(policy: str, folder: Path
     with WorkerProcess(folder, kv=kv, policy=policy, budget="400MiB") as worker:
         read = worker.read([f"{turn.speaker}: {turn.text}" for turn in talk(TOPICS)])
         assert read.usage.resident_tokens < read.usage.stored_tokens
+        assert [event.event for event in worker.events].count("evicted") >= 1
         patches = 2 if policy == "episodic" else 1
         wait_until(lambda: scored(kv)[0] == patches, "the patches are scored while nobody waits")
         first, again = worker.ask(DOGS, max_tokens=4), worker.ask(MONEY, max_tokens=4)
+        switched = [str(event.episode) for event in worker.events if event.event == "switched"]
+        assert switched == ([again.usage.episode] if first.usage.episode != again.usage.episode else [])
         assert first.usage.recalled_tokens > 0
         assert (again.usage.recalled_tokens > 0) == (first.usage.episode != again.usage.episode or policy != "episodic")
         for done in (first, again):

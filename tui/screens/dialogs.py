@@ -1,4 +1,4 @@
-"""A small question over the screen: one line of text."""
+"""Small questions over the screen: one line of text, or yes and no."""
 
 from __future__ import annotations
 
@@ -32,3 +32,23 @@ class AskLine(Modal[str | None]):
     def on_input_submitted(self, event: Input.Submitted) -> None:
         event.stop()
         self.dismiss(event.value.strip() or None)
+
+
+class AskYes(Modal[bool | None]):
+    """Asks whether to do something: y does it, Esc does not."""
+
+    CSS_PATH = "../sheet.tcss"
+    BINDINGS = [Binding("y", "dismiss(True)", "Yes"), Binding("escape,n", "dismiss(False)", "No")]
+
+    def __init__(self, heading: str, why: str, deed: str) -> None:
+        """`deed`: what `y` does, as in "restarts it"."""
+        super().__init__()
+        self._heading = heading
+        self._why = why
+        self._deed = deed
+
+    def compose(self) -> ComposeResult:
+        with Vertical(classes="sheet"):
+            yield Static(self._heading, classes="heading", markup=False)
+            yield Static(self._why, classes="body", markup=False)
+            yield Static(f"y {self._deed} · esc leaves it", classes="keys", markup=False)

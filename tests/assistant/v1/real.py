@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from types import TracebackType
 from typing import Any
 
 from assistant.places import Places
 from tests.assistant.v1.conftest import open_client
-from tests.conftest import RunningDaemon
+from tests.conftest import REAL, RunningDaemon
 
 LOADING_S = 120
 """How long a reply may take whose model is loaded first, on a busy machine."""
@@ -17,10 +16,8 @@ LOADING_S = 120
 class Real(RunningDaemon):
     """`assistant daemon run`, a client of it, and what a client asks it."""
 
-    command = (sys.executable, "-P", "-m", "assistant.cli", "daemon", "run")
-
     def __init__(self, places: Places, model: str, **environment: str) -> None:
-        super().__init__(places, **environment)
+        super().__init__(places, REAL, **environment)
         self.model = model
         self.client = open_client(places, LOADING_S)
 
