@@ -804,6 +804,8 @@ class DaemonStatus(Wire):
     started: str
     uptime_s: float
     socket: str
+    listen: str | None = None
+    """Where it listens on TCP, if anywhere."""
     worker_pid: int | None
     worker_state: Literal["none", "starting", "ready", "busy"]
     model: str | None

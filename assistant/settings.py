@@ -9,7 +9,7 @@ import difflib
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import Field, PrivateAttr, ValidationError, field_validator
 from pydantic_settings import (
@@ -20,12 +20,15 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from assistant.address import parse_address
 from assistant.errors import UsageError
 from assistant.places import Places, find_places
 from assistant.protocol import MAX_TEXT, KvCodec, Layers, Mode, Quant, Sampling
 from assistant.source import parse_source
 from memory.budget import parse_size
 
+HostName = Annotated[str, Field(max_length=255, pattern=r"^[!-~]+:[0-9]{1,5}$")]
+OriginName = Annotated[str, Field(max_length=255, pattern=r"^[a-z][a-z0-9+.-]*://[!-.0-~]+$")]
 PROJECT_FILE = "assistant.toml"
 DEFAULT = "default"
 
@@ -121,6 +124,17 @@ class Settings(BaseSettings):
     drain_s: float = Field(
         5.0, ge=0.0, le=600.0, allow_inf_nan=False, description="Seconds a stopping daemon waits for the running reply."
     )
+    listen: str | None = Field(
+        default=None,
+        max_length=64,
+        description="Loopback address and port at which the daemon listens too, with a token; unset: no TCP at all.",
+    )
+    hosts: tuple[HostName, ...] = Field(
+        (), max_length=32, description="Host headers admitted at `listen` beside its own address, each with its port."
+    )
+    origins: tuple[OriginName, ...] = Field(
+        (), max_length=32, description="Web pages (scheme://host:port) whose requests are admitted; unset: none."
+    )
 
     theme: str = Field(
         "dark",
@@ -150,6 +164,13 @@ class Settings(BaseSettings):
     def _is_a_size(cls, value: str | None) -> str | None:
         if value is not None:
             parse_size(value)
+        return value
+
+    @field_validator("listen")
+    @classmethod
+    def _is_loopback(cls, value: str | None) -> str | None:
+        if value is not None:
+            parse_address(value)
         return value
 
     @classmethod

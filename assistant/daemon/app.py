@@ -10,12 +10,13 @@ from typing import Annotated, Any
 
 from fastapi import FastAPI, Path, Query, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
 from sse_starlette import EventSourceResponse, ServerSentEvent
 from starlette.exceptions import HTTPException
+from starlette.responses import Response
 
 from assistant import __version__
-from assistant.daemon.guard import Guard
+from assistant.daemon.failures import Failures, declared
+from assistant.daemon.guard import Guard, Rules
 from assistant.daemon.lane import LaneFull
 from assistant.daemon.programs import Programs
 from assistant.daemon.service import Service
@@ -73,11 +74,12 @@ ProgramId = Annotated[str, Path(min_length=1, max_length=32, pattern=r"^[a-z0-9]
 Ident = Annotated[int | None, Query(ge=1, le=2**62)]
 
 
-def create_app(service: Service, shut_down: Callable[[], None]) -> FastAPI:
+def create_app(service: Service, shut_down: Callable[[], None], rules: Rules) -> FastAPI:
     """The application of one daemon; `shut_down` begins its end and returns at once."""
-    app = FastAPI(title="assistant", version=__version__, docs_url=None, redoc_url=None)
-    app.add_middleware(Guard)
-    _add_errors(app)
+    failures = Failures()
+    app = FastAPI(title="assistant", version=__version__, docs_url=None, redoc_url=None, responses=declared(Failed))
+    app.add_middleware(Guard, rules=rules, failures=failures)
+    _add_errors(app, failures)
     _add_state(app, service, shut_down)
     _add_conversations(app, service)
     _add_turns(app, service)
@@ -277,23 +279,24 @@ def _stream(service: Service, turn: Turn) -> EventSourceResponse:
     return EventSourceResponse(events(), ping=PING_S, client_close_handler_callable=gone)
 
 
-def _add_errors(app: FastAPI) -> None:
+def _add_errors(app: FastAPI, failures: Failures) -> None:
     @app.exception_handler(AssistantError)
-    async def ours(_request: Request, error: AssistantError) -> JSONResponse:
+    async def ours(request: Request, error: AssistantError) -> Response:
         status = next((code for kind, code in STATUSES.items() if isinstance(error, kind)), 500)
-        return _failed(status, str(error), error.exit_code)
+        return failures.answer(request.scope["path"], status, str(error), error.exit_code)
 
     @app.exception_handler(RequestValidationError)
-    async def invalid(_request: Request, error: RequestValidationError) -> JSONResponse:
+    async def invalid(request: Request, error: RequestValidationError) -> Response:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"][1:])
-        return _failed(422, f"{where or 'The request'}: {first['msg']}.", Exit.USAGE)
+        said = f"{where or 'The request'}: {first['msg']}."
+        return failures.answer(request.scope["path"], 422, said, Exit.USAGE)
 
     @app.exception_handler(HTTPException)
-    async def unknown(_request: Request, error: HTTPException) -> JSONResponse:
-        return _failed(error.status_code, f"{error.detail}.", Exit.USAGE)
+    async def unknown(request: Request, error: HTTPException) -> Response:
+        return failures.answer(request.scope["path"], error.status_code, f"{error.detail}.", Exit.USAGE, error.headers)
 
-
-def _failed(status: int, message: str, exit_code: int) -> JSONResponse:
-    headers = {"Retry-After": "5"} if status in (429, 503) else None
-    return JSONResponse(Failed(message=message, exit_code=exit_code).model_dump(), status, headers)
+    @app.exception_handler(Exception)
+    async def broken(request: Request, error: Exception) -> Response:
+        said = f"The daemon failed ({type(error).__name__}); its log says where."
+        return failures.answer(request.scope["path"], 500, said, Exit.FAILED)
