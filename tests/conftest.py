@@ -113,7 +113,7 @@ def daemon(start_daemon: Callable[..., RunningDaemon]) -> RunningDaemon:
 def _shared() -> Iterator[RunningDaemon]:
     folder = make_home()
     places = find_places({"ASSISTANT_HOME": str(folder)})
-    daemon = RunningDaemon(places, ASSISTANT_HOME=str(folder), ASSISTANT_MODEL="fake")
+    daemon = RunningDaemon(places, ASSISTANT_HOME=str(folder), ASSISTANT_MODEL="fake", ASSISTANT_LISTEN="127.0.0.1:0")
     yield daemon
     daemon.close()
     shutil.rmtree(folder)
