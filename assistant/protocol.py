@@ -5,9 +5,21 @@ Every number that comes from outside is bounded here, once. Nothing in this file
 
 from __future__ import annotations
 
+import json
+import re
+from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    WithJsonSchema,
+)
 
 PROTOCOL = 4
 """Bumped whenever client and daemon of two builds would misunderstand each other."""
@@ -15,13 +27,57 @@ PROTOCOL = 4
 MAX_TEXT = 4 * 1024 * 1024
 """Longest text of one turn, in characters."""
 
+LARGEST = 2**53 - 1
+"""The largest integer that every reader of JSON keeps as it is."""
+
+DEEPEST = 64
+"""How deep objects and lists from outside may be nested."""
+
 Role = Literal["system", "user", "assistant", "transcript", "tool"]
 TurnState = Literal["pending", "done", "interrupted"]
 Quant = Literal["auto", "none", "int8", "nf4"]
 Mode = Literal["auto", "exact", "bounded"]
 KvCodec = Literal["lossless", "int8", "int4"]
 Layers = Literal["uniform", "pyramid", "drafter_refiner", "sensitivity"]
+_MOMENT = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d(:\d\d(\.\d+)?)?([Zz]|[+-]\d\d:?\d\d)", re.ASCII)
+_SIZE = (
+    r"^([1-9][0-9]{0,14}|([1-9][0-9]{0,5}(\.[0-9]{1,3})?|0\.[0-9]{0,2}[1-9]) ?[kKmMgG]([iI]?[bB])?"
+    r"|[1-9][0-9]{0,2}(\.[0-9]{1,3})? ?[tT]([iI]?[bB])?)$"
+)
+Size = Annotated[str, Field(max_length=32), WithJsonSchema({"type": "string", "maxLength": 32, "pattern": _SIZE})]
+"""A number of bytes with its unit, for example "900MiB"; `memory.budget.parse_size` reads it."""
 Name = Annotated[str, Field(min_length=1, max_length=80, pattern=r"^[^\x00-\x1f\x7f]+$")]
+
+
+def _is_written(value: object) -> object:
+    if isinstance(value, datetime) or (isinstance(value, str) and _MOMENT.fullmatch(value)):
+        return value
+    raise ValueError("write a date and a time with its zone, for example 2024-05-01T10:00:00Z")
+
+
+def _is_json(value: dict[str, Any]) -> dict[str, Any]:
+    if not _is_shallow(value, DEEPEST):
+        raise ValueError(f"it is nested more than {DEEPEST} deep")
+    try:
+        json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
+    except ValueError:
+        raise ValueError("it holds NaN, an infinite number or half a surrogate pair") from None
+    return value
+
+
+def _is_shallow(value: object, left: int) -> bool:
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return left > 0 and all(_is_shallow(one, left - 1) for one in inner)
+
+
+Whole = Annotated[int, Field(strict=True)]
+"""An integer that is written as one: neither "7", nor 7.0, nor true."""
+Real = Annotated[float, Field(strict=True, allow_inf_nan=False)]
+Flag = Annotated[bool, Field(strict=True)]
+JsonObject = Annotated[dict[str, Any], AfterValidator(_is_json)]
+"""Any object that can be written as JSON in UTF-8."""
+Moment = Annotated[AwareDatetime, BeforeValidator(_is_written)]
+TurnId = Annotated[Whole, Field(ge=1, le=LARGEST)]
 
 
 class Wire(BaseModel):
@@ -33,21 +89,21 @@ class Wire(BaseModel):
 class Sampling(Wire):
     """Decoding parameters of one reply. `temperature` 0 is greedy; the repetition penalty counts the reply only."""
 
-    temperature: float = Field(0.2, ge=0.0, le=2.0, allow_inf_nan=False)
-    top_p: float = Field(0.9, gt=0.0, le=1.0, allow_inf_nan=False)
-    top_k: int = Field(0, ge=0, le=100_000)
-    min_p: float = Field(0.0, ge=0.0, le=1.0, allow_inf_nan=False)
-    repetition_penalty: float = Field(1.1, ge=0.5, le=2.0, allow_inf_nan=False)
-    seed: int | None = Field(None, ge=0, le=2**63 - 1)
+    temperature: Real = Field(0.2, ge=0.0, le=2.0)
+    top_p: Real = Field(0.9, gt=0.0, le=1.0)
+    top_k: Whole = Field(0, ge=0, le=100_000)
+    min_p: Real = Field(0.0, ge=0.0, le=1.0)
+    repetition_penalty: Real = Field(1.1, ge=0.5, le=2.0)
+    seed: Whole | None = Field(None, ge=0, le=LARGEST)
     stop: list[Annotated[str, Field(min_length=1, max_length=200)]] = Field(default_factory=list, max_length=16)
-    max_tokens: int = Field(512, ge=1, le=32_768)
+    max_tokens: Whole = Field(512, ge=1, le=32_768)
 
 
 class Engine(Wire):
     """Which model runs, and in how much memory. `None` means: as the daemon's settings say."""
 
     model: str | None = Field(None, max_length=512)
-    budget: str | None = Field(None, max_length=32)
+    budget: Size | None = None
     quant: Quant | None = None
     policy: str | None = Field(None, max_length=40)
     mode: Mode | None = None
@@ -58,7 +114,7 @@ class ToolSpec(Wire):
 
     name: str = Field(min_length=1, max_length=64, pattern=r"^[A-Za-z_][A-Za-z0-9_.-]*$")
     description: str = Field(max_length=8192)
-    parameters: dict[str, Any]
+    parameters: JsonObject
 
 
 class Calling(Wire):
@@ -69,9 +125,9 @@ class Calling(Wire):
     """
 
     tools: list[ToolSpec] = Field(default_factory=list, max_length=128)
-    constrained: bool = True
-    answer: dict[str, Any] | None = None
-    may_call: bool = True
+    constrained: Flag = True
+    answer: JsonObject | None = None
+    may_call: Flag = True
     """Whether this reply may call anything; the tools are shown either way, so that the prompt stays the same."""
 
 
@@ -171,21 +227,21 @@ class ConversationChange(Wire):
 
     name: Name | None = None
     title: str | None = Field(None, min_length=1, max_length=200)
-    pinned: bool | None = None
-    archived: bool | None = None
+    pinned: Flag | None = None
+    archived: Flag | None = None
     system: str | None = Field(None, max_length=MAX_TEXT)
 
 
 class ChooseRequest(Wire):
     """POST /api/conversations/{name}/choose: show the path through this turn."""
 
-    turn: int = Field(ge=1, le=2**62)
+    turn: TurnId
 
 
 class ForkRequest(Wire):
     """POST /api/conversations/{name}/fork: up to and including `turn` (None: all), under `name` (None: a free one)."""
 
-    turn: int | None = Field(None, ge=1, le=2**62)
+    turn: TurnId | None = None
     name: Name | None = None
 
 
@@ -218,7 +274,7 @@ class AskRequest(Wire):
     sampling: Sampling = Field(default_factory=Sampling)
     engine: Engine = Field(default_factory=Engine)
     system: str | None = Field(None, max_length=MAX_TEXT)
-    replaces: int | None = Field(None, ge=1, le=2**62)
+    replaces: TurnId | None = None
     """A user turn that the text becomes another version of; with the same text, another reply to it is written."""
 
 
@@ -227,7 +283,7 @@ class NewTurn(Wire):
 
     role: Role
     text: str = Field(min_length=1, max_length=MAX_TEXT)
-    created: AwareDatetime | None = None
+    created: Moment | None = None
 
 
 class ImportRequest(Wire):
@@ -348,7 +404,7 @@ class ProgramRequest(Wire):
     tools: list[ToolSpec] = Field(default_factory=list, max_length=128)
     system: str | None = Field(None, max_length=MAX_TEXT)
     name: Name | None = None
-    about: dict[str, Any] = Field(default_factory=dict)
+    about: JsonObject = Field(default_factory=dict)
 
 
 class ProgramChange(Wire):
@@ -356,7 +412,7 @@ class ProgramChange(Wire):
 
     state: ProgramState | None = None
     reason: str | None = Field(None, max_length=1000)
-    about: dict[str, Any] | None = None
+    about: JsonObject | None = None
 
 
 class StepRequest(Wire):
@@ -368,9 +424,9 @@ class StepRequest(Wire):
     sampling: Sampling = Field(default_factory=Sampling)
     engine: Engine = Field(default_factory=Engine)
     text: str | None = Field(None, min_length=1, max_length=MAX_TEXT)
-    constrained: bool = True
-    answer: dict[str, Any] | None = None
-    may_call: bool = True
+    constrained: Flag = True
+    answer: JsonObject | None = None
+    may_call: Flag = True
     urgency: Urgency = "agent"
 
 
@@ -413,7 +469,7 @@ class ApprovalRow(Wire):
     """POST /api/approvals, GET /api/approvals: one decision on a call; `record` is the agent's own."""
 
     tool: str = Field(min_length=1, max_length=64)
-    record: dict[str, Any]
+    record: JsonObject
     program: str | None = None
     created: str | None = None
 
@@ -824,7 +880,7 @@ class MemoryReport(Wire):
 class CheckRequest(Wire):
     """POST /api/kv/check."""
 
-    repair: bool = False
+    repair: Flag = False
 
 
 class ModelStatus(Wire):

@@ -23,7 +23,7 @@ from pydantic_settings import (
 from assistant.address import parse_address
 from assistant.errors import UsageError
 from assistant.places import Places, find_places
-from assistant.protocol import MAX_TEXT, KvCodec, Layers, Mode, Quant, Sampling
+from assistant.protocol import LARGEST, MAX_TEXT, KvCodec, Layers, Mode, Quant, Sampling
 from assistant.source import parse_source
 from memory.budget import parse_size
 
@@ -114,7 +114,7 @@ class Settings(BaseSettings):
         description="Above 1 makes repetition less likely.",
     )
     seed: int | None = Field(
-        default=None, ge=0, le=2**63 - 1, description="Random seed of a reply; unset: a fresh one each time."
+        default=None, ge=0, le=LARGEST, description="Random seed of a reply; unset: a fresh one each time."
     )
     max_tokens: int = Field(_wire("max_tokens"), ge=1, le=32_768, description="Longest reply, in tokens.")
     system: str | None = Field(default=None, max_length=MAX_TEXT, description="System prompt of new conversations.")

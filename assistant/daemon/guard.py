@@ -19,11 +19,14 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from assistant.address import Address
 from assistant.daemon.failures import Failures
 from assistant.daemon.limits import MIB, Limits
+from assistant.daemon.names import exact
 from assistant.daemon.token import read_token
 from assistant.errors import Exit, UsageError
 from assistant.settings import Settings
 
 JSON = b"application/json"
+EXACT = "/api/"
+"""Paths with names of one segment each (`names.py`)."""
 CHALLENGE = {"WWW-Authenticate": 'Bearer realm="assistant"'}
 
 
@@ -70,6 +73,8 @@ class Guard:
             answer = self._failures.answer(scope["path"], no.status, str(no), Exit.USAGE, no.headers)
             await answer(scope, receive, send)
             return
+        if scope["path"].startswith(EXACT):
+            scope["path"] = exact(scope["path"], scope["raw_path"])
         await self._app(scope, _counted(receive, limit), send)
 
     def _judge(self, scope: Scope) -> int:

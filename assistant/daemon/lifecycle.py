@@ -142,6 +142,7 @@ class _Server(uvicorn.Server):
                 http=gate(rules.limits),
                 ws="none",
                 lifespan="off",
+                proxy_headers=False,
                 log_config=None,
                 log_level="error",
                 access_log=False,

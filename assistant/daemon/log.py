@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
+import traceback
 from pathlib import Path
+from types import TracebackType
 
 import structlog
-from structlog.typing import Processor
+from structlog.typing import EventDict, Processor, WrappedLogger
 
 from assistant.places import private
 
@@ -22,7 +25,7 @@ def open_log(path: Path) -> None:
     shared: list[Processor] = [
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
-        structlog.processors.format_exc_info,
+        _without_text,
     ]
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
@@ -55,3 +58,18 @@ def rotate(path: Path) -> None:
     if path.stat().st_size > LARGEST:
         path.replace(path.with_suffix(".log.1"))
         os.close(open_raw(path))
+
+
+def _without_text(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """An exception as its kind and where it came from: its own words may quote a message, a name or a path."""
+    if found := event.pop("exc_info", None):
+        error = (
+            found if isinstance(found, BaseException) else found[1] if isinstance(found, tuple) else sys.exc_info()[1]
+        )
+        event["exception"] = None if error is None else [type(error).__name__, *_frames(error.__traceback__)]
+    return event
+
+
+def _frames(trace: TracebackType | None) -> list[str]:
+    frames = traceback.extract_tb(trace)
+    return [f"{Path(frame.filename).name}:{frame.lineno} {frame.name}" for frame in frames]

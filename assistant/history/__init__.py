@@ -4,7 +4,7 @@ The turns of a conversation are a tree (every turn has a parent), of which one p
 thread that opened it (the daemon gives it one, `assistant.daemon.records`). Every part of it is a file here.
 """
 
-from assistant.history.base import NameTaken, UnknownConversation, pack_ids, unpack_ids
+from assistant.history.base import Conflict, NameTaken, UnknownConversation, pack_ids, unpack_ids
 from assistant.history.keeping import Keeping
 from assistant.history.programs import Programs, Step, UnknownProgram
 from assistant.history.reading import Reading
@@ -14,6 +14,7 @@ from assistant.history.writing import Added, Begun, Writing
 __all__ = [
     "Added",
     "Begun",
+    "Conflict",
     "History",
     "NameTaken",
     "Step",
