@@ -49,6 +49,12 @@ Size = Annotated[str, Field(max_length=32), WithJsonSchema({"type": "string", "m
 Name = Annotated[str, Field(min_length=1, max_length=80, pattern=r"^[^\x00-\x1f\x7f]+$")]
 
 
+def _is_number(value: object) -> object:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError("write a number")
+    return value
+
+
 def _is_written(value: object) -> object:
     if isinstance(value, datetime) or (isinstance(value, str) and _MOMENT.fullmatch(value)):
         return value
@@ -70,14 +76,13 @@ def _is_shallow(value: object, left: int) -> bool:
     return left > 0 and all(_is_shallow(one, left - 1) for one in inner)
 
 
-Whole = Annotated[int, Field(strict=True)]
-"""An integer that is written as one: neither "7", nor 7.0, nor true."""
-Real = Annotated[float, Field(strict=True, allow_inf_nan=False)]
+NUMBER = BeforeValidator(_is_number)
+"""Beside the bounds of a number: neither "7" nor true is one."""
 Flag = Annotated[bool, Field(strict=True)]
 JsonObject = Annotated[dict[str, Any], AfterValidator(_is_json)]
 """Any object that can be written as JSON in UTF-8."""
 Moment = Annotated[AwareDatetime, BeforeValidator(_is_written)]
-TurnId = Annotated[Whole, Field(ge=1, le=LARGEST)]
+TurnId = Annotated[int, Field(ge=1, le=LARGEST), NUMBER]
 
 
 class Wire(BaseModel):
@@ -89,14 +94,14 @@ class Wire(BaseModel):
 class Sampling(Wire):
     """Decoding parameters of one reply. `temperature` 0 is greedy; the repetition penalty counts the reply only."""
 
-    temperature: Real = Field(0.2, ge=0.0, le=2.0)
-    top_p: Real = Field(0.9, gt=0.0, le=1.0)
-    top_k: Whole = Field(0, ge=0, le=100_000)
-    min_p: Real = Field(0.0, ge=0.0, le=1.0)
-    repetition_penalty: Real = Field(1.1, ge=0.5, le=2.0)
-    seed: Whole | None = Field(None, ge=0, le=LARGEST)
+    temperature: Annotated[float, Field(ge=0.0, le=2.0, allow_inf_nan=False), NUMBER] = 0.2
+    top_p: Annotated[float, Field(gt=0.0, le=1.0, allow_inf_nan=False), NUMBER] = 0.9
+    top_k: Annotated[int, Field(ge=0, le=100_000), NUMBER] = 0
+    min_p: Annotated[float, Field(ge=0.0, le=1.0, allow_inf_nan=False), NUMBER] = 0.0
+    repetition_penalty: Annotated[float, Field(ge=0.5, le=2.0, allow_inf_nan=False), NUMBER] = 1.1
+    seed: Annotated[int, Field(ge=0, le=LARGEST), NUMBER] | None = None
     stop: list[Annotated[str, Field(min_length=1, max_length=200)]] = Field(default_factory=list, max_length=16)
-    max_tokens: Whole = Field(512, ge=1, le=32_768)
+    max_tokens: Annotated[int, Field(ge=1, le=32_768), NUMBER] = 512
 
 
 class Engine(Wire):

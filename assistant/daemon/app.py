@@ -11,6 +11,7 @@ from typing import Annotated, Any
 from fastapi import Depends, FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.security import HTTPBearer
+from pydantic import Field
 from sse_starlette import EventSourceResponse, ServerSentEvent
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
@@ -18,9 +19,9 @@ from starlette.routing import Match
 
 from assistant import __version__
 from assistant.daemon.failures import Failures, declared
-from assistant.daemon.guard import Guard, Rules
+from assistant.daemon.guard import Guard, Rules, check_model
 from assistant.daemon.lane import LaneFull
-from assistant.daemon.names import Digits, IdInPath, IdInQuery, Named, ProgramId, TrueFalse
+from assistant.daemon.names import DIGITS, IdInPath, IdInQuery, Named, ProgramId, TrueFalse
 from assistant.daemon.programs import Programs
 from assistant.daemon.service import Service
 from assistant.daemon.turns import Turn
@@ -191,13 +192,13 @@ def _add_conversations(app: FastAPI, service: Service) -> None:
         return Removed(names=await service.purge(datetime.now(UTC)))
 
     @app.get("/api/prompts")
-    async def prompts(limit: Annotated[Digits, Query(ge=1, le=1000)] = 200) -> list[str]:
+    async def prompts(limit: Annotated[int, Field(ge=1, le=1000), DIGITS, Query()] = 200) -> list[str]:
         return await records.run(History.prompts, limit)
 
     @app.get("/api/search")
     async def search(
         words: Annotated[str, Query(min_length=1, max_length=1000, pattern=r"\S")],
-        limit: Annotated[Digits, Query(ge=1, le=200)] = 20,
+        limit: Annotated[int, Field(ge=1, le=200), DIGITS, Query()] = 20,
         conversation: Annotated[Name | None, Query()] = None,
     ) -> list[Hit]:
         return await records.run(History.search, words, limit, conversation)
@@ -210,7 +211,7 @@ def _add_turns(app: FastAPI, service: Service) -> None:
     async def turns(
         name: Named,
         before: IdInQuery | None = None,
-        limit: Annotated[Digits, Query(ge=1, le=500)] = 50,
+        limit: Annotated[int, Field(ge=1, le=500), DIGITS, Query()] = 50,
         versions: TrueFalse = False,
     ) -> list[TurnRow]:
         return await records.run(History.turns, name, before, limit, versions)
@@ -235,11 +236,13 @@ def _add_turns(app: FastAPI, service: Service) -> None:
 
 def _add_requests(app: FastAPI, service: Service) -> None:
     @app.post("/api/conversations/{name}/ask", **STREAM)
-    async def ask(name: Named, body: AskRequest) -> EventSourceResponse:
+    async def ask(name: Named, body: AskRequest, request: Request) -> EventSourceResponse:
+        check_model(request.scope, body.engine.model)
         return _stream(service, await service.ask(name, body))
 
     @app.post("/api/conversations/{name}/import", **STREAM)
-    async def read(name: Named, body: ImportRequest) -> EventSourceResponse:
+    async def read(name: Named, body: ImportRequest, request: Request) -> EventSourceResponse:
+        check_model(request.scope, body.engine.model)
         return _stream(service, await service.read(name, body))
 
     @app.post("/api/conversations/{name}/stop")
@@ -275,7 +278,8 @@ def _add_programs(app: FastAPI, service: Service) -> None:
         return await programs.fork(program)
 
     @app.post("/api/programs/{program}/step", **STREAM)
-    async def step(program: ProgramId, body: StepRequest) -> EventSourceResponse:
+    async def step(program: ProgramId, body: StepRequest, request: Request) -> EventSourceResponse:
+        check_model(request.scope, body.engine.model)
         return _stream(service, await programs.step(program, body))
 
     @app.post("/api/programs/{program}/calls/{call}")

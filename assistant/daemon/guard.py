@@ -130,6 +130,16 @@ def is_private(scope: Scope) -> bool:
     return server is not None and server[1] is None
 
 
+def check_model(scope: Scope, model: str | None) -> None:
+    """That a client at TCP names a model of the catalogue, not a place on the disk of the daemon.
+
+    Raises:
+        UsageError: it is a `file:` source.
+    """
+    if model is not None and model.startswith("file:") and not is_private(scope):
+        raise UsageError("Over TCP a model goes by its id (GET /api/models): a file: source is a path of this machine.")
+
+
 def _check_target(scope: Scope) -> None:
     """Only a path: a URL or an authority in its place names a host that nobody looked at."""
     if not scope["raw_path"].startswith(b"/"):

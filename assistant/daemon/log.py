@@ -63,10 +63,8 @@ def rotate(path: Path) -> None:
 def _without_text(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
     """An exception as its kind and where it came from: its own words may quote a message, a name or a path."""
     if found := event.pop("exc_info", None):
-        error = (
-            found if isinstance(found, BaseException) else found[1] if isinstance(found, tuple) else sys.exc_info()[1]
-        )
-        event["exception"] = None if error is None else [type(error).__name__, *_frames(error.__traceback__)]
+        error = found[1] if isinstance(found, tuple) else found if isinstance(found, BaseException) else sys.exception()
+        event["exception"] = error and [type(error).__name__, *_frames(error.__traceback__)]
     return event
 
 

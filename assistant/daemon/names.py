@@ -7,7 +7,7 @@ from typing import Annotated
 from urllib.parse import unquote
 
 from fastapi import Path, Query
-from pydantic import BeforeValidator
+from pydantic import BeforeValidator, Field
 
 from assistant.protocol import LARGEST, Name
 
@@ -39,9 +39,11 @@ def _flag(value: object) -> object:
     return _FLAGS[value] if isinstance(value, str) else value
 
 
-Digits = Annotated[int, BeforeValidator(_number)]
+DIGITS = BeforeValidator(_number)
+"""Beside the bounds of an integer in a path or query: Python would read "1_0" and " 7.0" as well."""
+_Id = Annotated[int, Field(ge=1, le=LARGEST), DIGITS]
 TrueFalse = Annotated[bool, BeforeValidator(_flag)]
 Named = Annotated[Name, BeforeValidator(_named), Path()]
 ProgramId = Annotated[str, Path(min_length=1, max_length=32, pattern=r"^[a-z0-9]+$")]
-IdInPath = Annotated[Digits, Path(ge=1, le=LARGEST)]
-IdInQuery = Annotated[Digits, Query(ge=1, le=LARGEST)]
+IdInPath = Annotated[_Id, Path()]
+IdInQuery = Annotated[_Id, Query()]
