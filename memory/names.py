@@ -32,17 +32,14 @@ def safe_join(root: Path, name: str) -> Path:
     try:
         if any(len(os.fsencode(part)) > LONGEST_PART for part in parts):
             raise UnsafeName(f"a name may hold at most {LONGEST_PART} bytes")
-        place = root.joinpath(*parts)
-        if any(one.is_symlink() for one in _below(root, place)):
-            raise UnsafeName("a link stands where a file or folder of ours belongs")
+        place = root
+        for part in parts:
+            place /= part
+            if place.is_symlink():
+                raise UnsafeName("a link stands where a file or folder of ours belongs")
         inside = place.resolve().is_relative_to(root.resolve())
     except (UnicodeEncodeError, RuntimeError):
         raise UnsafeName("a name must be text that a file system can hold") from None
     if not inside:
         raise UnsafeName("a name must stay in its folder")
     return place
-
-
-def _below(root: Path, place: Path) -> list[Path]:
-    """`place` and its folders, `root` excluded."""
-    return [place, *(folder for folder in place.parents if root in folder.parents)]

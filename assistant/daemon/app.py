@@ -98,6 +98,7 @@ def create_app(service: Service, shut_down: Callable[[], None], rules: Rules) ->
         version=__version__,
         docs_url=None,
         redoc_url=None,
+        redirect_slashes=False,
         responses=declared(Failed),
         dependencies=[Depends(TOKEN)],
     )
