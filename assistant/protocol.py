@@ -869,6 +869,8 @@ class DaemonStatus(Wire):
     """Where it listens on TCP, if anywhere."""
     worker_pid: int | None
     worker_state: Literal["none", "starting", "ready", "busy"]
+    worker_failure: str | None = None
+    """How the last worker died ("was ended by SIGKILL"), until another one has finished a reply."""
     model: str | None
     queue: int
     memory: MemorySplit

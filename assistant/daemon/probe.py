@@ -35,6 +35,16 @@ def listener(path: Path) -> int | None:
             return None
 
 
+def lock_holder(path: Path) -> int | None:
+    """The pid of the process that holds the lock file at `path`, as the kernel lists it; None when nobody does."""
+    try:
+        inode = str(path.stat().st_ino)
+        held = [line.split() for line in Path("/proc/locks").read_text().splitlines()]
+    except OSError:
+        return None
+    return next((int(row[4]) for row in held if "->" not in row and row[5].rpartition(":")[2] == inode), None)
+
+
 def lives(pid: int) -> bool:
     """Whether the process exists and is not a zombie that its parent has not asked about."""
     try:

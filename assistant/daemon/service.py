@@ -176,6 +176,7 @@ class Service:
             listen=str(self._address) if self._address else None,
             worker_pid=self._worker.pid,
             worker_state=self._worker.state,
+            worker_failure=self._worker.failure,
             model=self._worker.model,
             queue=self.lane.waiting,
             memory=self._worker.memory,

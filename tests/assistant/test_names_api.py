@@ -66,6 +66,7 @@ def test_hostile_names_of_everything_else(shared_daemon: RunningDaemon) -> None:
             for path in (f"/api/programs/{said}", f"/api/turns/{said}/conversation", f"/{said}"):
                 answer = http.get(path)
                 assert answer.status_code in (400, 404, 405, 422), (path, answer)
+        for name in HOSTILE[::5]:
             plain = name.encode("utf-8", "replace").decode()
             for engine in ({"model": plain[:512]}, {"policy": plain[:40]}):
                 answer = http.post("/api/programs/0/step", json={"engine": engine})

@@ -35,6 +35,7 @@ OURS = {
     "memory/forgetting.py": ["folder.conversation(kept.heir) / source.name"],
     "memory/layers/profile.py": ["folder / f'{key}.json'"],
     "memory/minilm.py": ["folder / _NEEDED[-1]", "folder / name"],
+    "memory/names.py": ["place /= part"],
     "memory/publish.py": ["path.with_name(f'{path.name}.{secrets.token_hex(4)}{TEMPORARY}')"],
     "memory/sweep.py": ["quarantine / path.name"],
     "memory/tier/stored.py": ["folder / f'{path.stem}-{index}.row'", "folder / path.name"],
@@ -126,7 +127,8 @@ def joins(file: Path) -> Iterator[str]:
     """Expressions of a module that join a path of something that is not a constant."""
     for node in ast.walk(ast.parse(file.read_text())):
         divides = isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div) and not _is_known(node.right)
-        if divides or (isinstance(node, ast.Call) and _joins(node)):
+        grows = isinstance(node, ast.AugAssign) and isinstance(node.op, ast.Div) and not _is_known(node.value)
+        if divides or grows or (isinstance(node, ast.Call) and _joins(node)):
             yield ast.unparse(node)
 
 
