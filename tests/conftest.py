@@ -109,6 +109,12 @@ def daemon(start_daemon: Callable[..., RunningDaemon]) -> RunningDaemon:
     return start_daemon()
 
 
+@pytest.fixture
+def daemon_log(places: Places) -> Callable[[], str]:
+    """What the daemon of this test has logged so far."""
+    return lambda: places.log.read_text()
+
+
 @pytest.fixture(scope="session")
 def _shared() -> Iterator[RunningDaemon]:
     folder = make_home()
