@@ -5,14 +5,13 @@ from __future__ import annotations
 import logging
 import os
 import sys
-import traceback
 from pathlib import Path
-from types import TracebackType
 
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 from assistant.places import private
+from assistant.traces import without_words
 
 LARGEST = 8 * 1024 * 1024
 """A log above this size is moved to `.1` when the next daemon starts."""
@@ -61,13 +60,8 @@ def rotate(path: Path) -> None:
 
 
 def _without_text(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    """An exception as its kind and where it came from: its own words may quote a message, a name or a path."""
+    """An exception as `assistant.traces` tells it."""
     if found := event.pop("exc_info", None):
         error = found[1] if isinstance(found, tuple) else found if isinstance(found, BaseException) else sys.exception()
-        event["exception"] = error and [type(error).__name__, *_frames(error.__traceback__)]
+        event["exception"] = error and without_words(error)
     return event
-
-
-def _frames(trace: TracebackType | None) -> list[str]:
-    frames = traceback.extract_tb(trace)
-    return [f"{Path(frame.filename).name}:{frame.lineno} {frame.name}" for frame in frames]

@@ -10,7 +10,6 @@ import os
 import queue
 import sys
 import threading
-import traceback
 from typing import TextIO
 
 from pydantic import ValidationError
@@ -29,11 +28,13 @@ from assistant.protocol import (
     WorkerEvent,
     WorkerLine,
 )
+from assistant.traces import keep_words_out, report
 
 
 def main() -> None:
     """Serve requests until the input ends or a Quit comes, then write what waits to be written."""
     output = _claim_stdout()
+    keep_words_out()
     from assistant.worker.device import steady_heap
 
     steady_heap()
@@ -76,15 +77,15 @@ def main() -> None:
         except AssistantError as error:
             return Failed(message=str(error), exit_code=error.exit_code)
         except Exception as error:
-            traceback.print_exc()
+            report(error)
             return Failed(message=_unexpected(error), exit_code=Exit.FAILED)
 
     def rest() -> None:
         """What can be done before the next request comes."""
         try:
             engine.rest(lambda: not runs.empty())
-        except Exception:
-            traceback.print_exc()
+        except Exception as error:
+            report(error)
             engine.recover()
 
     threading.Thread(target=listen, name="requests", daemon=True).start()
@@ -96,7 +97,7 @@ def main() -> None:
         except AssistantError as error:
             send(request.id, Failed(message=str(error), exit_code=error.exit_code))
         except Exception as error:
-            traceback.print_exc()
+            report(error)
             engine.recover()
             send(request.id, Failed(message=_unexpected(error), exit_code=Exit.FAILED))
         finally:
