@@ -6,7 +6,7 @@ import asyncio
 import stat
 
 from assistant.client import Client
-from assistant.daemon.probe import listener, lock_holder
+from assistant.daemon.probe import holder, listener
 from assistant.errors import AssistantError
 from assistant.places import Places
 from assistant.protocol import DaemonStatus
@@ -50,7 +50,7 @@ def worker(places: Places) -> str:
 
 def _absent(places: Places) -> str:
     """That nobody answers is as it should be, unless somebody holds the lock."""
-    pid = lock_holder(places.lock)
+    pid = holder(places.lock)
     if pid is not None:
         raise AssistantError(
             f"The process {pid} holds {places.lock} and does not answer. If it is not just starting, run: "

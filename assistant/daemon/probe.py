@@ -35,14 +35,15 @@ def listener(path: Path) -> int | None:
             return None
 
 
-def lock_holder(path: Path) -> int | None:
-    """The pid of the process that holds the lock file at `path`, as the kernel lists it; None when nobody does."""
+def holder(lock: Path) -> int | None:
+    """The pid of the process that holds the lock of a daemon, None when none does. Wakes nobody."""
     try:
-        inode = str(path.stat().st_ino)
+        inode = str(lock.stat().st_ino)
         held = [line.split() for line in Path("/proc/locks").read_text().splitlines()]
     except OSError:
         return None
-    return next((int(row[4]) for row in held if "->" not in row and row[5].rpartition(":")[2] == inode), None)
+    pids = [int(fields[4]) for fields in held if fields[1] == "FLOCK" and fields[5].rpartition(":")[2] == inode]
+    return next((pid for pid in pids if pid > 0), None)
 
 
 def lives(pid: int) -> bool:
