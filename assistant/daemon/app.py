@@ -198,7 +198,7 @@ def _add_conversations(app: FastAPI, service: Service) -> None:
 
     @app.get("/api/search")
     async def search(
-        words: Annotated[str, Query(min_length=1, max_length=1000, pattern=r"\S")],
+        words: Annotated[str, Query(min_length=1, max_length=1000, json_schema_extra={"pattern": r"\S"})],
         limit: Annotated[int, Field(ge=1, le=200), DIGITS, Query()] = 20,
         conversation: Annotated[Name | None, Query()] = None,
     ) -> list[Hit]:
