@@ -101,6 +101,10 @@ TOKENS = {
 MALFORMED = {
     request("/health", GOOD_HOST, GOOD_HOST, GOOD_TOKEN): 400,
     request("/health", GOOD_HOST, "Host: evil.example", GOOD_TOKEN): 400,
+    request("/health", "Host: evil.example", "X-Forwarded-Host: 127.0.0.1:PORT", GOOD_TOKEN): 421,
+    request("/health", "Host: evil.example", "Forwarded: host=127.0.0.1:PORT", GOOD_TOKEN): 421,
+    request("/health", GOOD_HOST, GOOD_TOKEN, "X-Forwarded-For: 8.8.8.8", "X-Forwarded-Proto: https"): 200,
+    request("/health/", GOOD_HOST, GOOD_TOKEN): 404,
     request("/health", GOOD_TOKEN): 400,
     request("/health", GOOD_TOKEN, version="1.0"): 421,
     request("/health", GOOD_HOST, GOOD_TOKEN, version="1.0"): 200,
