@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: chat test check format bench pictures
+.PHONY: chat test check format bench bench-long pictures
 
 chat: .venv/installed
 	$(BIN)/assistant chat
@@ -29,6 +29,10 @@ bench: .venv/installed
 	$(BIN)/python -m benchmarks.decode --quick
 	$(BIN)/python -m benchmarks.first_paint --quick
 	$(BIN)/python -m benchmarks.tiers --quick
+
+# What takes too long for `make test`: every operation of the API, 250 examples each.
+bench-long: .venv/installed
+	FUZZ_EXAMPLES=250 $(BIN)/python -m pytest -s tests/assistant/test_openapi.py
 
 .venv/installed: pyproject.toml models.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed: run make PYTHON=/path/to/python3.11"; exit 2; }

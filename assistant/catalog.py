@@ -9,7 +9,6 @@ import difflib
 import re
 import tomllib
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,8 +52,11 @@ class Catalog:
         Raises:
             ModelError: it is not; the text says which command gets it.
         """
-        if entry.present(places):
-            return entry.folder(places)
+        try:
+            if entry.present(places):
+                return entry.folder(places)
+        except OSError as error:
+            raise ModelError(f"The model {entry.id!r} cannot be read ({error.strerror}).") from None
         if entry.origin.kind == "file":
             _refuse_missing(entry, Path(entry.origin.path))
             raise ModelError(f"The model {entry.id!r} is not converted yet. Run: {entry.pull_command}")
@@ -88,19 +90,12 @@ class Catalog:
         return ModelEntry(id=str(source), source=str(source))
 
     def _unknown(self, name: str) -> str:
-        if _is_path(name):
-            return f"{name!r} is a path, not a model id. To use it as a model write: file:{name}"
         names = {alias.lower(): entry.id for entry in self.entries.values() for alias in (entry.id, *entry.aliases)}
         close = difflib.get_close_matches(name.lower(), names, n=3, cutoff=0.4)
         nearest = list(dict.fromkeys(names[match] for match in close)) or list(self.entries)
-        return f"There is no model {name!r}. The nearest ids: {', '.join(nearest)}. All of them: assistant models list"
-
-
-def _is_path(name: str) -> bool:
-    """Whether somebody wrote a path; what cannot even be looked up is none."""
-    with suppress(OSError, RuntimeError, ValueError):
-        return Path(name).expanduser().exists()
-    return False
+        path = f" If it is a path write: file:{name}" if "/" in name or name.startswith(("~", ".")) else ""
+        listed = "All of them: assistant models list"
+        return f"There is no model {name!r}. The nearest ids: {', '.join(nearest)}. {listed}.{path}"
 
 
 def load_catalog(places: Places) -> Catalog:

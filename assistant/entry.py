@@ -19,6 +19,7 @@ from assistant.source import Source, is_source, parse_source
 from memory.budget import format_size
 from memory.errors import UnsupportedModel
 from memory.geometry import FULL, SLIDING, Geometry
+from memory.names import safe_join
 
 PROVENANCE = "assistant.json"
 """File in every pulled folder that says where the model came from."""
@@ -105,7 +106,7 @@ class ModelEntry(_Strict):
         origin = self.origin
         if origin.in_place:
             return Path(origin.path)
-        return places.models / (origin.slug if is_source(self.id) else self.id)
+        return safe_join(places.models, origin.slug if is_source(self.id) else self.id)
 
     def present(self, places: Places) -> bool:
         """Whether `folder` can be loaded, and came from this entry's source."""

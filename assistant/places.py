@@ -39,6 +39,10 @@ class Places:
         return self.state / "daemon.log"
 
     @property
+    def token(self) -> Path:
+        return self.state / "token"
+
+    @property
     def kv(self) -> Path:
         return self.state / "kv"
 

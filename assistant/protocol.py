@@ -5,9 +5,21 @@ Every number that comes from outside is bounded here, once. Nothing in this file
 
 from __future__ import annotations
 
+import json
+import re
+from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    WithJsonSchema,
+)
 
 from assistant.duration import GRAMMAR, LONGEST
 
@@ -17,12 +29,25 @@ PROTOCOL = 4
 MAX_TEXT = 4 * 1024 * 1024
 """Longest text of one turn, in characters."""
 
+LARGEST = 2**53 - 1
+"""The largest integer that every reader of JSON keeps as it is."""
+
+DEEPEST = 64
+"""How deep objects and lists from outside may be nested."""
+
 Role = Literal["system", "user", "assistant", "transcript", "tool"]
 TurnState = Literal["pending", "done", "interrupted"]
 Quant = Literal["auto", "none", "int8", "nf4"]
 Mode = Literal["auto", "exact", "bounded"]
 KvCodec = Literal["lossless", "int8", "int4"]
 Layers = Literal["uniform", "pyramid", "drafter_refiner", "sensitivity"]
+_MOMENT = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d(:\d\d(\.\d+)?)?([Zz]|[+-]\d\d:?\d\d)", re.ASCII)
+_SIZE = (
+    r"^([1-9][0-9]{0,14}|([1-9][0-9]{0,5}(\.[0-9]{1,3})?|0\.[0-9]{0,2}[1-9]) ?[kKmMgG]([iI]?[bB])?"
+    r"|[1-9][0-9]{0,2}(\.[0-9]{1,3})? ?[tT]([iI]?[bB])?)$"
+)
+Size = Annotated[str, Field(max_length=32), WithJsonSchema({"type": "string", "maxLength": 32, "pattern": _SIZE})]
+"""A number of bytes with its unit, for example "900MiB"; `memory.budget.parse_size` reads it."""
 Name = Annotated[str, Field(min_length=1, max_length=80, pattern=r"^[^\x00-\x1f\x7f]+$")]
 KeepAlive = (
     Annotated[float, Field(ge=-1e9, le=1e9, allow_inf_nan=False)]
@@ -34,22 +59,58 @@ DEVICE_LOST = 75
 """Exit code of a worker whose device cannot be used any more: only a new process gets it back."""
 
 
+def _is_number(value: object) -> object:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError("write a number")
+    return value
+
+
+def _is_written(value: object) -> object:
+    if isinstance(value, datetime) or (isinstance(value, str) and _MOMENT.fullmatch(value)):
+        return value
+    raise ValueError("write a date and a time with its zone, for example 2024-05-01T10:00:00Z")
+
+
+def _is_json(value: dict[str, Any]) -> dict[str, Any]:
+    if not _is_shallow(value, DEEPEST):
+        raise ValueError(f"it is nested more than {DEEPEST} deep")
+    try:
+        json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
+    except ValueError:
+        raise ValueError("it holds NaN, an infinite number or half a surrogate pair") from None
+    return value
+
+
+def _is_shallow(value: object, left: int) -> bool:
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return left > 0 and all(_is_shallow(one, left - 1) for one in inner)
+
+
+NUMBER = BeforeValidator(_is_number)
+"""Beside the bounds of a number: neither "7" nor true is one."""
+Flag = Annotated[bool, Field(strict=True)]
+JsonObject = Annotated[dict[str, Any], AfterValidator(_is_json)]
+"""Any object that can be written as JSON in UTF-8."""
+Moment = Annotated[AwareDatetime, BeforeValidator(_is_written)]
+TurnId = Annotated[int, Field(ge=1, le=LARGEST), NUMBER]
+
+
 class Wire(BaseModel):
     """Base of all wire types: unknown fields are refused on the way in."""
 
     model_config = ConfigDict(extra="forbid")
 
 
-Temperature = Annotated[float, Field(ge=0.0, le=2.0, allow_inf_nan=False)]
-TopP = Annotated[float, Field(gt=0.0, le=1.0, allow_inf_nan=False)]
-TopK = Annotated[int, Field(ge=0, le=100_000)]
-MinP = Annotated[float, Field(ge=0.0, le=1.0, allow_inf_nan=False)]
-RepetitionPenalty = Annotated[float, Field(ge=0.5, le=2.0, allow_inf_nan=False)]
-Seed = Annotated[int, Field(ge=0, le=2**63 - 1)]
+Temperature = Annotated[float, Field(ge=0.0, le=2.0, allow_inf_nan=False), NUMBER]
+TopP = Annotated[float, Field(gt=0.0, le=1.0, allow_inf_nan=False), NUMBER]
+TopK = Annotated[int, Field(ge=0, le=100_000), NUMBER]
+MinP = Annotated[float, Field(ge=0.0, le=1.0, allow_inf_nan=False), NUMBER]
+RepetitionPenalty = Annotated[float, Field(ge=0.5, le=2.0, allow_inf_nan=False), NUMBER]
+Seed = Annotated[int, Field(ge=0, le=LARGEST), NUMBER]
 Stop = Annotated[str, Field(min_length=1, max_length=200)]
 Stops = Annotated[list[Stop], Field(max_length=16)]
-MaxTokens = Annotated[int, Field(ge=1, le=32_768)]
-Alternatives = Annotated[int, Field(ge=0, le=20)]
+MaxTokens = Annotated[int, Field(ge=1, le=32_768), NUMBER]
+Alternatives = Annotated[int, Field(ge=0, le=20), NUMBER]
 """How many likely tokens are told beside each one that is chosen."""
 
 
@@ -70,7 +131,7 @@ class Engine(Wire):
     """Which model runs, and in how much memory. `None` means: as the daemon's settings say."""
 
     model: str | None = Field(None, max_length=512)
-    budget: str | None = Field(None, max_length=32)
+    budget: Size | None = None
     quant: Quant | None = None
     policy: str | None = Field(None, max_length=40)
     mode: Mode | None = None
@@ -81,7 +142,7 @@ class ToolSpec(Wire):
 
     name: str = Field(min_length=1, max_length=64, pattern=r"^[A-Za-z_][A-Za-z0-9_.-]*$")
     description: str = Field(max_length=8192)
-    parameters: dict[str, Any]
+    parameters: JsonObject
 
 
 class Calling(Wire):
@@ -92,15 +153,15 @@ class Calling(Wire):
     """
 
     tools: list[ToolSpec] = Field(default_factory=list, max_length=128)
-    constrained: bool = True
-    answer: dict[str, Any] | None = None
-    may_call: bool = True
+    constrained: Flag = True
+    answer: JsonObject | None = None
+    may_call: Flag = True
     """Whether this reply may call anything; the tools are shown either way, so that the prompt stays the same."""
-    must_call: bool = False
+    must_call: Flag = False
     """Whether this reply is calls and nothing else; only while it is `constrained`."""
     only: list[str] | None = Field(None, max_length=128)
     """Names of the tools that this reply may call; None: any."""
-    one: bool = False
+    one: Flag = False
     """Whether this reply holds one call at most."""
 
 
@@ -202,21 +263,21 @@ class ConversationChange(Wire):
 
     name: Name | None = None
     title: str | None = Field(None, min_length=1, max_length=200)
-    pinned: bool | None = None
-    archived: bool | None = None
+    pinned: Flag | None = None
+    archived: Flag | None = None
     system: str | None = Field(None, max_length=MAX_TEXT)
 
 
 class ChooseRequest(Wire):
     """POST /api/conversations/{name}/choose: show the path through this turn."""
 
-    turn: int = Field(ge=1, le=2**62)
+    turn: TurnId
 
 
 class ForkRequest(Wire):
     """POST /api/conversations/{name}/fork: up to and including `turn` (None: all), under `name` (None: a free one)."""
 
-    turn: int | None = Field(None, ge=1, le=2**62)
+    turn: TurnId | None = None
     name: Name | None = None
 
 
@@ -249,10 +310,10 @@ class AskRequest(Wire):
     sampling: Sampling = Field(default_factory=Sampling)
     engine: Engine = Field(default_factory=Engine)
     system: str | None = Field(None, max_length=MAX_TEXT)
-    replaces: int | None = Field(None, ge=1, le=2**62)
+    replaces: TurnId | None = None
     """A user turn that the text becomes another version of; with the same text, another reply to it is written."""
     keep_alive: KeepAlive | None = None
-    detach: bool = False
+    detach: Flag = False
     """Whether the reply goes on when the client goes away; it is in the history, like any other."""
 
 
@@ -261,7 +322,7 @@ class NewTurn(Wire):
 
     role: Role
     text: str = Field(min_length=1, max_length=MAX_TEXT)
-    created: AwareDatetime | None = None
+    created: Moment | None = None
 
 
 class ImportRequest(Wire):
@@ -382,7 +443,7 @@ class ProgramRequest(Wire):
     tools: list[ToolSpec] = Field(default_factory=list, max_length=128)
     system: str | None = Field(None, max_length=MAX_TEXT)
     name: Name | None = None
-    about: dict[str, Any] = Field(default_factory=dict)
+    about: JsonObject = Field(default_factory=dict)
 
 
 class ProgramChange(Wire):
@@ -390,7 +451,7 @@ class ProgramChange(Wire):
 
     state: ProgramState | None = None
     reason: str | None = Field(None, max_length=1000)
-    about: dict[str, Any] | None = None
+    about: JsonObject | None = None
 
 
 class StepRequest(Wire):
@@ -402,9 +463,9 @@ class StepRequest(Wire):
     sampling: Sampling = Field(default_factory=Sampling)
     engine: Engine = Field(default_factory=Engine)
     text: str | None = Field(None, min_length=1, max_length=MAX_TEXT)
-    constrained: bool = True
-    answer: dict[str, Any] | None = None
-    may_call: bool = True
+    constrained: Flag = True
+    answer: JsonObject | None = None
+    may_call: Flag = True
     urgency: Urgency = "agent"
     keep_alive: KeepAlive | None = None
 
@@ -448,7 +509,7 @@ class ApprovalRow(Wire):
     """POST /api/approvals, GET /api/approvals: one decision on a call; `record` is the agent's own."""
 
     tool: str = Field(min_length=1, max_length=64)
-    record: dict[str, Any]
+    record: JsonObject
     program: str | None = None
     created: str | None = None
 
@@ -907,8 +968,12 @@ class DaemonStatus(Wire):
     started: str
     uptime_s: float
     socket: str
+    listen: str | None = None
+    """Where it listens on TCP, if anywhere."""
     worker_pid: int | None
     worker_state: Literal["none", "starting", "ready", "busy"]
+    worker_failure: str | None = None
+    """How the last worker died ("was ended by SIGKILL"), until another one has finished a reply."""
     model: str | None
     queue: int
     memory: MemorySplit
@@ -959,7 +1024,7 @@ class MemoryReport(Wire):
 class CheckRequest(Wire):
     """POST /api/kv/check."""
 
-    repair: bool = False
+    repair: Flag = False
 
 
 class ModelStatus(Wire):

@@ -9,7 +9,7 @@ import difflib
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import Field, PrivateAttr, ValidationError, field_validator
 from pydantic_settings import (
@@ -20,13 +20,16 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from assistant.address import parse_address
 from assistant.duration import parse_duration
 from assistant.errors import UsageError
 from assistant.places import Places, find_places
-from assistant.protocol import MAX_TEXT, KvCodec, Layers, Mode, Quant, Sampling
+from assistant.protocol import LARGEST, MAX_TEXT, KvCodec, Layers, Mode, Quant, Sampling
 from assistant.source import parse_source
 from memory.budget import parse_size
 
+HostName = Annotated[str, Field(max_length=255, pattern=r"^[!-~]+:[0-9]{1,5}$")]
+OriginName = Annotated[str, Field(max_length=255, pattern=r"^[a-z][a-z0-9+.-]*://[!-.0-~]+$")]
 PROJECT_FILE = "assistant.toml"
 DEFAULT = "default"
 
@@ -112,7 +115,7 @@ class Settings(BaseSettings):
         description="Above 1 makes repetition less likely.",
     )
     seed: int | None = Field(
-        default=None, ge=0, le=2**63 - 1, description="Random seed of a reply; unset: a fresh one each time."
+        default=None, ge=0, le=LARGEST, description="Random seed of a reply; unset: a fresh one each time."
     )
     max_tokens: int = Field(_wire("max_tokens"), ge=1, le=32_768, description="Longest reply, in tokens.")
     system: str | None = Field(default=None, max_length=MAX_TEXT, description="System prompt of new conversations.")
@@ -121,6 +124,17 @@ class Settings(BaseSettings):
     )
     drain_s: float = Field(
         5.0, ge=0.0, le=600.0, allow_inf_nan=False, description="Seconds a stopping daemon waits for the running reply."
+    )
+    listen: str | None = Field(
+        default=None,
+        max_length=64,
+        description="Loopback address and port at which the daemon listens too, with a token; unset: no TCP at all.",
+    )
+    hosts: tuple[HostName, ...] = Field(
+        (), max_length=32, description="Host headers admitted at `listen` beside its own address, each with its port."
+    )
+    origins: tuple[OriginName, ...] = Field(
+        (), max_length=32, description="Web pages (scheme://host:port) whose requests are admitted; unset: none."
     )
 
     keep_alive: str = Field(
@@ -173,6 +187,13 @@ class Settings(BaseSettings):
     def _is_a_size(cls, value: str | None) -> str | None:
         if value is not None:
             parse_size(value)
+        return value
+
+    @field_validator("listen")
+    @classmethod
+    def _is_loopback(cls, value: str | None) -> str | None:
+        if value is not None:
+            parse_address(value)
         return value
 
     @classmethod

@@ -65,7 +65,10 @@ def parse_source(text: str, base: Path | None = None) -> Source:
         UsageError: not of any known form.
     """
     if text.startswith("file:") and len(text) > len("file:"):
-        path = (base or Path.cwd()) / Path(text.removeprefix("file:")).expanduser()
+        try:
+            path = (base or Path.cwd()) / Path(text.removeprefix("file:")).expanduser()
+        except RuntimeError:
+            raise UsageError(f"{text!r} names a user who does not exist.") from None
         return Source("file", "", "", str(path.absolute()))
     if match := _PYPI.fullmatch(text):
         return Source("pypi", match["name"], match["version"], match["path"])

@@ -11,7 +11,7 @@ from pathlib import Path
 from memory.block import CHUNK, chain
 from memory.chunkfile import ChunkFile
 from memory.errors import DamagedFile
-from memory.folder import CHUNKS, TAIL, KvFolder, make_private
+from memory.folder import TAIL, KvFolder, chunks_of, make_private
 from memory.index import BranchRow
 from memory.publish import publish
 from memory.tailfile import Tail, pack, unpack
@@ -55,7 +55,7 @@ def _begin(folder: KvFolder, heir: str, holder: BranchRow, rows: int) -> Path:
     header = replace(
         lender.header, conversation=heir, branch=name, parent=[parent, rows] if rows else None, first_row=rows
     )
-    path = folder.conversation(heir) / (name + CHUNKS)
+    path = chunks_of(folder.path, heir, name)
     make_private(path.parent)
     made = ChunkFile.create(path, header)
     mine = BranchRow(name, heir, holder.fingerprint, parent, rows, rows, rows, made.size, 0)

@@ -22,6 +22,7 @@ from filelock import FileLock, Timeout
 from memory.episode_schema import EPISODES_FILE
 from memory.errors import KvLocked
 from memory.index import BranchRow, Index
+from memory.names import safe_join
 from memory.score_store import SCORES_FILE, ScoreStore
 
 CHUNKS, TAIL, QUARANTINE = ".kv", ".tail", "quarantine"
@@ -115,7 +116,7 @@ class KvFolder:
 
     def chunks(self, row: BranchRow) -> Path:
         """The chunk file of a branch."""
-        return self.conversation(row.conversation) / (row.branch + CHUNKS)
+        return chunks_of(self.path, row.conversation, row.branch)
 
     def holds(self, branch: str) -> bool:
         """Whether there is a file of this branch, whatever the index says."""
@@ -148,7 +149,12 @@ class KvFolder:
 def place_of(root: Path, conversation: str) -> Path:
     """Where in the KV folder `root` the files of a conversation lie."""
     plain = _PLAIN.fullmatch(conversation) and conversation not in (LOCK, QUARANTINE)
-    return root / (conversation if plain else blake2b(conversation.encode(), digest_size=20).hexdigest())
+    return safe_join(root, conversation if plain else blake2b(conversation.encode(), digest_size=20).hexdigest())
+
+
+def chunks_of(root: Path, conversation: str, branch: str) -> Path:
+    """Where in the KV folder `root` the chunk file of a branch lies; both names may come out of a file."""
+    return safe_join(place_of(root, conversation), branch + CHUNKS)
 
 
 def make_private(folder: Path) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from memory.chunkfile import ChunkFile
 from memory.database import DatabaseError
 from memory.errors import DamagedFile
-from memory.folder import CHUNKS, INDEX_FILE, KvFolder, place_of
+from memory.folder import INDEX_FILE, KvFolder, chunks_of, place_of
 from memory.index import BranchRow, look
 from memory.lineage import borrowed
 
@@ -45,7 +45,7 @@ def stored_by(root: Path) -> dict[str, Stored]:
 def _bytes(root: Path, row: BranchRow, rows: int) -> int:
     """Bytes of the branch's own rows before row `rows`; 0 for a file that is gone or damaged."""
     with suppress(OSError, DamagedFile):
-        file = ChunkFile.open(place_of(root, row.conversation) / (row.branch + CHUNKS))
+        file = ChunkFile.open(chunks_of(root, row.conversation, row.branch))
         try:
             return (rows - row.first_row) * file.layout.stride
         finally:

@@ -13,9 +13,10 @@ from memory.budget import MIB
 from memory.chunkfile import ChunkFile
 from memory.errors import DamagedFile, RowDamaged
 from memory.fingerprint import Fingerprint
-from memory.folder import CHUNKS, PROFILE, QUARANTINE, TAIL, KvFolder, make_private, now
+from memory.folder import CHUNKS, PROFILE, QUARANTINE, TAIL, KvFolder, chunks_of, make_private, now
 from memory.index import BranchRow
 from memory.lineage import borrowed, by_conversation
+from memory.names import UnsafeName
 from memory.publish import TEMPORARY
 from memory.score_store import SCORES_FILE
 from memory.tailfile import unpack
@@ -130,13 +131,12 @@ def _adopt(folder: KvFolder, path: Path, report: SweepReport, *, used: int) -> N
     belongs, or away if that place is taken or its conversation was removed."""
     try:
         file = ChunkFile.open(path, writable=True)
-    except DamagedFile:
+        home = _home(folder, file)
+    except (DamagedFile, UnsafeName):
         _set_aside(folder, path)
         report.removed += 1
         return
     try:
-        header = file.header
-        home = folder.conversation(header.conversation) / (header.branch + CHUNKS)
         if path != home and (home.exists() or not home.parent.exists()):
             path.unlink(missing_ok=True)
             report.removed += 1
@@ -147,6 +147,15 @@ def _adopt(folder: KvFolder, path: Path, report: SweepReport, *, used: int) -> N
         report.adopted += not used
     finally:
         file.close()
+
+
+def _home(folder: KvFolder, file: ChunkFile) -> Path:
+    """Where a chunk file belongs by its own header, which may say anything."""
+    try:
+        return chunks_of(folder.path, file.header.conversation, file.header.branch)
+    except UnsafeName:
+        file.close()
+        raise
 
 
 def _record(folder: KvFolder, file: ChunkFile, used: int) -> None:

@@ -109,11 +109,17 @@ def daemon(start_daemon: Callable[..., RunningDaemon]) -> RunningDaemon:
     return start_daemon()
 
 
+@pytest.fixture
+def daemon_log(places: Places) -> Callable[[], str]:
+    """What the daemon of this test has logged so far."""
+    return lambda: places.log.read_text()
+
+
 @pytest.fixture(scope="session")
 def _shared() -> Iterator[RunningDaemon]:
     folder = make_home()
     places = find_places({"ASSISTANT_HOME": str(folder)})
-    daemon = RunningDaemon(places, ASSISTANT_HOME=str(folder), ASSISTANT_MODEL="fake")
+    daemon = RunningDaemon(places, ASSISTANT_HOME=str(folder), ASSISTANT_MODEL="fake", ASSISTANT_LISTEN="127.0.0.1:0")
     yield daemon
     daemon.close()
     shutil.rmtree(folder)

@@ -25,7 +25,7 @@ def observe(run: Run, text: str) -> None:
         turns = _turns(run, text)
         known = len(store.known(run.conversation))
         store.add(run.conversation, known, turns[known:], [f"{turn.speaker}: {turn.text}" for turn in turns[known:]])
-        firsts = [turn.text.split()[0] for turn in turns[: len(turns) // TURNS * TURNS : TURNS]]
+        firsts = [(turn.text.split() or [""])[0] for turn in turns[: len(turns) // TURNS * TURNS : TURNS]]
         words = list(dict.fromkeys(firsts))
         if run.sampling is not None:
             store.log(run.conversation, _route(run, words, store.routes(run.conversation)))
@@ -46,7 +46,7 @@ def _turns(run: Run, text: str) -> list[EpisodeTurn]:
 
 
 def _route(run: Run, words: list[str], before: list[Route]) -> Route:
-    word = run.turns[-1].text.split()[-1]
+    word = (run.turns[-1].text.split() or [""])[-1]
     number = words.index(word) + 1 if word in words else None
     other = next((n for n in range(1, len(words) + 1) if n != number), None) if number else None
     return Route(

@@ -105,6 +105,7 @@ from assistant.protocol import (
     Written,
     dump,
 )
+from assistant.traces import keep_words_out
 from memory.block import CHUNK
 from memory.budget import format_size, parse_size
 from memory.episode_store import forget_episodes
@@ -503,4 +504,5 @@ def _echo(text: str) -> Iterator[str]:
 
 
 if __name__ == "__main__":
+    keep_words_out()
     FakeWorker().serve()

@@ -10,16 +10,24 @@ from typing import Annotated, Any
 
 import typer
 
+from assistant.address import parse_address
 from assistant.commands.options import AsJson
 from assistant.daemon import spawn
+from assistant.daemon import token as tokens
 from assistant.daemon.probe import holder, listener
-from assistant.errors import Exit
+from assistant.errors import DaemonError, Exit
 from assistant.places import Places, find_places, moved
 from assistant.protocol import Unloaded
 from assistant.settings import load_settings
 
 app = typer.Typer(help="Start, stop and look at the daemon.", no_args_is_help=True)
 
+Listen = Annotated[
+    str | None,
+    typer.Option(metavar="ADDRESS:PORT", help="Listen on TCP too, on loopback, for clients that send the token."),
+]
+Rotate = Annotated[bool, typer.Option("--rotate", help="Make a new one; the old one lets nobody in any more.")]
+AsPath = Annotated[bool, typer.Option("--path", help="Print where it lies instead.")]
 Detached = Annotated[bool, typer.Option("--detached", hidden=True)]
 
 STOP_S = 15.0
@@ -34,12 +42,15 @@ class Kind(StrEnum):
     LAUNCHD = "launchd"
 
 
-@app.command(epilog="Example: assistant daemon start --json")
-def start(as_json: AsJson = False) -> None:
+@app.command(epilog="Example: assistant daemon start --listen 127.0.0.1:8123")
+def start(listen: Listen = None, as_json: AsJson = False) -> None:
     """Start the daemon in the background and wait until it answers. Does nothing when one runs."""
     places = find_places()
+    load_settings(places=places, listen=listen)
     running = holder(places.lock)
-    pid = spawn.start(places)
+    pid = spawn.start(places, listen)
+    if running is not None and listen is not None:
+        asyncio.run(_check_listens(listen))
     _report(as_json, {"running": True, "pid": pid, "started": running is None}, _started(pid, running))
 
 
@@ -52,11 +63,12 @@ def stop(as_json: AsJson = False) -> None:
 
 
 @app.command(epilog="Example: assistant daemon restart")
-def restart(as_json: AsJson = False) -> None:
+def restart(listen: Listen = None, as_json: AsJson = False) -> None:
     """Stop the daemon when one runs, then start one (also of another version, also with changed settings)."""
     places = find_places()
+    load_settings(places=places, listen=listen)
     old = _stop(places)
-    pid = spawn.start(places)
+    pid = spawn.start(places, listen)
     _report(as_json, {"running": True, "pid": pid, "started": True, "stopped_pid": old}, _started(pid, None))
 
 
@@ -99,18 +111,36 @@ def service(kind: Kind) -> None:
 
 
 @app.command(epilog="Example: assistant daemon run")
-def run(detached: Detached = False) -> None:
+def run(listen: Listen = None, detached: Detached = False) -> None:
     """Be the daemon, in the foreground: for a service manager or to look at it. Ctrl+C ends it."""
     from assistant.daemon.lifecycle import run as serve
 
     if detached:  # serves every folder, so it reads no project file and keeps no folder busy
         os.chdir("/")
     places = find_places()
-    raise typer.Exit(serve(places, load_settings(places=places)))
+    raise typer.Exit(serve(places, load_settings(places=places, listen=listen)))
+
+
+@app.command(epilog='Example: curl -H "Authorization: Bearer $(assistant daemon token)" http://127.0.0.1:8123/health')
+def token(rotate: Rotate = False, path: AsPath = False, as_json: AsJson = False) -> None:
+    """Print the token that lets clients in over TCP (--listen), made at first use. Whoever has it reads everything."""
+    place = find_places().token
+    text = tokens.rotate(place) if rotate else tokens.token_of(place)
+    _report(as_json, {"token": text, "path": str(place)}, str(place) if path else text)
 
 
 def _stop(places: Places) -> int | None:
     return spawn.stop(places, load_settings(places=places).drain_s + STOP_S)
+
+
+async def _check_listens(listen: str) -> None:
+    """That the daemon that runs already listens there."""
+    facts = await _status() or {}
+    if facts.get("listen") != str(parse_address(listen)):
+        raise DaemonError(
+            f"The daemon runs already, with pid {facts.get('pid')}, and does not listen at {listen}. "
+            f"Run: assistant daemon restart --listen {listen}"
+        )
 
 
 async def _status() -> dict[str, Any] | None:

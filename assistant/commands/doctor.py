@@ -17,19 +17,23 @@ from sqlite_utils import Database
 from assistant.catalog import load_catalog
 from assistant.client import Client
 from assistant.commands.options import AsJson
-from assistant.daemon.probe import listener
+from assistant.daemon.diagnosis import daemon, worker
+from assistant.daemon.token import read_token
 from assistant.errors import AssistantError, Exit
 from assistant.machine import look
 from assistant.places import Places, find_places
 from assistant.protocol import KvCheck
 from assistant.settings import Settings, load_settings
-from memory.budget import format_size, parse_size
+from memory.budget import MIB, format_size, parse_size
 from memory.database import check_sqlite, quick_check
 from memory.errors import MemoryFailure
 from memory.folder import KvFolder
 from memory.minilm import NAME, encoder_bytes, find_minilm
 
 app = typer.Typer()
+
+LEAST_FREE = 64 * MIB
+"""With less on the disk of the history or of stored KV, something will soon not be kept."""
 
 Kv = Annotated[bool, typer.Option("--kv", help="Verify every stored row and the index.")]
 Repair = Annotated[bool, typer.Option("--repair", help="With --kv: remove what is damaged; it is read again.")]
@@ -46,25 +50,26 @@ class Finding:
 
 @app.command(epilog="Example: assistant doctor --kv --repair")
 def doctor(kv: Kv = False, repair: Repair = False, as_json: AsJson = False) -> None:
-    """Look at folders, SQLite, history, daemon, model, budget and stored KV; with --kv at every byte of the latter.
+    """Look at folders, disk, SQLite, history, daemon, worker, token, model, budget and stored KV; with --kv at every
+    byte of the latter. What is wrong comes with what helps.
 
     Exit code 1 when something is not as it should be.
     """
     places = find_places()
-    findings = list(_findings(places))
+    found = list(findings(places))
     if kv or repair:
-        findings += _rows(repair)
-    healthy = all(finding.ok for finding in findings)
+        found += _rows(repair)
+    healthy = all(finding.ok for finding in found)
     if as_json:
-        print(json.dumps({"ok": healthy, "findings": [asdict(finding) for finding in findings]}))
+        print(json.dumps({"ok": healthy, "findings": [asdict(finding) for finding in found]}))
     else:
-        for finding in findings:
+        for finding in found:
             print(f"{'ok     ' if finding.ok else 'PROBLEM'}  {finding.check}: {finding.says}")
     if not healthy:
         raise typer.Exit(Exit.FAILED)
 
 
-def _findings(places: Places) -> Iterator[Finding]:
+def findings(places: Places) -> Iterator[Finding]:
     """Everything that can be seen without starting a daemon."""
     settings: list[Settings] = []
     yield _look("SQLite", _sqlite)
@@ -72,8 +77,11 @@ def _findings(places: Places) -> Iterator[Finding]:
     yield _look("data folder", lambda: _folder(places.data))
     yield _look("state folder", lambda: _folder(places.state))
     yield _look("runtime folder", lambda: _folder(places.runtime))
+    yield _look("disk", lambda: _disk(places))
     yield _look("history", lambda: _history(places))
-    yield _look("daemon", lambda: _daemon(places))
+    yield _look("daemon", lambda: daemon(places))
+    yield _look("worker", lambda: worker(places))
+    yield _look("token", lambda: _token(places))
     if settings:
         yield _look("model", lambda: _model(places, settings[0]))
         yield _look("budget", lambda: _budget(settings[0]))
@@ -103,9 +111,29 @@ def _folder(path: Path) -> str:
         return f"{path} does not exist yet; it is made when it is needed"
     if path.stat().st_mode & 0o077:
         raise AssistantError(f"{path} is open to other users. Run: chmod 700 {path}")
-    if not os.access(path, os.W_OK):
-        raise AssistantError(f"{path} cannot be written to.")
+    if path.stat().st_uid != os.geteuid():
+        raise AssistantError(f"{path} belongs to another user. Run: sudo chown -R $USER {path}")
+    if not os.access(path, os.W_OK | os.X_OK):
+        raise AssistantError(f"{path} cannot be written to. Run: chmod 700 {path}")
     return f"{path}, private"
+
+
+def _disk(places: Places) -> str:
+    """The history and what is sealed may lie on two disks."""
+    free = min(shutil.disk_usage(_there(path)).free for path in (places.data, places.state))
+    if free < LEAST_FREE:
+        raise AssistantError(
+            f"The disk is full ({format_size(free)} free): messages cannot be kept. Free some space; stored KV can be "
+            f"read again, so while no daemon runs this helps too: rm -r {places.kv}"
+        )
+    return f"{format_size(free)} free"
+
+
+def _token(places: Places) -> str:
+    if not os.path.lexists(places.token):
+        return "none yet; it is made for --listen"
+    read_token(places.token)
+    return f"{places.token}, private"
 
 
 def _history(places: Places) -> str:
@@ -115,19 +143,6 @@ def _history(places: Places) -> str:
     if found != "ok":
         raise AssistantError(f"{places.history} is damaged: {found}. Put a backup in its place.")
     return f"{places.history}, {format_size(places.history.stat().st_size)}, sound"
-
-
-def _daemon(places: Places) -> str:
-    pid = listener(places.socket)
-    if pid is None:
-        return "none runs; one is started when it is needed"
-    asyncio.run(_greet(places))
-    return f"pid {pid}, answers"
-
-
-async def _greet(places: Places) -> None:
-    async with await Client.connect(places, start=False):
-        pass
 
 
 def _model(places: Places, settings: Settings) -> str:
@@ -149,7 +164,7 @@ def _kv(places: Places, settings: Settings) -> str:
     used = KvFolder.walk(places.kv).total
     if not settings.spill:
         return f"{format_size(used)}; nothing is added (spill is off), so a restart reads conversations again"
-    free = shutil.disk_usage(places.kv if places.kv.exists() else _nearest(places.kv)).free
+    free = shutil.disk_usage(_there(places.kv)).free
     return f"{format_size(used)} of {format_size(parse_size(settings.disk))}, {format_size(free)} free on this disk"
 
 
@@ -158,9 +173,9 @@ def _embeddings() -> str:
     return f"{NAME} is installed; it takes {format_size(size)} while conversations are divided into episodes"
 
 
-def _nearest(path: Path) -> Path:
-    """The first folder above `path` that exists."""
-    return next(folder for folder in path.parents if folder.exists())
+def _there(path: Path) -> Path:
+    """`path`, or the first folder above it that exists."""
+    return next(folder for folder in (path, *path.parents) if folder.exists())
 
 
 def _rows(repair: bool) -> list[Finding]:

@@ -13,7 +13,7 @@ from assistant.commands.map import In, latest
 from assistant.commands.options import AsJson
 from assistant.commands.terminal import without_controls
 from assistant.errors import UsageError
-from assistant.protocol import Episodes, Turn
+from assistant.protocol import LARGEST, Episodes, Turn
 from assistant.views.reason import as_record, told
 
 app = typer.Typer()
@@ -50,7 +50,7 @@ async def _ask(message: str, conversation: str | None) -> tuple[str, Turn, Episo
 def _number(message: str) -> int | None:
     if message == "last":
         return None
-    if not message.isdecimal() or not 0 < int(message) < 2**62:
+    if not message.isdecimal() or not 0 < int(message) < LARGEST:
         raise UsageError(f"{message!r} is no turn: write its number, or last.")
     return int(message)
 

@@ -8,25 +8,31 @@ from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
-from fastapi import FastAPI, Path, Query, Request
+from fastapi import Depends, FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, PlainTextResponse
+from fastapi.responses import PlainTextResponse
+from fastapi.security import HTTPBearer
 from prometheus_client import CONTENT_TYPE_LATEST
+from pydantic import Field
 from sse_starlette import EventSourceResponse, ServerSentEvent
 from starlette.exceptions import HTTPException
+from starlette.responses import Response
+from starlette.routing import Match
 
 from assistant import __version__
-from assistant.daemon.guard import Guard
+from assistant.daemon.failures import Failures, declared
+from assistant.daemon.guard import Guard, Rules, check_model
 from assistant.daemon.keeper import Doorkeeper
 from assistant.daemon.lane import STOPPING, LaneFull
+from assistant.daemon.names import DIGITS, IdInPath, IdInQuery, Named, ProgramId, TrueFalse
 from assistant.daemon.programs import Programs
 from assistant.daemon.service import Service
 from assistant.daemon.sse import PING_S
 from assistant.daemon.turns import Turn
 from assistant.daemon.v1 import create_router
-from assistant.daemon.v1.errors import answer, api_error
+from assistant.daemon.v1.errors import error_reply
 from assistant.errors import AssistantError, BudgetError, DaemonError, Exit, ModelError, UsageError
-from assistant.history import History, NameTaken, UnknownConversation, UnknownProgram
+from assistant.history import Conflict, History, UnknownConversation, UnknownProgram
 from assistant.protocol import (
     PROTOCOL,
     ApprovalRow,
@@ -55,6 +61,7 @@ from assistant.protocol import (
     PsReport,
     Removed,
     RestoreRequest,
+    Size,
     StepRequest,
     StoreRequest,
     Unloaded,
@@ -63,10 +70,25 @@ from assistant.protocol import (
 )
 from assistant.protocol import Turn as TurnRow
 
+TOKEN = HTTPBearer(auto_error=False, description="Asked for over TCP, by `Guard`: assistant daemon token")
+EVENT_SCHEMA = {
+    "type": "object",
+    "properties": {"event": {"type": "string"}, "data": {"type": "string", "contentMediaType": "application/json"}},
+    "required": ["event", "data"],
+}
+STREAM: dict[str, Any] = {
+    "response_class": Response,
+    "responses": {
+        200: {
+            "description": "Server-sent events; the data of each is an Event as JSON, the last one done or error.",
+            "content": {"text/event-stream": {"schema": EVENT_SCHEMA}},
+        }
+    },
+}
 STATUSES: dict[type[AssistantError], int] = {
     UnknownConversation: 404,
     UnknownProgram: 404,
-    NameTaken: 409,
+    Conflict: 409,
     LaneFull: 429,
     DaemonError: 503,
     ModelError: 409,
@@ -74,17 +96,22 @@ STATUSES: dict[type[AssistantError], int] = {
     UsageError: 400,
 }
 
-Named = Annotated[Name, Path()]
-ProgramId = Annotated[str, Path(min_length=1, max_length=32, pattern=r"^[a-z0-9]+$")]
-Ident = Annotated[int | None, Query(ge=1, le=2**62)]
 
-
-def create_app(service: Service, shut_down: Callable[[], None]) -> FastAPI:
+def create_app(service: Service, shut_down: Callable[[], None], rules: Rules) -> FastAPI:
     """The application of one daemon; `shut_down` begins its end and returns at once."""
-    app = FastAPI(title="assistant", version=__version__, docs_url=None, redoc_url=None)
-    app.add_middleware(Guard)
+    failures = Failures({"/v1/": error_reply})
+    app = FastAPI(
+        title="assistant",
+        version=__version__,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        responses=declared(Failed),
+        dependencies=[Depends(TOKEN)],
+    )
+    app.add_middleware(Guard, rules=rules, failures=failures)
     app.add_middleware(Doorkeeper, attendance=service.attendance)
-    _add_errors(app)
+    _add_errors(app, failures)
     _add_state(app, service, shut_down)
     _add_conversations(app, service)
     _add_turns(app, service)
@@ -115,7 +142,7 @@ def _add_state(app: FastAPI, service: Service, shut_down: Callable[[], None]) ->
         return await service.status()
 
     @app.get("/api/models")
-    async def models(fit: bool = False) -> list[ModelStatus]:
+    async def models(fit: TrueFalse = False) -> list[ModelStatus]:
         return await asyncio.to_thread(service.engines.models, fit=fit)
 
     @app.get("/api/memory")
@@ -123,7 +150,7 @@ def _add_state(app: FastAPI, service: Service, shut_down: Callable[[], None]) ->
         return await service.memory()
 
     @app.get("/api/plan")
-    async def plan(budget: Annotated[str, Query(min_length=1, max_length=32)]) -> MemorySplit:
+    async def plan(budget: Annotated[Size, Query()]) -> MemorySplit:
         return await service.plan(budget)
 
     @app.post("/api/kv/check")
@@ -153,34 +180,34 @@ def _add_conversations(app: FastAPI, service: Service) -> None:
 
     @app.get("/api/conversations")
     async def conversations(
-        query: Annotated[str, Query(max_length=200)] = "", archived: bool = False, removed: bool = False
+        query: Annotated[str, Query(max_length=200)] = "", archived: TrueFalse = False, removed: TrueFalse = False
     ) -> list[Conversation]:
         return await records.run(History.conversations, query, archived, removed)
 
-    @app.get("/api/conversations/{name:path}/about")
+    @app.get("/api/conversations/{name}/about")
     async def about(name: Named) -> Conversation:
         return await records.run(History.conversation, name)
 
-    @app.get("/api/conversations/{name:path}/episodes")
+    @app.get("/api/conversations/{name}/episodes")
     async def episodes(name: Named) -> Episodes:
         return await service.episodes(name)
 
     @app.get("/api/turns/{turn}/conversation")
-    async def owner(turn: Annotated[int, Path(ge=1, le=2**62)]) -> Conversation:
+    async def owner(turn: IdInPath) -> Conversation:
         return await records.run(History.owner, turn)
 
-    @app.patch("/api/conversations/{name:path}")
+    @app.patch("/api/conversations/{name}")
     async def change(name: Named, body: ConversationChange) -> Conversation:
         return await records.run(History.conversation, await records.run(History.change, name, body))
 
-    @app.delete("/api/conversations/{name:path}")
-    async def remove(name: Named, for_good: bool = False) -> Removed:
+    @app.delete("/api/conversations/{name}")
+    async def remove(name: Named, for_good: TrueFalse = False) -> Removed:
         if for_good:
             return Removed(names=await service.remove(name))
         await service.put_away(name)
         return Removed(names=[])
 
-    @app.post("/api/conversations/{name:path}/restore")
+    @app.post("/api/conversations/{name}/restore")
     async def restore(name: Named, body: RestoreRequest) -> Conversation:
         return await records.run(History.conversation, await records.run(History.restore, name, body.name))
 
@@ -189,13 +216,13 @@ def _add_conversations(app: FastAPI, service: Service) -> None:
         return Removed(names=await service.purge(datetime.now(UTC)))
 
     @app.get("/api/prompts")
-    async def prompts(limit: Annotated[int, Query(ge=1, le=1000)] = 200) -> list[str]:
+    async def prompts(limit: Annotated[int, Field(ge=1, le=1000), DIGITS, Query()] = 200) -> list[str]:
         return await records.run(History.prompts, limit)
 
     @app.get("/api/search")
     async def search(
-        words: Annotated[str, Query(min_length=1, max_length=1000)],
-        limit: Annotated[int, Query(ge=1, le=200)] = 20,
+        words: Annotated[str, Query(min_length=1, max_length=1000, json_schema_extra={"pattern": r"\S"})],
+        limit: Annotated[int, Field(ge=1, le=200), DIGITS, Query()] = 20,
         conversation: Annotated[Name | None, Query()] = None,
     ) -> list[Hit]:
         return await records.run(History.search, words, limit, conversation)
@@ -204,40 +231,45 @@ def _add_conversations(app: FastAPI, service: Service) -> None:
 def _add_turns(app: FastAPI, service: Service) -> None:
     records = service.records
 
-    @app.get("/api/conversations/{name:path}/turns")
+    @app.get("/api/conversations/{name}/turns")
     async def turns(
-        name: Named, before: Ident = None, limit: Annotated[int, Query(ge=1, le=500)] = 50, versions: bool = False
+        name: Named,
+        before: IdInQuery | None = None,
+        limit: Annotated[int, Field(ge=1, le=500), DIGITS, Query()] = 50,
+        versions: TrueFalse = False,
     ) -> list[TurnRow]:
         return await records.run(History.turns, name, before, limit, versions)
 
-    @app.post("/api/conversations/{name:path}/turns")
+    @app.post("/api/conversations/{name}/turns")
     async def store(name: Named, body: StoreRequest) -> Conversation:
         await records.run(History.add, name, body.turns)
         return await records.run(History.conversation, name)
 
-    @app.get("/api/conversations/{name:path}/siblings")
-    async def siblings(name: Named, turn: Annotated[int, Query(ge=1, le=2**62)]) -> list[TurnRow]:
+    @app.get("/api/conversations/{name}/siblings")
+    async def siblings(name: Named, turn: IdInQuery) -> list[TurnRow]:
         return await records.run(History.siblings, name, turn)
 
-    @app.post("/api/conversations/{name:path}/choose", status_code=204)
+    @app.post("/api/conversations/{name}/choose", status_code=204)
     async def choose(name: Named, body: ChooseRequest) -> None:
         await records.run(History.choose, name, body.turn)
 
-    @app.post("/api/conversations/{name:path}/fork")
+    @app.post("/api/conversations/{name}/fork")
     async def fork(name: Named, body: ForkRequest) -> Conversation:
         return await records.run(History.conversation, await records.run(History.fork, name, body.turn, body.name))
 
 
 def _add_requests(app: FastAPI, service: Service) -> None:
-    @app.post("/api/conversations/{name:path}/ask")
-    async def ask(name: Named, body: AskRequest) -> EventSourceResponse:
+    @app.post("/api/conversations/{name}/ask", **STREAM)
+    async def ask(name: Named, body: AskRequest, request: Request) -> EventSourceResponse:
+        check_model(request.scope, body.engine.model)
         return _stream(service, await service.ask(name, body))
 
-    @app.post("/api/conversations/{name:path}/import")
-    async def read(name: Named, body: ImportRequest) -> EventSourceResponse:
+    @app.post("/api/conversations/{name}/import", **STREAM)
+    async def read(name: Named, body: ImportRequest, request: Request) -> EventSourceResponse:
+        check_model(request.scope, body.engine.model)
         return _stream(service, await service.read(name, body))
 
-    @app.post("/api/conversations/{name:path}/stop")
+    @app.post("/api/conversations/{name}/stop")
     async def stop(name: Named) -> dict[str, bool]:
         return {"stopped": await service.stop(name)}
 
@@ -269,12 +301,13 @@ def _add_programs(app: FastAPI, service: Service) -> None:
     async def fork(program: ProgramId) -> Program:
         return await programs.fork(program)
 
-    @app.post("/api/programs/{program}/step")
-    async def step(program: ProgramId, body: StepRequest) -> EventSourceResponse:
+    @app.post("/api/programs/{program}/step", **STREAM)
+    async def step(program: ProgramId, body: StepRequest, request: Request) -> EventSourceResponse:
+        check_model(request.scope, body.engine.model)
         return _stream(service, await programs.step(program, body))
 
     @app.post("/api/programs/{program}/calls/{call}")
-    async def call(program: ProgramId, call: Annotated[int, Path(ge=1, le=2**62)], body: CallChange) -> CallRow:
+    async def call(program: ProgramId, call: IdInPath, body: CallChange) -> CallRow:
         return await programs.call(program, call, body)
 
     @app.post("/api/approvals", status_code=204)
@@ -300,25 +333,33 @@ def _stream(service: Service, turn: Turn) -> EventSourceResponse:
     return EventSourceResponse(events(), ping=PING_S, client_close_handler_callable=gone)
 
 
-def _add_errors(app: FastAPI) -> None:
+def _add_errors(app: FastAPI, failures: Failures) -> None:
     @app.exception_handler(AssistantError)
-    async def ours(_request: Request, error: AssistantError) -> JSONResponse:
+    async def ours(request: Request, error: AssistantError) -> Response:
         status = next((code for kind, code in STATUSES.items() if isinstance(error, kind)), 500)
-        return _failed(status, str(error), error.exit_code)
+        return failures.answer(request.scope["path"], status, str(error), error.exit_code)
 
     @app.exception_handler(RequestValidationError)
-    async def invalid(_request: Request, error: RequestValidationError) -> JSONResponse:
+    async def invalid(request: Request, error: RequestValidationError) -> Response:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"][1:])
-        return _failed(422, f"{where or 'The request'}: {first['msg']}.", Exit.USAGE)
+        said = f"{where or 'The request'}: {first['msg']}."
+        return failures.answer(request.scope["path"], 422, said, Exit.USAGE)
 
     @app.exception_handler(HTTPException)
-    async def unknown(request: Request, error: HTTPException) -> JSONResponse:
-        if request.scope["path"].startswith("/v1/"):
-            return answer(api_error(error))
-        return _failed(error.status_code, f"{error.detail}.", Exit.USAGE)
+    async def unknown(request: Request, error: HTTPException) -> Response:
+        headers = _allowed(request) if error.status_code == 405 else error.headers
+        return failures.answer(request.scope["path"], error.status_code, f"{error.detail}.", Exit.USAGE, headers)
+
+    @app.exception_handler(Exception)
+    async def broken(request: Request, error: Exception) -> Response:
+        said = f"The daemon failed ({type(error).__name__}); its log says where."
+        return failures.answer(request.scope["path"], 500, said, Exit.FAILED)
 
 
-def _failed(status: int, message: str, exit_code: int) -> JSONResponse:
-    headers = {"Retry-After": "5"} if status in (429, 503) else None
-    return JSONResponse(Failed(message=message, exit_code=exit_code).model_dump(), status, headers)
+def _allowed(request: Request) -> dict[str, str]:
+    """The methods of every route with this path; the framework names those of one."""
+    routes = [route for route in request.app.routes if route.matches(request.scope)[0] is not Match.NONE]
+    return {
+        "Allow": ", ".join(sorted({method for route in routes for method in getattr(route, "methods", None) or ()}))
+    }

@@ -1,32 +1,17 @@
-"""The Unix socket: how it is bound (0600, by us), who may come in (our own user), and whether anyone answers."""
+"""The two ways in: the Unix socket (0600, our own user) and, where it is asked for, an address on loopback."""
 
 from __future__ import annotations
 
 import os
 import socket
 from pathlib import Path
-from typing import Any
 
-from uvicorn.protocols.http.h11_impl import H11Protocol
-
-from assistant.daemon.probe import Peer, peer
+from assistant.address import Address
 from assistant.errors import UsageError
 from assistant.places import private
 
-__all__ = ["OwnUserOnly", "Peer", "bind"]
-
 LONGEST_PATH = 107
 BACKLOG = 64
-
-
-class OwnUserOnly(H11Protocol):
-    """uvicorn's protocol that closes the connection of another user before a byte is parsed."""
-
-    def connection_made(self, transport: Any) -> None:
-        """Look at the peer's uid first."""
-        super().connection_made(transport)
-        if peer(transport.get_extra_info("socket")).uid != os.geteuid():
-            transport.abort()
 
 
 def bind(path: Path) -> socket.socket:
@@ -45,3 +30,26 @@ def bind(path: Path) -> socket.socket:
         os.umask(mask)
     door.listen(BACKLOG)
     return door
+
+
+def bind_tcp(address: Address) -> socket.socket:
+    """A listening socket at a loopback address.
+
+    Raises:
+        UsageError: it cannot be had, mostly because another program has it.
+    """
+    door = socket.socket(socket.AF_INET6 if ":" in address.host else socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        door.bind((address.host, address.port))
+        door.listen(BACKLOG)
+    except OSError as error:
+        door.close()
+        raise UsageError(f"The daemon cannot listen at {address} ({error.strerror}); choose another port.") from None
+    return door
+
+
+def bound(door: socket.socket) -> Address:
+    """Where a socket of `bind_tcp` listens, with the port that it was given."""
+    host, port, *_ = door.getsockname()
+    return Address(host, port)

@@ -15,17 +15,22 @@ import uvicorn
 from filelock import FileLock, Timeout
 
 from assistant import __version__
+from assistant.address import parse_address
 from assistant.daemon import worker as child
 from assistant.daemon.app import create_app
-from assistant.daemon.door import OwnUserOnly, bind
+from assistant.daemon.door import bind, bind_tcp, bound
 from assistant.daemon.engine import Engines
+from assistant.daemon.gate import gate
+from assistant.daemon.guard import Rules
 from assistant.daemon.keeper import due
+from assistant.daemon.limits import Limits
 from assistant.daemon.log import open_log
 from assistant.daemon.manager import Manager
 from assistant.daemon.probe import listener
 from assistant.daemon.records import Records
 from assistant.daemon.service import Service
 from assistant.daemon.tidy import tidy
+from assistant.daemon.token import token_of
 from assistant.errors import DaemonError, Exit
 from assistant.history import History
 from assistant.places import Places, private
@@ -36,32 +41,36 @@ ANSWER_S = 2.0
 """How long a second daemon waits for the first, which holds the lock, to answer."""
 CLOSE_S = 2
 STOPPING = "The daemon is stopping: what was written so far is kept, and nothing is lost."
-MOST_CONNECTIONS = 64
-MOST_HEADERS = 32 * 1024
 
 log = structlog.get_logger("daemon")
 
 
-def run(places: Places, settings: Settings, command: Sequence[str] = child.COMMAND) -> Exit:
+def run(
+    places: Places, settings: Settings, command: Sequence[str] = child.COMMAND, limits: Limits | None = None
+) -> Exit:
     """Be the daemon until a signal or POST /api/shutdown ends it; how it ended, as an exit code.
 
     Raises:
         DaemonError: another daemon serves these places; the text names its pid.
+        UsageError: it cannot listen where it was told to.
     """
     os.umask(0o077)
     manager = Manager.of(os.environ)
     with _alone(places):
         open_log(places.log)
-        return asyncio.run(Daemon(places, settings, command, manager).live())
+        return asyncio.run(Daemon(places, settings, command, manager, limits or Limits()).live())
 
 
 class Daemon:
     """Everything a daemon has, from the first request to the last."""
 
-    def __init__(self, places: Places, settings: Settings, command: Sequence[str], manager: Manager) -> None:
+    def __init__(
+        self, places: Places, settings: Settings, command: Sequence[str], manager: Manager, limits: Limits
+    ) -> None:
         self._places = places
         self._manager = manager
         self._settings = settings
+        self._limits = limits
         self._worker = child.Worker(places.log, command)
         self._leave = asyncio.Event()
         self._exit = Exit.OK
@@ -72,26 +81,37 @@ class Daemon:
         records = await Records.open(self._places.history)
         interrupted = await records.run(History.recover)
         log.info("serving", pid=os.getpid(), version=__version__, interrupted=interrupted)
+        tcp = self._open_tcp()
         door = passed or bind(self._places.socket)
         try:
-            await self._serve(records, door)
+            await self._serve(records, door, tcp)
         finally:
             if passed is None:
                 self._places.socket.unlink(missing_ok=True)
-            door.close()
+            for one in filter(None, (door, tcp)):
+                one.close()
             await records.close()
         log.info("stopped", exit=int(self._exit))
         return self._exit
 
-    async def _serve(self, records: Records, door: socket.socket) -> None:
+    def _open_tcp(self) -> socket.socket | None:
+        """The socket on loopback, where the settings want one; its token is there before anyone can come."""
+        if self._settings.listen is None:
+            return None
+        token_of(self._places.token)
+        return bind_tcp(parse_address(self._settings.listen))
+
+    async def _serve(self, records: Records, door: socket.socket, tcp: socket.socket | None) -> None:
         """Serve until told to leave, then drain."""
-        service = Service(records, self._worker, Engines(self._places, self._settings))
-        server = _Server(service, lambda: self._stop(service, Exit.OK), lambda: self._manager.tell("READY=1"))
+        address = bound(tcp) if tcp else None
+        service = Service(records, self._worker, Engines(self._places, self._settings), address)
+        rules = Rules.of(self._settings, self._limits, address, self._places.token)
+        server = _Server(service, lambda: self._stop(service, Exit.OK), lambda: self._manager.tell("READY=1"), rules)
         self._listen_to_signals(service)
         lane = asyncio.create_task(service.lane.serve())
         works = (tidy(service), service.titles.serve(), service.keeper.serve(), self._end_when_idle(service))
         aside = [asyncio.create_task(work) for work in works]
-        serving = asyncio.create_task(server.serve(sockets=[door]))
+        serving = asyncio.create_task(server.serve(sockets=[one for one in (door, tcp) if one]))
         await asyncio.wait([serving, asyncio.create_task(self._leave.wait())], return_when=asyncio.FIRST_COMPLETED)
         service.lane.close()
         await self._drain(service)
@@ -132,21 +152,24 @@ class Daemon:
 
 
 class _Server(uvicorn.Server):
-    """uvicorn on a socket that we bound; signals are the daemon's business."""
+    """uvicorn on sockets that we bound; signals are the daemon's business."""
 
-    def __init__(self, service: Service, shut_down: Callable[[], None], ready: Callable[[], None]) -> None:
+    def __init__(
+        self, service: Service, shut_down: Callable[[], None], ready: Callable[[], None], rules: Rules
+    ) -> None:
         self._ready = ready
         super().__init__(
             uvicorn.Config(
-                create_app(service, shut_down),
-                http=OwnUserOnly,
+                create_app(service, shut_down, rules),
+                http=gate(rules.limits),
                 ws="none",
                 lifespan="off",
+                proxy_headers=False,
                 log_config=None,
+                log_level="error",
                 access_log=False,
                 server_header=False,
-                limit_concurrency=MOST_CONNECTIONS,
-                h11_max_incomplete_event_size=MOST_HEADERS,
+                h11_max_incomplete_event_size=rules.limits.header,
                 timeout_graceful_shutdown=CLOSE_S,
             )
         )

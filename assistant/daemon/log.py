@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 from pathlib import Path
 
 import structlog
-from structlog.typing import Processor
+from structlog.typing import EventDict, Processor, WrappedLogger
 
 from assistant.places import private
+from assistant.traces import without_words
 
 LARGEST = 8 * 1024 * 1024
 """A log above this size is moved to `.1` when the next daemon starts."""
@@ -22,7 +24,7 @@ def open_log(path: Path) -> None:
     shared: list[Processor] = [
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
-        structlog.processors.format_exc_info,
+        _without_text,
     ]
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
@@ -55,3 +57,11 @@ def rotate(path: Path) -> None:
     if path.stat().st_size > LARGEST:
         path.replace(path.with_suffix(".log.1"))
         os.close(open_raw(path))
+
+
+def _without_text(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """An exception as `assistant.traces` tells it."""
+    if found := event.pop("exc_info", None):
+        error = found[1] if isinstance(found, tuple) else found if isinstance(found, BaseException) else sys.exception()
+        event["exception"] = error and without_words(error)
+    return event

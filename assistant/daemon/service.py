@@ -9,6 +9,7 @@ import time
 from datetime import UTC, datetime, timedelta
 
 from assistant import __version__
+from assistant.address import Address
 from assistant.daemon.engine import Engines
 from assistant.daemon.gauges import Facts
 from assistant.daemon.holding import Holding
@@ -48,7 +49,8 @@ from assistant.protocol import (
 class Service:
     """History, lane and worker of one daemon, put together."""
 
-    def __init__(self, records: Records, worker: Worker, engines: Engines) -> None:
+    def __init__(self, records: Records, worker: Worker, engines: Engines, address: Address | None = None) -> None:
+        """`address`: where the daemon listens beside its Unix socket."""
         self.records = records
         self.engines = engines
         self.holding = Holding(lambda: worker.memory)
@@ -60,6 +62,7 @@ class Service:
         self.titles = Titles(records, self.lane, engines.places.kv)
         self._worker = worker
         worker.on_end = self._worker_ended
+        self._address = address
         self._started = datetime.now(UTC)
         self._clock = time.monotonic()
 
@@ -250,8 +253,10 @@ class Service:
             started=self._started.isoformat(timespec="seconds"),
             uptime_s=round(time.monotonic() - self._clock, 3),
             socket=str(self.engines.places.socket),
+            listen=str(self._address) if self._address else None,
             worker_pid=self._worker.pid,
             worker_state=self._worker.state,
+            worker_failure=self._worker.failure,
             model=self._worker.model,
             queue=self.lane.waiting,
             memory=self._worker.memory,

@@ -18,8 +18,8 @@ POLL_S = 0.02
 COMMAND = (sys.executable, "-P", "-m", "assistant.cli", "daemon", "run", "--detached")
 
 
-def start(places: Places) -> int:
-    """Start a detached daemon when none answers, wait until one does; its pid.
+def start(places: Places, listen: str | None = None) -> int:
+    """Start a detached daemon when none answers, wait until one does; its pid. `listen`: where on TCP too.
 
     Raises:
         DaemonError: it ended at once; the text is what it said.
@@ -27,7 +27,7 @@ def start(places: Places) -> int:
     if listener(places.socket) is not None:
         return _serving(places)
     said_before = places.log.stat().st_size if places.log.exists() else 0
-    child, code = _detach(places), None
+    child, code = _detach(places, listen), None
     end = time.monotonic() + START_S
     while time.monotonic() < end:
         if (pid := listener(places.socket)) is not None:
@@ -36,7 +36,7 @@ def start(places: Places) -> int:
             return pid
         code = _exit_code(child) if code is None else code
         if code == Exit.DAEMON and holder(places.lock) is None:  # it met one that was just leaving
-            child, code = _detach(places), None
+            child, code = _detach(places, listen), None
         # A child that ended with DAEMON lost the race against another one, which will answer.
         if code not in (None, Exit.DAEMON):
             raise DaemonError(f"The daemon could not start: {_last_words(places.log, said_before)}")
@@ -80,7 +80,7 @@ def _serving(places: Places) -> int:
     return pid
 
 
-def _detach(places: Places) -> int:
+def _detach(places: Places, listen: str | None) -> int:
     """The pid of a daemon in a session of its own. (No Popen: nobody here owns this process, it outlives us.)"""
     private(places.log.parent)
     append = os.O_WRONLY | os.O_CREAT | os.O_APPEND
@@ -89,7 +89,8 @@ def _detach(places: Places) -> int:
         (os.POSIX_SPAWN_OPEN, 1, str(places.log), append, 0o600),
         (os.POSIX_SPAWN_DUP2, 1, 2),
     ]
-    return os.posix_spawn(sys.executable, COMMAND, os.environ, file_actions=files, setsid=True)
+    command = COMMAND if listen is None else (*COMMAND, "--listen", listen)
+    return os.posix_spawn(sys.executable, command, os.environ, file_actions=files, setsid=True)
 
 
 def _withdraw(pid: int) -> None:

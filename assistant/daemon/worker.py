@@ -66,6 +66,8 @@ class Worker:
         self.model: str | None = None
         self.spec: ModelSpec | None = None
         self.memory = MemorySplit()
+        self.failure: str | None = None
+        """How the last worker ended, when that was not on purpose and none has finished anything since."""
         self._command = command
         self._log_path = log_path
         self._process: Process | None = None
@@ -117,6 +119,7 @@ class Worker:
                 yield event
             if isinstance(event, WorkerDone):
                 self.model, self.spec, self.memory = request.spec.id, request.spec, event.memory
+                self.failure = None
             yield event
         finally:
             self._inboxes.pop(request.id, None)
@@ -235,6 +238,7 @@ class Worker:
             _signal(process)
         code = await _ended(process)
         self._end = self._end or _describe(code)
+        self.failure = self._end if code else self.failure
         log.info("ended", pid=process.pid, code=code)
         self._count_death(code)
         self._process, self.model, self.spec, self.memory = None, None, None, MemorySplit()

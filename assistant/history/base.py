@@ -24,7 +24,11 @@ class UnknownConversation(UsageError):
     """There is no conversation of this name."""
 
 
-class NameTaken(UsageError):
+class Conflict(UsageError):
+    """It cannot be done with what is there now."""
+
+
+class NameTaken(Conflict):
     """Another conversation has this name."""
 
 

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 from assistant.database import IntegrityError
-from assistant.errors import UsageError
-from assistant.history.base import Base, NameTaken, UnknownConversation, now, written
+from assistant.history.base import Base, Conflict, NameTaken, UnknownConversation, now, written
 from assistant.protocol import ConversationChange
 
 KEPT = timedelta(days=30)
@@ -121,7 +120,7 @@ class Keeping(Base):
             "SELECT 1 FROM turns WHERE conversation_id = ? AND role <> 'system' LIMIT 1", [conversation_id]
         ).fetchone()
         if said:
-            raise UsageError(
+            raise Conflict(
                 f"Something was said in {name!r} already: its system prompt cannot be changed any more. "
                 "Start a new conversation for the new one."
             )

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from assistant.errors import UsageError
-from assistant.history.base import first_line, now
+from assistant.history.base import Conflict, NameTaken, first_line, now
 from assistant.history.writing import Begun, Writing
 from assistant.protocol import (
     ApprovalRow,
@@ -54,7 +54,7 @@ class Programs(Writing):
         name = request.name or f"agent {program}"
         with self._commit():
             if self._db.execute("SELECT 1 FROM conversations WHERE name = ?", [name]).fetchone():
-                raise UsageError(f"There is already a conversation {name!r}; choose another name for the program.")
+                raise NameTaken(f"There is already a conversation {name!r}; choose another name for the program.")
             conversation = self._open_conversation(name, first_line(request.task))
             self._db.execute("UPDATE conversations SET archived = 1 WHERE id = ?", [conversation])
             tip = self._place_system(name, conversation, request.system, default_system)
@@ -164,6 +164,8 @@ class Programs(Writing):
 
     def note_approval(self, row: ApprovalRow) -> None:
         """Commit a decision on a call."""
+        if row.program is not None:
+            self.program(row.program)
         with self._commit():
             self._db.execute(
                 "INSERT INTO approvals (program_id, tool, record, created) VALUES (?, ?, ?, ?)",
@@ -195,11 +197,11 @@ class Programs(Writing):
     def _store_results(self, conversation: str, tip: int, about: Program, text: str | None) -> int:
         calls = [call for call in about.calls if call.turn == tip]
         if waiting := [call.tool for call in calls if call.result is None]:
-            raise UsageError(f"The program {about.id} waits for {', '.join(waiting)}; end these calls first.")
+            raise Conflict(f"The program {about.id} waits for {', '.join(waiting)}; end these calls first.")
         said = [call.result for call in calls if call.result is not None] + ([text] if text else [])
         role = self._db.execute("SELECT role FROM turns WHERE id = ?", [tip]).fetchone()[0]
         if role == "assistant" and not said:
-            raise UsageError(f"The program {about.id} has answered already; there is nothing to go on with.")
+            raise Conflict(f"The program {about.id} has answered already; there is nothing to go on with.")
         for result in said:
             tip = self._insert(conversation, tip, "tool", result, "done")
         return tip

@@ -128,6 +128,7 @@ class Reading(Base):
 
         What forks share with their origin is found there only, unless a `conversation` is named.
         """
+        words = words.replace("\0", " ")  # FTS5 reads up to it
         if not words.split():
             raise UsageError("A search needs at least one word.")
         terms = " ".join('"' + word.replace('"', '""') + '"' for word in words.split()) + "*"

@@ -9,8 +9,7 @@ import json
 import re
 import secrets
 
-from assistant.errors import UsageError
-from assistant.history.base import Base, NameTaken, UnknownConversation, now
+from assistant.history.base import Base, Conflict, NameTaken, UnknownConversation, now
 
 LONGEST_NAME = 80
 _LINE = """
@@ -42,7 +41,7 @@ class Tree(Base):
         source = self.find(name)
         last = self._tip(source) if turn_id is None else turn_id
         if last is None:
-            raise UsageError(f"The conversation {name!r} has no turns yet; there is nothing to fork.")
+            raise Conflict(f"The conversation {name!r} has no turns yet; there is nothing to fork.")
         self._turn_in(name, source, last)
         with self._commit():
             fork = new or self._free_name(name)
@@ -55,7 +54,7 @@ class Tree(Base):
         """The user turn that `text` is, as another version of `turn_id` or that one itself; the path ends with it."""
         role, old, parent = self._turn_in(name, conversation_id, turn_id)
         if role != "user":
-            raise UsageError(f"Turn {turn_id} of the conversation {name!r} was not written by you; nothing was stored.")
+            raise Conflict(f"Turn {turn_id} of the conversation {name!r} was not written by you; nothing was stored.")
         if text == old:
             self._show(conversation_id, turn_id)
             return turn_id

@@ -7,8 +7,7 @@ import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from assistant.errors import UsageError
-from assistant.history.base import first_line, now, pack_ids, written
+from assistant.history.base import Conflict, first_line, now, pack_ids, written
 from assistant.history.links import Link
 from assistant.history.tree import Tree
 from assistant.protocol import Call, NewTurn, TurnState, Usage
@@ -139,7 +138,7 @@ class Writing(Tree):
 
     def _keep_system(self, name: str, conversation_id: str, system: str | None) -> None:
         if system is not None and system != self._system(conversation_id):
-            raise UsageError(
+            raise Conflict(
                 f"The conversation {name!r} began with another system prompt, which cannot be changed; "
                 "start a new conversation for the new one."
             )

@@ -10,7 +10,6 @@ import os
 import queue
 import sys
 import threading
-import traceback
 from typing import TextIO
 
 from pydantic import ValidationError
@@ -27,6 +26,7 @@ from assistant.protocol import (
     WorkerEvent,
     WorkerLine,
 )
+from assistant.traces import keep_words_out, report
 
 
 def main() -> None:
@@ -35,6 +35,7 @@ def main() -> None:
     A device that is lost ends the process at once with DEVICE_LOST: what it still holds cannot be trusted.
     """
     output = _claim_stdout()
+    keep_words_out()
     from assistant.worker.device import is_lost, steady_heap
 
     steady_heap()
@@ -81,7 +82,7 @@ def main() -> None:
 
     def note(error: Exception) -> None:
         """Write an error nobody foresaw to the log; there is no going on without a device."""
-        traceback.print_exc()
+        report(error)
         if is_lost(error):
             sys.stderr.flush()
             os._exit(DEVICE_LOST)

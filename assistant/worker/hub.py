@@ -18,6 +18,7 @@ from huggingface_hub.utils.tqdm import disable_progress_bars
 
 from assistant.errors import Exit
 from assistant.worker.parent import end_with_parent, say
+from memory.names import safe_join
 
 PATTERNS = (
     "model*.safetensors",
@@ -52,17 +53,18 @@ def download(repository: str, revision: str, folder: Path) -> None:
 
 
 def _verify(folder: Path, sums: dict[str, str]) -> None:
-    total, done = sum((folder / name).stat().st_size for name in sums), 0
+    files = {name: safe_join(folder, name) for name in sums}
+    total, done = sum(file.stat().st_size for file in files.values()), 0
     say(stage="verify", done=0, total=total)
     for name, expected in sums.items():
         digest = hashlib.sha256()
-        with (folder / name).open("rb") as source:
+        with files[name].open("rb") as source:
             while block := source.read(1 << 22):
                 digest.update(block)
                 done += len(block)
                 say(done=done)
         if digest.hexdigest() != expected:
-            (folder / name).unlink()
+            files[name].unlink()
             raise ValueError(f"{name} was damaged on the way and is removed")
 
 

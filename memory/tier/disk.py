@@ -14,7 +14,7 @@ from pathlib import Path
 
 from memory.block import chain, extend
 from memory.chunkfile import ChunkFile, FileHeader, RowHeader
-from memory.folder import CHUNKS, TAIL, make_private
+from memory.folder import TAIL, chunks_of, make_private
 from memory.forgetting import NO_HEIRS, Heirs, forget
 from memory.index import BranchRow
 from memory.publish import publish
@@ -93,9 +93,8 @@ class DiskTier(StoredBranches):
             branch.headers, branch.segments = parent.headers[:rows], until(parent.segments, rows)
             holder = branch.segments[-1].path.stem
             branch.parent = (holder, rows)
-        folder = self.folder.conversation(conversation)
-        make_private(folder)
-        path = folder / (branch.name + CHUNKS)
+        path = chunks_of(self.folder.path, conversation, branch.name)
+        make_private(path.parent)
         header = FileHeader(
             fingerprint=self.fingerprint.to_dict(),
             codec=self._codec,

@@ -126,8 +126,9 @@ def test_the_daemon_imports_no_torch() -> None:
 
 
 def test_another_user_is_shown_the_door(places: object, home: Path) -> None:
-    stranger = "import assistant.daemon.door as door; door.peer = lambda end: door.Peer(1, 4242, 4242); import runpy; "
-    code = stranger + f"runpy.run_path({str(FAKE_DAEMON)!r}, run_name='__main__')"
+    code = "import runpy, assistant.daemon.gate as gate; from assistant.daemon.probe import Peer; "
+    code += "gate.peer = lambda end: Peer(1, 4242, 4242); "
+    code += f"runpy.run_path({str(FAKE_DAEMON)!r}, run_name='__main__')"
     daemon = subprocess.Popen([sys.executable, "-P", "-c", code])
     path = home / "run" / "daemon.sock"
     try:
@@ -236,7 +237,7 @@ def test_pages_are_bounded(http: httpx2.Client, query: str) -> None:
 def test_only_json_and_not_too_much_of_it(http: httpx2.Client) -> None:
     def endless() -> object:
         yield b'{"text": "'
-        for _ in range(9):
+        for _ in range(5):
             yield b"x" * 1024 * 1024
         yield b'"}'
 
@@ -244,9 +245,9 @@ def test_only_json_and_not_too_much_of_it(http: httpx2.Client) -> None:
         path = "/api/conversations/demo/ask"
         assert http.post(path, content=b'{"text": "x"}').status_code == 415
         assert http.post(path, data={"text": "x"}).status_code == 415
-        large = http.post(path, json={"text": "x" * (9 * 1024 * 1024)})
+        large = http.post(path, json={"text": "x" * (5 * 1024 * 1024)})
         assert (large.status_code, large.json()["exit_code"]) == (413, 2)
-        assert "at most 8 MiB" in large.json()["message"]
+        assert "at most 4 MiB" in large.json()["message"]
         headers = {"Content-Type": "application/json"}
         assert http.post(path, content=endless(), headers=headers).status_code == 413
         assert http.post("/api/conversations/demo/import", json={"turns": []}).status_code == 422

@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 
+from assistant.commands import doctor
+from assistant.daemon import diagnosis
+from assistant.daemon.token import token_of
+from assistant.errors import AssistantError
+from assistant.places import Places, private
+from memory.database import check_sqlite
 from tests.assistant.command import run, run_json
 from tests.conftest import RunningDaemon, broken_embeddings
 
-CHECKS = ["SQLite", "settings", "data folder", "state folder", "runtime folder", "history", "daemon", "model", "budget"]
-CHECKS += ["stored KV", "episodes"]
+CHECKS = ["SQLite", "settings", "data folder", "state folder", "runtime folder", "disk", "history", "daemon", "worker"]
+CHECKS += ["token", "model", "budget", "stored KV", "episodes"]
 
 
 def findings(*args: str, code: int = 0) -> dict[str, dict[str, Any]]:
@@ -41,6 +50,87 @@ def test_nothing_is_started_or_made(home: Path) -> None:
     assert "none runs" in found["daemon"]["says"]
     assert found["history"]["says"] == "none yet"
     assert sorted(home.rglob("*")) == before
+
+
+def problem(check: str) -> str:
+    """The one thing that is wrong: a line that names it, and that a person can act on."""
+    wrong = [line for line in run("doctor", code=1).stdout.splitlines() if line.startswith("PROBLEM")]
+    assert len(wrong) == 1, wrong
+    assert wrong[0].startswith(f"PROBLEM  {check}: ")
+    return wrong[0]
+
+
+def test_no_model(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ASSISTANT_MODEL", "smollm2-135m")
+    assert "not on this machine. Run: assistant models pull smollm2-135m" in problem("model")
+
+
+def test_a_lock_that_somebody_holds_without_answering(places: Places) -> None:
+    private(places.runtime)
+    with FileLock(places.lock, mode=0o600):
+        said = problem("daemon")
+    assert f"The process {os.getpid()} holds {places.lock} and does not answer" in said
+    assert f"kill -9 {os.getpid()}; assistant daemon start" in said
+
+
+def test_a_daemon_that_was_killed_leaves_nothing_to_do(daemon: RunningDaemon) -> None:
+    daemon.signal(signal.SIGKILL)
+    assert "one was killed; the next start replaces its socket" in findings()["daemon"]["says"]
+
+
+def test_a_daemon_that_does_not_answer(daemon: RunningDaemon, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(diagnosis, "ANSWER_S", 0.5)
+    daemon.process.send_signal(signal.SIGSTOP)
+    try:
+        with pytest.raises(AssistantError, match=f"does not answer. Run: kill -9 {daemon.pid}; assistant daemon start"):
+            diagnosis.daemon(daemon.places)
+    finally:
+        daemon.process.send_signal(signal.SIGCONT)
+
+
+@pytest.mark.parametrize("part", ["data", "state", "run"])
+def test_a_folder_that_is_open_to_others(home: Path, part: str) -> None:
+    folder = home / part
+    folder.mkdir()
+    folder.chmod(0o755)
+    check = "runtime folder" if part == "run" else f"{part} folder"
+    assert f"{folder} is open to other users. Run: chmod 700 {folder}" in problem(check)
+
+
+def test_a_socket_that_is_open_to_others(daemon: RunningDaemon) -> None:
+    daemon.places.socket.chmod(0o666)
+    assert "is open to other users. Run: assistant daemon restart" in problem("daemon")
+
+
+def test_a_token_that_others_may_know(places: Places) -> None:
+    token_of(places.token)
+    places.token.chmod(0o644)
+    assert "who may know it now. Run: assistant daemon token --rotate" in problem("token")
+
+
+def test_an_old_sqlite(places: Places, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "check_sqlite", lambda: check_sqlite((3, 40, 1)))
+    wrong = [finding for finding in doctor.findings(places) if not finding.ok]
+    assert [finding.check for finding in wrong] == ["SQLite"]
+    assert "SQLite 3.40.1 can lose committed turns" in wrong[0].says
+    assert "pip install pysqlite3" in wrong[0].says
+
+
+def test_a_full_disk(places: Places, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "LEAST_FREE", 2**60)
+    wrong = [finding for finding in doctor.findings(places) if not finding.ok]
+    assert [finding.check for finding in wrong] == ["disk"]
+    assert "The disk is full (" in wrong[0].says
+    assert f"rm -r {places.kv}" in wrong[0].says
+
+
+def test_a_worker_that_died(daemon: RunningDaemon) -> None:
+    run("ask", "crash", code=1)
+    said = problem("worker")
+    assert "The last worker was ended by SIGKILL (by hand, or because the machine ran out of memory)." in said
+    assert "set a smaller budget" in said
+    run("ask", "hello")
+    assert "pid " in findings()["worker"]["says"]
 
 
 def test_what_is_wrong_is_named_with_what_helps(home: Path) -> None:

@@ -12,15 +12,15 @@ from pathlib import Path
 import pytest
 
 from memory.block import CHUNK
-from memory.chunkfile import PAGE
+from memory.chunkfile import PAGE, ChunkFile
 from memory.errors import RowDamaged
 from memory.fingerprint import Fingerprint
-from memory.folder import CHUNKS, KvFolder
+from memory.folder import CHUNKS, QUARANTINE, KvFolder
 from memory.sweep import FOREIGN_S, FOREIGN_USES, QUARANTINE_BYTES, QUARANTINE_S, check, sweep
 from memory.tier.disk import DiskTier, QuotaReached
 from tests.memory.branches import STRIDE, add_rows, open_tier, served, store, text
 from tests.memory.failing import failing
-from tests.memory.rows import FINGERPRINT
+from tests.memory.rows import FINGERPRINT, make_header
 
 KEEP = FINGERPRINT.digest.hex()
 DAY = 86_400.0
@@ -348,4 +348,17 @@ def test_an_unreadable_sector_is_damage(tier: DiskTier, monkeypatch: pytest.Monk
         report = check(tier.folder, repair=True)
     assert (report.rows_ok, report.rows_bad) == (2, 2)
     assert served(tier, "one", ids) == 2 * CHUNK
+    assert_true(tier.folder)
+
+
+@pytest.mark.parametrize("branch", ["../../outside", "/tmp/outside", "x\0y"])
+def test_a_file_whose_header_names_a_place_elsewhere_is_set_aside(tier: DiskTier, tmp_path: Path, branch: str) -> None:
+    store(tier, "a", text(1, 2))
+    made = ChunkFile.create(tier.folder.path / "a" / f"{'f' * 16}{CHUNKS}", make_header(branch))
+    made.close()
+    before = {path for path in tmp_path.rglob("*") if "kv" not in path.parts}
+    report = sweep(tier.folder, keep=KEEP)
+    assert report.removed == 1
+    assert [path.name for path in (tier.folder.path / "a" / QUARANTINE).iterdir()] == [f"{'f' * 16}{CHUNKS}"]
+    assert {path for path in tmp_path.rglob("*") if "kv" not in path.parts} == before
     assert_true(tier.folder)

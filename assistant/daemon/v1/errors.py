@@ -67,21 +67,6 @@ _EXITS: dict[int, tuple[int, str | None]] = {
     Exit.DAEMON: (503, None),
     Exit.SIGINT: (503, "stopped"),
 }
-REFUSALS: dict[int | str, dict[str, Any]] = {
-    status: {"model": ErrorReply, "description": text}
-    for status, text in {
-        400: "It cannot be done; the message says why.",
-        404: "The model, conversation or response does not exist.",
-        409: "A name is taken.",
-        413: "The body is too large.",
-        415: "The body is not application/json.",
-        422: "A field is missing, of another type or out of range.",
-        429: "Too many requests wait; Retry-After says when to come again.",
-        500: "The daemon failed; its log says where.",
-        503: "The daemon is stopping, or the reply was stopped.",
-    }.items()
-}
-"""Every refusal that a route may answer with, for the OpenAPI document."""
 
 
 class ApiRoute(APIRoute):
@@ -122,6 +107,11 @@ def api_error(error: AssistantError | RequestValidationError | HTTPException) ->
             known = (found for kind, found in _KINDS.items() if isinstance(error, kind))
             status, code = next(known, (500, None))
             return ApiError(str(error), status, code=code)
+
+
+def error_reply(status: int, message: str, _exit_code: int) -> ErrorReply:
+    """The shape of refusals that no route of this API has seen (`assistant.daemon.failures`)."""
+    return ApiError(message, status).reply()
 
 
 def failure(failed: Failed, param: str = "messages") -> ApiError:
