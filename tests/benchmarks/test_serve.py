@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
 import csv
 import io
 import json
 import statistics
+from collections import Counter
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from assistant.client import Client
 from assistant.errors import UsageError
+from assistant.protocol import Turn
+from benchmarks.serve.__main__ import connection
 from benchmarks.serve.generate import generate, write
 from benchmarks.serve.prompts import Prompts, shared_most
-from benchmarks.serve.replay import Outcome
+from benchmarks.serve.replay import Outcome, Replay
 from benchmarks.serve.summary import draw, row
 from benchmarks.serve.trace import COLUMNS, Request, bounded, faster, load
+from tests.assistant.talk import with_client
+from tests.conftest import RunningDaemon
 
 
 def stored(folder: Path, text: str, name: str = "trace.jsonl") -> Path:
@@ -129,3 +137,50 @@ def test_the_summary_counts_what_was_not_answered(tmp_path: Path) -> None:
     draw(good, "a replay", tmp_path / "picture.png")
     assert (tmp_path / "picture.png").read_bytes().startswith(b"\x89PNG")
     assert row(bad, 5.0)["ttft_p50"] is None
+
+
+def test_a_replay_loses_nothing(daemon: RunningDaemon) -> None:
+    """Eight sessions at once against a daemon: every turn is answered and kept, in order, and read once."""
+    rows = generate(sessions=8, rate=50.0, seed=2)
+    requests = faster([as_request(row) for row in rows], 1000.0)
+
+    async def play() -> list[Outcome]:
+        async with connection(None, None) as http:
+            return await Replay(http, "fake", Prompts()).run(requests)
+
+    outcomes = asyncio.run(play())
+    assert [one.why for one in outcomes if not one.ok] == []
+    found = row(outcomes, patience_s=60.0)
+    assert found["answered"] == len(requests) > 20
+    assert found["cached_share"] > 0.3
+    assert found["over_model_p99"] is not None
+
+    async def kept(client: Client) -> list[list[Turn]]:
+        return [await client.all_turns(one.name) for one in await client.conversations(archived=True)]
+
+    talks = with_client(kept)
+    sizes = Counter(request.session for request in requests)
+    assert sorted(len(turns) for turns in talks) == sorted(2 * count for count in sizes.values())
+    for turns in talks:
+        assert [turn.role for turn in turns] == ["user", "assistant"] * (len(turns) // 2)
+        assert {turn.state for turn in turns} == {"done"}
+
+
+def test_what_a_server_refuses_is_counted(daemon: RunningDaemon) -> None:
+    async def play() -> list[Outcome]:
+        async with connection(None, None) as http:
+            return await Replay(http, "no-such-model", Prompts()).run(
+                [Request(0.0, 5, 5, "s"), Request(0.0, 5, 5, "s")]
+            )
+
+    outcomes = asyncio.run(play())
+    assert [one.status for one in outcomes] == [404, 404]
+    assert row(outcomes, 1.0)["errors"] == 2
+    assert "no-such-model" in outcomes[0].why
+
+
+def as_request(row: dict[str, Any]) -> Request:
+    at, session, prompt, reply = (
+        row[name] for name in ("Timestamp", "Session ID", "Request tokens", "Response tokens")
+    )
+    return Request(at, prompt, reply, session)
