@@ -60,7 +60,7 @@ class Asked(Input):
         for name, value in (self.model_extra or {}).items():
             nothing = value is None or name in self.IGNORED
             if not nothing and value not in self.WITHOUT_EFFECT.get(name, ()):
-                told = "can only be left out here" if name not in self.WITHOUT_EFFECT else "is not supported here"
+                told = "is not supported here" if name in self.WITHOUT_EFFECT else "is not known here"
                 raise ApiError(f"The field {name!r} {told}. See docs/api.md.", param=name, code="unsupported_parameter")
 
 

@@ -30,7 +30,7 @@ def home_of_tiny(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with (home / "config" / "models.toml").open("a") as catalog:
         catalog.write(f'\n[tiny]\nsource = "file:{folder}"\n')
     settings = 'model = "tiny"\nbudget = "64MiB"\nkv_codec = "lossless"\nthreads = 1\n'
-    (home / "config" / "settings.toml").write_text(settings)
+    (home / "config" / "config.toml").write_text(settings)
     yield home
     shutil.rmtree(home)
 
