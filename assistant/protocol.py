@@ -23,7 +23,7 @@ from pydantic import (
 
 from assistant.duration import GRAMMAR, LONGEST
 
-PROTOCOL = 4
+PROTOCOL = 5
 """Bumped whenever client and daemon of two builds would misunderstand each other."""
 
 MAX_TEXT = 4 * 1024 * 1024

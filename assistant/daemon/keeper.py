@@ -62,7 +62,11 @@ class Keeper:
 
     def ended(self, job: Job) -> None:
         """A job of the lane has ended."""
-        self._stay.ended(job.keep_alive)
+        self.used(job.keep_alive)
+
+    def used(self, keep_alive: float | None = None) -> None:
+        """The worker has done something for a client, who asked it to stay so many seconds (None: the setting's)."""
+        self._stay.ended(keep_alive)
         self.changed.set()
 
     def gone(self) -> None:

@@ -196,6 +196,8 @@ class Service:
             return await self._worker.aside(Embed(id=f"embed-{secrets.token_hex(4)}", texts=texts), start=True)
         except WorkerDied as died:
             raise AssistantError(f"The worker {died}; the next request starts a new one.") from died
+        finally:
+            self.keeper.used()
 
     async def ps(self) -> PsReport:
         """What is loaded, and until when; one model at most."""

@@ -11,6 +11,7 @@ from typing import Any
 from fastapi import APIRouter, Request
 from sse_starlette import ServerSentEvent
 
+from assistant.daemon.guard import check_model
 from assistant.daemon.v1.asking import ANY_OBJECT, Asking, calling_of, clean, messages_of, tools_of
 from assistant.daemon.v1.chat_wire import (
     ChatCompletion,
@@ -48,6 +49,7 @@ def add_chat(router: APIRouter, chats: Chats) -> None:
         responses={200: STREAMED},
     )
     async def completions(request: Request, body: ChatRequest) -> Any:
+        check_model(request.scope, body.model)
         asking = _asking(chats, body)
         turn, accepted = await chats.begin(asking)
         reply = _Reply(body, accepted)

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Request
 
+from assistant.daemon.guard import check_model
 from assistant.daemon.v1.asking import ANY_OBJECT, Asking, calling_of, clean, messages_of, tools_of
 from assistant.daemon.v1.chat import STREAMED
 from assistant.daemon.v1.chat_wire import (
@@ -54,6 +55,7 @@ def add_responses(router: APIRouter, chats: Chats) -> None:
 
     @router.post("/responses", response_model=Response, responses={200: STREAMED})
     async def create(request: Request, body: ResponseRequest) -> Any:
+        check_model(request.scope, body.model)
         body.refuse_foreign()
         asking, record = await _asking(chats, body)
         turn, accepted = await chats.begin(asking)
