@@ -15,6 +15,7 @@ from assistant.address import parse_address
 from assistant.daemon.token import read_token, rotate, token_of
 from assistant.errors import UsageError
 from assistant.places import Places
+from assistant.protocol import Failed
 from tests.assistant.command import run, run_json
 from tests.assistant.knocking import GOOD_HOST, GOOD_TOKEN, Answer, Door, at_socket, request
 from tests.conftest import RunningDaemon
@@ -173,7 +174,7 @@ def free_port() -> int:
 
 def check_refusal(answer: Answer) -> None:
     """A refusal is a sentence, and says nothing to web pages."""
-    assert set(answer.json) == {"event", "message", "exit_code"}
+    assert set(answer.json) == set(Failed.model_fields)
     assert not [name for name in answer.headers if name.startswith("access-control-")]
     assert ("www-authenticate" in answer.headers) == (answer.status == 401)
 
