@@ -49,11 +49,6 @@ _SIZE = (
 Size = Annotated[str, Field(max_length=32), WithJsonSchema({"type": "string", "maxLength": 32, "pattern": _SIZE})]
 """A number of bytes with its unit, for example "900MiB"; `memory.budget.parse_size` reads it."""
 Name = Annotated[str, Field(min_length=1, max_length=80, pattern=r"^[^\x00-\x1f\x7f]+$")]
-KeepAlive = (
-    Annotated[float, Field(ge=-1e9, le=1e9, allow_inf_nan=False)]
-    | Annotated[str, Field(max_length=LONGEST, pattern=GRAMMAR)]
-)
-"""How long the model stays loaded after a reply (`assistant.duration`)."""
 
 DEVICE_LOST = 75
 """Exit code of a worker whose device cannot be used any more: only a new process gets it back."""
@@ -88,6 +83,11 @@ def _is_shallow(value: object, left: int) -> bool:
 
 NUMBER = BeforeValidator(_is_number)
 """Beside the bounds of a number: neither "7" nor true is one."""
+KeepAlive = (
+    Annotated[float, Field(ge=-1e9, le=1e9, allow_inf_nan=False), NUMBER]
+    | Annotated[str, Field(max_length=LONGEST, pattern=GRAMMAR)]
+)
+"""How long the model stays loaded after a reply (`assistant.duration`)."""
 Flag = Annotated[bool, Field(strict=True)]
 JsonObject = Annotated[dict[str, Any], AfterValidator(_is_json)]
 """Any object that can be written as JSON in UTF-8."""

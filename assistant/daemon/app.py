@@ -10,7 +10,6 @@ from typing import Annotated, Any
 
 from fastapi import Depends, FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import PlainTextResponse
 from fastapi.security import HTTPBearer
 from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import Field
@@ -83,6 +82,12 @@ STREAM: dict[str, Any] = {
             "description": "Server-sent events; the data of each is an Event as JSON, the last one done or error.",
             "content": {"text/event-stream": {"schema": EVENT_SCHEMA}},
         }
+    },
+}
+FIGURES: dict[str, Any] = {
+    "response_class": Response,
+    "responses": {
+        200: {"description": "Prometheus' text format.", "content": {"text/plain": {"schema": {"type": "string"}}}}
     },
 }
 STATUSES: dict[type[AssistantError], int] = {
@@ -165,9 +170,9 @@ def _add_state(app: FastAPI, service: Service, shut_down: Callable[[], None]) ->
     async def unload() -> Unloaded:
         return await service.keeper.unload()
 
-    @app.get("/metrics", response_class=PlainTextResponse)
-    async def metrics() -> PlainTextResponse:
-        return PlainTextResponse(await service.figures(), media_type=CONTENT_TYPE_LATEST)
+    @app.get("/metrics", **FIGURES)
+    async def metrics() -> Response:
+        return Response(await service.figures(), media_type=CONTENT_TYPE_LATEST)
 
     @app.post("/api/shutdown", status_code=202)
     async def shutdown() -> dict[str, bool]:
