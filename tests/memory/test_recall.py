@@ -210,7 +210,7 @@ def test_past_the_window_keys_stand_in_the_order_of_the_conversation(kind: str, 
         for layer in memory.working_set.bounded:
             for head in range(layer.shape.kv_heads):
                 origins = layer.origins()[head].to(torch.int64)
-                places = torch.stack([_place(layer, head, entry) for entry in range(layer.length)])
+                places = _places(layer, head)
                 ordered = places[origins.argsort()]
                 assert (ordered.diff() >= -1e-3).all()
                 assert len(set(places.tolist())) > 0.8 * layer.length
@@ -251,12 +251,13 @@ def test_past_the_window_tokens_are_chosen_by_what_they_get_where_they_will_stan
                 assert found[head][chosen].sum() > 0.99 * best
 
 
-def _place(layer: Any, head: int, entry: int) -> torch.Tensor:
-    """The position at which a key stands: that at which rotating it from home gives what is in place."""
-    home = layer.homes()[head, entry]
-    source, target = layer._homes[0, head, entry], layer._keys[0, head, entry]
-    best = min(range(600), key=lambda at: float((layer.rope.rotate(source[None], at - home[None])[0] - target).norm()))
-    return torch.tensor(float(best))
+def _places(layer: Any, head: int) -> torch.Tensor:
+    """The positions at which keys stand [entries]: those at which rotating them from home gives what is in place."""
+    entries = layer.length
+    source, target = layer._homes[0, head, :entries], layer._keys[0, head, :entries]
+    shifts = torch.arange(600) - layer.homes()[head, :entries, None]
+    rotated = layer.rope.rotate(source.repeat_interleave(600, 0), shifts.flatten()).view(entries, 600, -1)
+    return (rotated - target[:, None]).norm(dim=-1).argmin(1).float()
 
 
 @pytest.mark.parametrize(("length", "moves"), [(450, False), (1100, True)])
