@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing, suppress
 from typing import TYPE_CHECKING
 
@@ -144,7 +144,7 @@ class Session:
         from assistant.protocol import Sampling
 
         try:
-            Sampling.model_validate(values)
+            Sampling.model_validate(_numbers(values))
         except ValueError as error:
             raise UsageError(f"This cannot be set: {_reasons(error)}.") from error
 
@@ -153,7 +153,8 @@ class Session:
 
         chosen = self.options
         engine = {name: getattr(chosen, name) for name in ("model", "budget", "quant", "policy", "mode")}
-        said = {"text": text, "engine": engine, "replaces": replaces, "system": system, "sampling": self.sampling}
+        said = {"text": text, "engine": engine, "replaces": replaces, "system": system}
+        said |= {"sampling": _numbers(self.sampling)}
         try:
             return AskRequest.model_validate({name: value for name, value in said.items() if value not in (None, {})})
         except ValueError as error:
@@ -237,11 +238,23 @@ def free_name(taken: set[str]) -> str:
     return f"{DEFAULT_NAME} {number}"
 
 
+def _numbers(values: Mapping[str, str]) -> dict[str, object]:
+    """What was written, as a number where it is one."""
+    return {name: _number(text) for name, text in values.items()}
+
+
+def _number(text: str) -> object:
+    for kind in (int, float):
+        with suppress(ValueError):
+            return kind(text)
+    return text
+
+
 def _reasons(error: ValueError) -> str:
     """What pydantic found wrong, without its form."""
     details = getattr(error, "errors", None)
     found = details(include_url=False, include_input=False) if details else []
-    return "; ".join(f"{one['loc'][-1]}: {one['msg']}" for one in found) or str(error)
+    return "; ".join(f"{one['loc'][-1]}: {one['msg'].removeprefix('Value error, ')}" for one in found) or str(error)
 
 
 def _client_class() -> type[Client]:

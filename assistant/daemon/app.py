@@ -348,7 +348,7 @@ def _add_errors(app: FastAPI, failures: Failures) -> None:
     async def invalid(request: Request, error: RequestValidationError) -> Response:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"][1:])
-        said = f"{where or 'The request'}: {first['msg']}."
+        said = f"{where or 'The request'}: {first['msg'].removeprefix('Value error, ')}."
         return failures.answer(request.scope["path"], 422, said, Exit.USAGE)
 
     @app.exception_handler(HTTPException)

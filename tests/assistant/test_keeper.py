@@ -128,7 +128,7 @@ async def queued(client: Client, count: int) -> bool:
 
 
 def test_the_setting_ends_the_worker_and_then_the_daemon(start_daemon: Callable[..., RunningDaemon]) -> None:
-    daemon = start_daemon(ASSISTANT_KEEP_ALIVE="0", ASSISTANT_EXIT_AFTER="300ms")
+    daemon = start_daemon(ASSISTANT_KEEP_ALIVE="0", ASSISTANT_EXIT_AFTER="4s")
     with_client(lambda client: ask(client, "hello"))
     assert daemon.wait() == 0
     assert "nobody asked" in daemon.places.log.read_text()
@@ -136,8 +136,8 @@ def test_the_setting_ends_the_worker_and_then_the_daemon(start_daemon: Callable[
 
 
 def test_an_open_stream_keeps_the_daemon(start_daemon: Callable[..., RunningDaemon]) -> None:
-    daemon = start_daemon(ASSISTANT_EXIT_AFTER="1s")
-    assert done_of(with_client(lambda client: ask(client, "pace 20 40"))).finish == "stop"  # takes two seconds
+    daemon = start_daemon(ASSISTANT_EXIT_AFTER="3s")
+    assert done_of(with_client(lambda client: ask(client, "pace 10 40"))).finish == "stop"  # takes four seconds
     assert daemon.wait() == 0
 
 
