@@ -7,6 +7,7 @@ import os
 import pty
 import subprocess
 import sys
+from contextlib import suppress
 from typing import Any
 
 PROGRAM = [sys.executable, "-P", "-m", "assistant.cli"]
@@ -34,12 +35,16 @@ def on_a_terminal(*args: str, stream: str = "stdout") -> str:
     outputs = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL} | {stream: theirs}
     done = subprocess.Popen([*PROGRAM, *args], stdin=theirs, **outputs)  # type: ignore[call-overload]
     os.close(theirs)
+    shown = all_of(ours)
+    assert done.wait() == 0
+    return shown
+
+
+def all_of(ours: int) -> str:
+    """What comes out of a terminal until its other end is closed; then ours is closed too."""
     shown = b""
-    try:
+    with suppress(OSError):  # Linux says EIO when the other end is closed
         while more := os.read(ours, 65536):
             shown += more
-    except OSError:  # Linux says EIO when the other end is closed
-        pass
     os.close(ours)
-    assert done.wait() == 0
     return shown.decode()

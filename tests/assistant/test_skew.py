@@ -15,7 +15,7 @@ from assistant.daemon import spawn
 from assistant.daemon.probe import holder, listener
 from assistant.places import Places
 from assistant.protocol import PROTOCOL
-from tests.assistant.command import PROGRAM, run
+from tests.assistant.command import PROGRAM, all_of, run
 from tests.conftest import DEADLINE_S, wait_until
 
 OLD = (sys.executable, "-P", "-m", "tests.old_daemon")
@@ -45,14 +45,8 @@ def typed(answer: str, *args: str) -> tuple[int, str]:
     command = subprocess.Popen([*PROGRAM, *args], stdin=theirs, stderr=theirs, stdout=subprocess.DEVNULL)
     os.close(theirs)
     os.write(ours, answer.encode())
-    shown = b""
-    try:
-        while more := os.read(ours, 65536):
-            shown += more
-    except OSError:  # Linux says EIO when the other end is closed
-        pass
-    os.close(ours)
-    return command.wait(DEADLINE_S), shown.decode()
+    shown = all_of(ours)
+    return command.wait(DEADLINE_S), shown
 
 
 def test_a_script_gets_the_sentence(old: subprocess.Popen[bytes]) -> None:
