@@ -47,7 +47,7 @@ class Catalog:
         raise ModelError(self._unknown(name))
 
     def require(self, entry: ModelEntry, places: Places) -> Path:
-        """The folder of a model that is here.
+        """The folder of a model that is here (of a server's model, a folder that nobody makes).
 
         Raises:
             ModelError: it is not; the text says which command gets it.

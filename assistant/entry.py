@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from assistant.errors import ModelError
 from assistant.places import Places
+from assistant.protocol import ServerSpec
 from assistant.source import Source, is_source, parse_source
 from memory.budget import format_size
 from memory.errors import UnsupportedModel
@@ -85,6 +86,9 @@ class ModelEntry(_Strict):
     tool_capable: bool = False
     measured_mib: dict[str, int] = {}
     tested: bool = False
+    key_env: str | None = Field(None, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")
+    key_file: str | None = Field(None, min_length=1)
+    """Of a server: the environment variable or the file that holds its key."""
 
     @property
     def origin(self) -> Source:
@@ -93,6 +97,8 @@ class ModelEntry(_Strict):
     @property
     def size(self) -> str:
         """The download in words."""
+        if self.origin.is_server:
+            return "on a server"
         if self.origin.kind == "file":
             return "local"
         return format_size(self.download_bytes) if self.download_bytes else "size not recorded"
@@ -100,6 +106,20 @@ class ModelEntry(_Strict):
     @property
     def pull_command(self) -> str:
         return f"assistant models pull {shlex.quote(self.id)}"
+
+    @property
+    def server(self) -> ServerSpec | None:
+        """The server that runs it, where one does."""
+        origin = self.origin
+        if not origin.is_server:
+            return None
+        return ServerSpec(
+            url=origin.path, model=origin.name, key_env=self.key_env, key_file=self.key_file, context=self.context
+        )
+
+    def where(self, places: Places) -> str:
+        """Where it is, for people: its folder, or the server that runs it."""
+        return self.origin.path if self.origin.is_server else str(self.folder(places))
 
     def folder(self, places: Places) -> Path:
         """Where the loadable model lies, or will lie once pulled."""
@@ -109,7 +129,9 @@ class ModelEntry(_Strict):
         return safe_join(places.models, origin.slug if is_source(self.id) else self.id)
 
     def present(self, places: Places) -> bool:
-        """Whether `folder` can be loaded, and came from this entry's source."""
+        """Whether `folder` can be loaded, and came from this entry's source; a server's model needs none."""
+        if self.origin.is_server:
+            return True
         folder = self.folder(places)
         if not is_model_folder(folder):
             return False

@@ -658,11 +658,25 @@ class KvSpec(Wire):
     reserve: int | None = Field(None, ge=0)
 
 
+class ServerSpec(Wire):
+    """A server that speaks OpenAI's API and runs the model: where, which of its models, what lets us in."""
+
+    url: str
+    model: str = ""
+    """Empty: the first that the server lists."""
+    key_env: str | None = None
+    key_file: str | None = None
+    context: int | None = Field(None, ge=1)
+    """Tokens that prompt and reply may have; None: as the server says."""
+
+
 class ModelSpec(Wire):
-    """What the worker loads: a folder with config.json, *.safetensors and tokenizer files."""
+    """What the worker loads: a folder with config.json, *.safetensors and tokenizer files; or whom it asks."""
 
     id: str
     path: str
+    server: ServerSpec | None = None
+    """Who runs the model; `path` is empty then."""
     quant: Quant = "auto"
     budget: str | None = None
     policy: str = "recall"

@@ -44,7 +44,9 @@ def pull(entry: ModelEntry, places: Places, report: Report, notice: Notice) -> P
 
     Raises:
         ModelError: no room, no network, damaged or not convertible; the store is as before.
+        UsageError: a server runs it.
     """
+    _refuse_server(entry)
     meter = Meter(entry.id, report)
     if not entry.origin.in_place:
         with _alone(entry, places, notice), _disk_errors(entry):
@@ -64,8 +66,9 @@ def remove(entry: ModelEntry, places: Places, notice: Notice) -> int:
 
     Raises:
         ModelError: it is not in the store.
-        UsageError: it is a folder of the user's own.
+        UsageError: it is a folder of the user's own, or a server runs it.
     """
+    _refuse_server(entry)
     if entry.origin.in_place:
         raise UsageError(f"{entry.origin.path} is a folder of your own, used in place: remove it yourself.")
     folder, staging = entry.folder(places), _staging(entry, places)
@@ -89,6 +92,11 @@ def room_needed(entry: ModelEntry, unpacked: Path | None) -> int:
     exact = 4 * entry.parameters if entry.parameters else 8 * source
     converted = exact if exact <= EXACT_UP_TO else exact // 2
     return download + (0 if unpacked else source) + converted + RESERVE
+
+
+def _refuse_server(entry: ModelEntry) -> None:
+    if entry.origin.is_server:
+        raise UsageError(f"The model {entry.id!r} runs on {entry.origin.path}: nothing of it lies on this machine.")
 
 
 def _bring(entry: ModelEntry, places: Places, meter: Meter) -> None:

@@ -1,4 +1,4 @@
-"""How well a model calls tools: BFCL's single-turn rows, with constrained decoding and without, row by row in turns.
+"""How well a model calls tools: BFCL's single-turn rows, without constrained decoding and with it, row by row.
 
     python -m benchmarks.bfcl --data FOLDER --model ID [--categories simple_python,multiple,parallel,irrelevance]
         [--limit N] [--unconstrained] [--tokens N] [--work FILE] [--json OUT]
@@ -7,6 +7,9 @@ A reply is right when its calls are those of the row's ground truth: the same to
 of the accepted values; an irrelevant tool must not be called. `unparsable` counts replies with a call that cannot be
 made. `--unconstrained` leaves the constrained runs out. With `--limit` nothing is published.
 
+Replies are greedy. Where the grammar allows every token of the free reply, the constrained one is the same, and it is
+written a second time in every tenth row only, to see that it is; `written_twice` counts the rows with two replies.
+
 What was measured is kept in FILE: a run that was stopped goes on.
 """
 
@@ -14,9 +17,11 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from assistant.catalog import load_catalog
 from assistant.places import find_places
@@ -26,6 +31,7 @@ from benchmarks.report import publish
 
 CATEGORIES = ("simple_python", "multiple", "parallel", "irrelevance")
 TYPES = {"dict": "object", "float": "number", "tuple": "array"}
+TWICE = 10
 _IGNORED = str.maketrans("", "", " ,./-_*^'\"")
 
 Record = dict[str, Any]
@@ -36,18 +42,17 @@ def main() -> None:
     options = _options()
     kept = options.work.read_text(encoding="utf-8").splitlines() if options.work.exists() else []
     records: list[Record] = [json.loads(line) for line in kept if line.endswith("}")]
-    done = {_key(record) for record in records}
-    ways = (False,) if options.unconstrained else (True, False)
+    done = {(record["model"], record["category"], record["id"]) for record in records}
+    ways = (False,) if options.unconstrained else (False, True)
     wanted = [(category, row) for category in options.categories for row in _rows(options, category)]
     engine, spec = Engine(), _spec(options)
     for number, (category, row) in enumerate(wanted):
-        for constrained in ways if number % 2 else ways[::-1]:
-            key = (options.model, category, row["id"], constrained)
-            if key not in done:
-                record = _measure(engine, spec, row, constrained, options.tokens)
-                records.append(dict(zip(_KEYS, key, strict=True)) | record)
-                with options.work.open("a", encoding="utf-8") as file:
-                    file.write(json.dumps(records[-1]) + "\n")
+        if (options.model, category, row["id"]) not in done:
+            about = {"model": options.model, "category": category, "id": row["id"]}
+            measured = _measure(engine, spec, row, ways, options.tokens, twice=number % TWICE == 0)
+            records += [about | one for one in measured]
+            with options.work.open("a", encoding="utf-8") as file:
+                file.writelines(json.dumps(about | one) + "\n" for one in measured)
     engine.close()
     ids = {row["id"] for _, row in wanted}
     ours = [one for one in records if one["model"] == options.model and one["id"] in ids]
@@ -116,10 +121,23 @@ def _schema(value: Any) -> Any:
     return {key: one for key, one in result.items() if (key, one) != ("type", "any")}
 
 
-def _measure(engine: Engine, spec: ModelSpec, row: Record, constrained: bool, tokens: int) -> Record:
-    """One row, one way; the second way finds the prompt read already."""
+def _measure(
+    engine: Engine, spec: ModelSpec, row: Record, ways: Sequence[bool], tokens: int, *, twice: bool
+) -> list[Record]:
+    """One row, each way; the second way finds the prompt read already."""
+    free = _reply(engine, spec, row, tokens, constrained=False)
+    records = [_judged(row, free) | {"constrained": False}]
+    if True in ways:
+        same = _allowed(engine, row, free)
+        held = _reply(engine, spec, row, tokens, constrained=True) if twice or not same else free
+        assert not same or held.text == free.text, f"{row['id']}: the grammar changed a reply that it allows"
+        records.append(_judged(row, held) | {"constrained": True, "twice": held is not free})
+    return records
+
+
+def _reply(engine: Engine, spec: ModelSpec, row: Record, tokens: int, *, constrained: bool) -> WorkerDone:
     (message,) = row["question"][0]
-    done = engine.run(
+    return engine.run(
         Run(
             id=row["id"],
             spec=spec,
@@ -131,7 +149,21 @@ def _measure(engine: Engine, spec: ModelSpec, row: Record, constrained: bool, to
         ),
         lambda _: None,
     )
-    return _judged(row, done)
+
+
+def _allowed(engine: Engine, row: Record, done: WorkerDone) -> bool:
+    """Whether the grammar of a row allows a reply that was written without it, its end included."""
+    assert engine.loaded is not None
+    constraint = engine.loaded.caller.constraint(Calling(tools=tools_of(row)))
+    assert constraint is not None
+    ids = done.token_ids[2][-done.usage.completion_tokens :] if done.usage.completion_tokens else []
+    like = torch.zeros(len(engine.loaded.tokenizer))
+    for token in ids:
+        if not constraint.mask(like)[token].isfinite():
+            return False
+        constraint.take(token)
+    ends = constraint.mask(like)[sorted(engine.loaded.stops)].isfinite()
+    return done.finish == "length" or bool(ends.any())
 
 
 def _judged(row: Record, done: WorkerDone) -> Record:
@@ -149,13 +181,6 @@ def _judged(row: Record, done: WorkerDone) -> Record:
     }
 
 
-_KEYS = ("model", "category", "id", "constrained")
-
-
-def _key(record: Record) -> tuple[str, str, str, bool]:
-    return record["model"], record["category"], record["id"], record["constrained"]
-
-
 def _table(records: list[Record], categories: list[str], ways: tuple[bool, ...]) -> Iterator[Record]:
     for category in categories:
         for constrained in ways:
@@ -170,6 +195,7 @@ def _table(records: list[Record], categories: list[str], ways: tuple[bool, ...])
                 "accuracy": f"{sum(one['right'] for one in own) / len(own):.3f}",
                 "unparsable": sum(bool(one["problems"]) for one in own),
                 "no_call": sum(not one["calls"] and not one["problems"] for one in own),
+                "written_twice": sum(one.get("twice", False) for one in own),
                 "cut_off": sum(one["finish"] == "length" for one in own),
                 "median_tok_s": speeds[len(speeds) // 2] if speeds else None,
             }

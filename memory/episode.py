@@ -122,6 +122,13 @@ class Episodes:
         """The patches of all current episodes, the largest one's first."""
         return self._call(self._store.patches, conversation)
 
+    def nearest(self, conversation: str, episode: int, text: str) -> list[SegmentView]:
+        """The segments of an episode, the one most similar to `text` first; none without an encoder."""
+        if self.encoder is None:
+            return []
+        vector = self._asking.submit(self.encoder.embed, [[text]]).result()[0]
+        return self._call(self._nearest, conversation, episode, vector)
+
     def map(self, conversation: str) -> list[EpisodeView]:
         """The current episodes with their segments."""
         return self._call(self._store.map, conversation)
@@ -238,6 +245,12 @@ class Episodes:
             self._centroids[conversation] = Centroids([episode for episode, _ in stored], vectors)
         went = [route.episode for route in self._store.routes(conversation) if route.episode is not None]
         self._last[conversation] = went[-1] if went else None
+
+    def _nearest(self, conversation: str, episode: int, vector: Tensor) -> list[SegmentView]:
+        known = self._load(conversation)
+        views = {view.segment: view for view in self._store.segments(conversation) if view.episode == episode}
+        order = known.nearest_to(vector, len(known.segments))
+        return [views[segment] for segment, _ in order if segment in views]
 
     def _forget(self, conversation: str) -> None:
         self._store.forget(conversation)

@@ -167,6 +167,9 @@ SMOLLM2 = Tagged("smollm2", "<tool_call>", "</tool_call>", many=True)
 LLAMA3 = Json("llama3", "parameters", lead="<|python_tag|>")
 JSON = Json("json", "arguments")
 
+SERVED = QWEN
+"""How calls are kept in the history that a server took out of a reply for us."""
+
 FORMATS: dict[str, Format] = {form.name: form for form in (QWEN, SMOLLM2, LLAMA3, JSON)}
 """Every form by its name."""
 

@@ -23,6 +23,7 @@ from assistant.errors import AssistantError, Exit
 from assistant.machine import look
 from assistant.places import Places, find_places
 from assistant.protocol import KvCheck
+from assistant.served.upstream import Upstream
 from assistant.settings import Settings, load_settings
 from memory.budget import MIB, format_size, parse_size
 from memory.database import check_sqlite, quick_check
@@ -148,6 +149,9 @@ def _history(places: Places) -> str:
 def _model(places: Places, settings: Settings) -> str:
     catalog = load_catalog(places)
     entry = catalog.find(settings.model)
+    if entry.server is not None:
+        found = asyncio.run(Upstream(entry.server).model())
+        return f"{entry.id} is {found.id} on {entry.server.url}, which answers"
     return f"{entry.id} in {catalog.require(entry, places)}"
 
 

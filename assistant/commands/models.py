@@ -96,8 +96,8 @@ def _row(entry: ModelEntry, places: Places) -> dict[str, Any]:
     return {
         "id": entry.id,
         "present": present,
-        "path": str(entry.folder(places)) if present else None,
-        "disk_bytes": folder_size(entry.folder(places)) if present else None,
+        "path": entry.where(places) if present else None,
+        "disk_bytes": folder_size(entry.folder(places)) if present and not entry.server else None,
         "download_bytes": entry.download_bytes,
         "licence": entry.licence,
         "tested": entry.tested,
@@ -180,7 +180,7 @@ def _print_facts(entry: ModelEntry, facts: dict[str, Any]) -> None:
         "tested": _yes(entry.tested),
         "tools": _yes(entry.tool_capable),
         "quirks": " ".join(entry.quirks) or "none recorded",
-        "geometry": _shape_line(facts["geometry"]) if facts["geometry"] else "not known before it is pulled",
+        "geometry": _shape_line(facts["geometry"]) if facts["geometry"] else _unknown_shape(entry),
     }
     if entry.measured_mib:
         lines["measured"] = ", ".join(f"{name} {size} MiB" for name, size in entry.measured_mib.items())
@@ -188,6 +188,10 @@ def _print_facts(entry: ModelEntry, facts: dict[str, Any]) -> None:
         console.print(f"{name:<9} {text}")
     if facts["fit"]:
         _print_fit(console, entry, facts["fit"])
+
+
+def _unknown_shape(entry: ModelEntry) -> str:
+    return "not told by a server" if entry.server else "not known before it is pulled"
 
 
 def _shape_line(shape: dict[str, Any]) -> str:

@@ -37,7 +37,8 @@ class Engines:
         base = loaded if loaded is not None and loaded.id == entry.id else self.settings
         return ModelSpec(
             id=entry.id,
-            path=str(catalog.require(entry, self.places)),
+            path="" if entry.server else str(catalog.require(entry, self.places)),
+            server=entry.server,
             quant=asked.quant or base.quant,
             budget=_size(asked.budget) or base.budget,
             policy=asked.policy or base.policy,
@@ -58,6 +59,8 @@ class Engines:
         """
         size, here = parse_size(_size(budget) or "0"), machine.look()
         entry = load_catalog(self.places).find(self.settings.model)
+        if entry.server is not None:
+            raise BudgetError(f"{entry.id} runs on {entry.server.url}: it takes nothing of a budget here.")
         if (geometry := entry.shape(self.places)) is None:
             raise ModelError(f"What {entry.id} takes is not known before it is here. Run: {entry.pull_command}")
         found = [one for one in fits(geometry, size, here.itemsize, self.settings.block) if one.here]

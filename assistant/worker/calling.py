@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import nullcontext
 from typing import Any
 
-from assistant.agent.formats import parse
+from assistant.agent.formats import Format, parse
 from assistant.protocol import Calling, Written
 from assistant.toolprompt import call_format
 from assistant.worker.grammar import Aside, Constraint, Grammars
@@ -35,17 +35,20 @@ class Caller:
 
     def written(self, calling: Calling | None, ids: list[int], text: str, finish: str) -> Written | None:
         """A reply taken apart; `ids` are its tokens, `text` what was shown of it (shorter where a stop string was)."""
-        if calling is None:
-            return None
-        if not calling.may_call:
-            return Written(text=text)
-        written = parse(self._raw(ids, text), calling, self.format)
-        if finish == "length" and (written.problems or calling.answer is not None):
-            written.problems.append(CUT_OFF)
-        return written
+        return None if calling is None else taken_apart(self._raw(ids, text), calling, self.format, finish)
 
     def _raw(self, ids: list[int], text: str) -> str:
         """The reply with the control tokens that a shown text leaves out: some formats mark calls with them."""
         raw = self._tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
         shown = self._tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
         return str(raw) if shown == text else text
+
+
+def taken_apart(text: str, calling: Calling, form: Format, finish: str) -> Written:
+    """A reply taken apart that ended as `finish` says."""
+    if not calling.may_call:
+        return Written(text=text)
+    written = parse(text, calling, form)
+    if finish == "length" and (written.problems or calling.answer is not None):
+        written.problems.append(CUT_OFF)
+    return written

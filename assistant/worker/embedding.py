@@ -5,6 +5,7 @@ from __future__ import annotations
 from assistant.errors import AssistantError, BudgetError, UsageError
 from assistant.protocol import Embed, Embedded
 from assistant.worker.loader import Loaded
+from assistant.worker.served import Served
 from memory.encoder import Encoder
 from memory.errors import TextTooLong
 from memory.minilm import EncoderMissing
@@ -16,7 +17,7 @@ class Embedder:
     def __init__(self) -> None:
         self._own: Encoder | None = None
 
-    def embed(self, loaded: Loaded | None, request: Embed) -> Embedded:
+    def embed(self, loaded: Loaded | Served | None, request: Embed) -> Embedded:
         """Unit vectors of the texts.
 
         Raises:
@@ -34,7 +35,7 @@ class Embedder:
         """A model is about to be loaded: its budget counts the embedding model, which its episodes load."""
         self._own = None
 
-    def _encoder(self, loaded: Loaded | None) -> Encoder:
+    def _encoder(self, loaded: Loaded | Served | None) -> Encoder:
         if loaded is not None and loaded.episodes.encoder is not None:
             return loaded.episodes.encoder
         if loaded is not None:

@@ -44,14 +44,14 @@ from assistant.protocol import (
     WorkerDone,
     WorkerEvent,
     WorkerStatus,
-    WorkerTurn,
 )
 from assistant.template import Prompt, build_prompt
 from assistant.worker.embedding import Embedder
-from assistant.worker.episodes import explain, focus, prepare, recalled_json, turns_of
+from assistant.worker.episodes import explain, focus, prepare, recalled_json, route_of, turns_of, written_after
 from assistant.worker.loader import Loaded, load
 from assistant.worker.preview import preview, split_of
 from assistant.worker.sampling import Likelihoods, Sampler, TextStream
+from assistant.worker.served import Served
 from assistant.worker.shelf import check, forget, kv_status
 from memory.episode_view import Route
 from memory.errors import BudgetExceeded, BudgetTooSmall, Cancelled, TextTooLong
@@ -81,6 +81,7 @@ class Engine:
 
     def __init__(self) -> None:
         self.loaded: Loaded | None = None
+        self.served: Served | None = None
         self.cancelled = threading.Event()
         self.embedder = Embedder()
         self._told = dict[str, str | None]()
@@ -95,6 +96,8 @@ class Engine:
         """
         started = time.perf_counter()
         try:
+            if request.spec.server is not None:
+                return self._elsewhere(self._serve(request.spec), request, send)
             loaded = self._load(request.spec, send)
             return self._answer(loaded, request, send, started)
         except (BudgetTooSmall, BudgetExceeded, TextTooLong) as error:
@@ -111,6 +114,8 @@ class Engine:
         """
         match request:
             case Forget():
+                if self.served is not None:
+                    self.served.episodes.forget(request.conversation)
                 forget(self.loaded, request)
                 return Forgotten()
             case Check():
@@ -120,10 +125,12 @@ class Engine:
             case Plan():
                 return Planned(memory=preview(self.loaded, request))
             case Embed():
-                return self.embedder.embed(self.loaded, request)
+                return self.embedder.embed(self.loaded or self.served, request)
             case _:
-                model = self.loaded.spec.id if self.loaded else None
-                return WorkerStatus(model=model, memory=self._split(), kv=kv_status(self.loaded))
+                model = self.loaded or self.served
+                return WorkerStatus(
+                    model=model.spec.id if model else None, memory=self._split(), kv=kv_status(self.loaded)
+                )
 
     def rest(self, busy: Callable[[], bool]) -> None:
         """Nothing is asked: prepare what the next question may need, until `busy` says that something is."""
@@ -145,12 +152,17 @@ class Engine:
         """Write what waits to be written, then let go of everything."""
         self._forget()
 
+    def _elsewhere(self, served: Served, request: Run, send: Send) -> WorkerDone:
+        done = served.run(request, send, self.cancelled)
+        self._tell("episodes", served.episodes.failure, send)
+        return done
+
     def _answer(self, loaded: Loaded, request: Run, send: Send, started: float) -> WorkerDone:
         tools = request.calling.tools if request.calling else []
         prompt = build_prompt(loaded.tokenizer, request.turns, reply=request.sampling is not None, tools=tools)
         ids = prompt.ids
         constraint = loaded.caller.constraint(request.calling)
-        route = _route(loaded, request)
+        route = route_of(loaded.episodes, request)
         if route is not None and route.switched:
             send(Switched(episode=route.episode))
         self._evictions = loaded.memory.evictions
@@ -293,8 +305,19 @@ class Engine:
         self.loaded = load(spec, lambda done, total: send(Loading(model=spec.id, done_bytes=done, total_bytes=total)))
         return self.loaded
 
+    def _serve(self, spec: ModelSpec) -> Served:
+        """The server of a model, in place of whatever was loaded or asked before."""
+        if self.served is None or self.served.spec.model_copy(update={"mode": spec.mode}) != spec:
+            self._forget()
+            self.embedder.make_way()
+            self.served = Served(spec)
+        return self.served
+
     def _forget(self) -> None:
         """Let go of the model and its memory; what waits to be written is written first."""
+        if self.served is not None:
+            self.served.episodes.close()
+            self.served = None
         if self.loaded is not None:
             self.loaded.episodes.close()
         if self.loaded is not None and self.loaded.memory.spill is not None:
@@ -304,6 +327,8 @@ class Engine:
             torch.cuda.empty_cache()
 
     def _split(self) -> MemorySplit:
+        if self.served is not None:
+            return self.served.split()
         return MemorySplit() if self.loaded is None else split_of(self.loaded)
 
 
@@ -322,24 +347,15 @@ def _new_ids(request: Run, prompt: Prompt, reply: Reply) -> dict[int, list[int]]
     return fresh
 
 
-def _route(loaded: Loaded, request: Run) -> Route | None:
-    """The episode that the question is about; None for an import."""
-    if request.sampling is None or request.turns[-1].role != "user":
-        return None
-    return loaded.episodes.route(request.conversation, request.turns[-1].id, request.turns[-1].text)
-
-
 def _observe(loaded: Loaded, request: Run, prompt: Prompt, reply: Reply) -> Future[None]:
     """Have what was said put into episodes, beside whatever comes next."""
-    written = None
+    turns, sizes = request.turns, [len(piece) for piece in prompt.pieces]
     if request.reply_id is not None and reply.text:
-        asked = request.turns[-1]
-        written = WorkerTurn(
-            id=request.reply_id, role="assistant", text=reply.text, token_ids=reply.ids, created=asked.created
-        )
+        turns = [*turns, written_after(turns, request.reply_id, reply.text)]
+        sizes.append(len(prompt.opening) + len(reply.ids))
         if (recalled := recalled_json(loaded.memory)) is not None:
-            loaded.episodes.note_recalled(request.conversation, asked.id, recalled)
-    return loaded.episodes.observe(request.conversation, turns_of(request.turns, prompt, written))
+            loaded.episodes.note_recalled(request.conversation, request.turns[-1].id, recalled)
+    return loaded.episodes.observe(request.conversation, turns_of(turns, sizes))
 
 
 def _usage(

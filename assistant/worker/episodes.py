@@ -14,14 +14,15 @@ from assistant.dialogue import said_in
 from assistant.episodes import look_up, wired
 from assistant.errors import AssistantError
 from assistant.protocol import Episodes as Told
-from assistant.protocol import Explain, ModelSpec, Recalled, RecalledSpan, WorkerTurn
-from assistant.template import Prompt, encode_text
+from assistant.protocol import Explain, ModelSpec, Recalled, RecalledSpan, Run, WorkerTurn
+from assistant.template import encode_text
 from memory.block import CHUNK
 from memory.budget import format_size
 from memory.encoder import Encoder
 from memory.episode import Episodes
 from memory.episode_schema import EPISODES_FILE
 from memory.episode_view import Route
+from memory.folder import make_private
 from memory.minilm import EncoderMissing, encoder_bytes, find_minilm
 from memory.segment import EpisodeTurn
 from memory.selection import cut
@@ -57,25 +58,35 @@ def open_episodes(spec: ModelSpec, room: int, device: torch.device) -> Episodes:
     except EncoderMissing as error:
         reason = str(error)
     try:
+        if spec.kv is not None:
+            make_private(Path(spec.kv.folder))
         return Episodes(Path(spec.kv.folder) / EPISODES_FILE if spec.kv is not None else None, encoder, reason)
     except OSError as error:
         where = spec.kv.folder if spec.kv is not None else "memory"
         raise AssistantError(f"The episodes cannot be kept in {where}: {error.strerror}.") from error
 
 
-def turns_of(turns: Sequence[WorkerTurn], prompt: Prompt, reply: WorkerTurn | None = None) -> list[EpisodeTurn]:
-    """The turns of a conversation with their tokens; system prompts, which nobody says, are left out."""
-    pieces = [len(piece) for piece in prompt.pieces]
-    if reply is not None:
-        turns, pieces = [*turns, reply], [*pieces, len(prompt.opening) + len(reply.token_ids or ())]
-    ends = list(accumulate(pieces))
+def turns_of(turns: Sequence[WorkerTurn], sizes: Sequence[int]) -> list[EpisodeTurn]:
+    """The turns of a conversation, `sizes` tokens long; system prompts, which nobody says, are left out."""
     found, date = list[EpisodeTurn](), None
-    for turn, size, end in zip(turns, pieces, ends, strict=True):
+    for turn, size, end in zip(turns, sizes, accumulate(sizes), strict=True):
         said = said_in(turn.role, turn.text)
         date = said.date or (date if turn.role == "transcript" or turn.created is None else turn.created[:10])
         if turn.role != "system":
             found.append(EpisodeTurn(turn.id, said.speaker, said.text, date, end - size, end))
     return found
+
+
+def written_after(turns: Sequence[WorkerTurn], reply_id: int, text: str) -> WorkerTurn:
+    """The reply to the last turn, said when that was."""
+    return WorkerTurn(id=reply_id, role="assistant", text=text, created=turns[-1].created)
+
+
+def route_of(episodes: Episodes, request: Run) -> Route | None:
+    """The episode that the question is about; None for an import."""
+    if request.sampling is None or request.turns[-1].role != "user":
+        return None
+    return episodes.route(request.conversation, request.turns[-1].id, request.turns[-1].text)
 
 
 def focus(loaded: Loaded, conversation: str, route: Route | None) -> int:

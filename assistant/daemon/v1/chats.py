@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from assistant.agent.formats import Format
+from assistant.agent.formats import SERVED, Format
 from assistant.daemon.service import Service
 from assistant.daemon.turns import Errand, Turn
 from assistant.daemon.v1.asking import Asking
@@ -28,7 +28,8 @@ class Chats:
         Raises:
             ModelError: it is unknown or not on this machine.
         """
-        return form_in(Path(self.service.spec(Engine(model=model)).path))
+        spec = self.service.spec(Engine(model=model))
+        return SERVED if spec.server else form_in(Path(spec.path))
 
     async def begin(self, asking: Asking) -> tuple[Turn, Accepted]:
         """Commit what is new and a pending reply, then put the reply on its way.

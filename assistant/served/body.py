@@ -1,0 +1,58 @@
+"""A request as a server gets it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from assistant.protocol import Calling, Run, Sampling
+from assistant.served.messages import Message
+
+_EXTRAS = ("top_k", "min_p", "repetition_penalty")
+_ORDINARY = Sampling()
+
+
+def body_of(model: str, request: Run, messages: list[Message], max_tokens: int) -> dict[str, Any]:
+    """The body of a streamed chat completion.
+
+    What OpenAI has no name for among the parameters is sent where it was chosen: some servers know it, and the others
+    say so.
+    """
+    sampling = request.sampling
+    assert sampling is not None
+    body = {
+        "model": model,
+        "messages": messages,
+        "stream": True,
+        "stream_options": {"include_usage": True},
+        "temperature": sampling.temperature,
+        "top_p": sampling.top_p,
+        "max_tokens": max_tokens,
+        "seed": sampling.seed,
+        "stop": sampling.stop or None,
+    }
+    body |= {name: getattr(sampling, name) for name in _EXTRAS if getattr(sampling, name) != getattr(_ORDINARY, name)}
+    if request.logprobs is not None:
+        body |= {"logprobs": True, "top_logprobs": request.logprobs}
+    if request.calling is not None:
+        body |= _calling(request.calling)
+    return {name: value for name, value in body.items() if value is not None}
+
+
+def _calling(calling: Calling) -> dict[str, Any]:
+    """Tools, which of them may be called, and what the reply must look like."""
+    body: dict[str, Any] = {}
+    tools = [tool for tool in calling.tools if calling.only is None or tool.name in calling.only]
+    if tools:
+        body["tools"] = [{"type": "function", "function": tool.model_dump()} for tool in tools]
+        body["tool_choice"] = _choice(calling)
+        body["parallel_tool_calls"] = False if calling.one else None
+    if calling.answer is not None:
+        schema = {"name": "answer", "schema": calling.answer}
+        body["response_format"] = {"type": "json_schema", "json_schema": schema}
+    return body
+
+
+def _choice(calling: Calling) -> str:
+    if not calling.may_call:
+        return "none"
+    return "required" if calling.must_call else "auto"
