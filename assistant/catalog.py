@@ -11,6 +11,7 @@ import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -136,13 +137,20 @@ def _entry(path: Path, base: Path, name: str, table: object) -> ModelEntry:
     if not isinstance(table, dict) or not isinstance(table.get("source"), str):
         raise UsageError(f'{where}: it needs a line source = "..." (an id with a dot is written in quotes).')
     try:
-        return ModelEntry(**table | {"id": name, "source": str(parse_source(table["source"], base))})
+        return ModelEntry(**table | _places(table, base) | {"id": name})
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         key = ".".join(str(part) for part in first["loc"])
         raise UsageError(f"{where}: {key}: {first['msg']}.{_nearest(str(first['loc'][-1]), first['type'])}") from None
     except UsageError as error:
         raise UsageError(f"{where}: {error}") from None
+
+
+def _places(table: dict[str, Any], base: Path) -> dict[str, str]:
+    """What names a file in an entry, with relative paths taken from where the catalogue lies."""
+    key = table.get("key_file")
+    found = {"key_file": str(base / Path(key).expanduser())} if isinstance(key, str) and key else {}
+    return found | {"source": str(parse_source(table["source"], base))}
 
 
 def _nearest(key: str, problem: str) -> str:

@@ -96,8 +96,10 @@ class Served:
     ) -> Fitted:
         """Have the reply written with as much of the conversation as fits: less, and saying so, where the server counts
         otherwise than we do."""
-        await self._introduce(send)
         assert request.sampling is not None
+        if not await _unless(cancelled, self._introduce(send)):
+            reply.finish = "cancelled"
+            return Fitted([], 0, 0)
         spoken = min(request.sampling.max_tokens, self._context // 2)
         room = int((self._context - spoken) * self._bytes_per_token) - _shown(request)
         for left in reversed(range(ATTEMPTS)):
@@ -107,7 +109,7 @@ class Served:
                 if not await _unless(cancelled, writing):
                     reply.finish = "cancelled"
             except TooLongThere as error:
-                if not left:
+                if not left or reply.text:
                     raise BudgetError(str(error)) from error
                 room = min(room, fitted.size) // 2
                 send(Notice(text=f"{error} It is sent again with half of the history."))
@@ -167,7 +169,7 @@ class Served:
         turns = request.turns
         if request.reply_id is not None and reply.text:
             turns = [*turns, written_after(turns, request.reply_id, reply.text)]
-        sizes = [self._tokens(len(turn.text.encode("utf-8", "replace"))) for turn in turns]
+        sizes = [round(len(turn.text.encode("utf-8", "replace")) / BYTES_PER_TOKEN) for turn in turns]
         observed = self.episodes.observe(request.conversation, turns_of(turns, sizes))
         while request.sampling is None and not cancelled.is_set() and wait([observed], 0.1).not_done:
             pass

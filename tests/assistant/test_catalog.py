@@ -188,3 +188,27 @@ def test_the_fit_names_the_smallest_budget_that_works(catalog: Catalog, places: 
 def test_the_catalogue_and_the_commands_import_no_torch() -> None:
     code = "import assistant.commands.models, assistant.commands.config, sys; print('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
+
+
+def test_an_entry_may_name_a_server_and_where_its_key_lies(places: Places) -> None:
+    catalog = user_catalog(
+        places,
+        '[big]\nsource = "openai:http://gpu:8000#org/Big-Model"\nkey_file = "big.key"\ncontext = 32768\n'
+        '[any]\nsource = "openai:https://gpu.example/api/v1/"\nkey_env = "BIG_KEY"\n',
+    )
+    big, any_model = catalog.find("big").server, catalog.find("any").server
+    assert big is not None
+    assert any_model is not None
+    assert (big.url, big.model, big.context) == ("http://gpu:8000/v1", "org/Big-Model", 32768)
+    assert big.key_file == str(places.config / "big.key"), "beside the catalogue"
+    assert (any_model.url, any_model.model, any_model.key_env) == ("https://gpu.example/api/v1", "", "BIG_KEY")
+    assert catalog.find("openai:http://gpu:8000/v1#org/Big-Model").id == "big"
+    assert catalog.find("smollm2-135m").server is None
+
+
+@pytest.mark.parametrize(
+    "source", ["openai:ftp://x/v1", "openai:http://", "openai:http://user:word@x/v1", "openai:gpu:8000", "openai:"]
+)
+def test_an_address_that_is_none_is_refused(source: str) -> None:
+    with pytest.raises(UsageError, match="is not a model source"):
+        parse_source(source)
