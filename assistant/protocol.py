@@ -788,6 +788,10 @@ Request = Annotated[Run | Cancel | Aside | Quit, Field(discriminator="op")]
 REQUEST: TypeAdapter[Request] = TypeAdapter(Request)
 
 
+SERVER = "server"
+"""The `device` of a model that a server runs."""
+
+
 class MemorySplit(Wire):
     """Where the budget goes, in bytes. `peak` is measured, the others are allocated or reserved."""
 
@@ -810,6 +814,16 @@ class MemorySplit(Wire):
     """Entries that stay when a block must make room (`capacity_tokens` includes the room for it)."""
     estimated: bool = False
     """No model is loaded: `weights` and the rest follow from its shape alone."""
+
+    @property
+    def elsewhere(self) -> bool:
+        """Whether a server runs the model, so that nothing of it is here."""
+        return self.device == SERVER
+
+    @property
+    def where(self) -> str:
+        """For people: what computes, and how the weights lie there."""
+        return "on a server" if self.elsewhere else f"{self.device}, weights {self.quant}"
 
 
 class TierUse(Wire):

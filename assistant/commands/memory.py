@@ -23,18 +23,10 @@ BAR = 64
 _BYTES = "bytes written to disk"
 
 
-def _loaded(report: MemoryReport) -> str:
-    if report.model is None:
-        return "none loaded"
-    if report.memory.device == "server":
-        return f"{report.model} (on a server)"
-    return f"{report.model} ({report.memory.device}, weights {report.memory.quant})"
-
-
 def show(report: MemoryReport, expected: Forecast | None = None, parts: Sequence[Held] = ()) -> None:
     """The report: the meter, a table of the tiers, what conversations and episodes hold, what was counted."""
     console = plain_console()
-    console.print(f"Model: {_loaded(report)}")
+    console.print(f"Model: {f'{report.model} ({report.memory.where})' if report.model else 'none loaded'}")
     if (drawn := meter(report)) is not None:
         for line in meter_lines(drawn, surroundings(report)):
             console.print(line, soft_wrap=True)

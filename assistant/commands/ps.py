@@ -30,7 +30,7 @@ def lines(report: PsReport) -> list[str]:
 
 def _model(model: LoadedModel) -> list[str]:
     split = model.memory
-    if model.device == "server":
+    if split.elsewhere:
         return [f"{model.model}: on a server, worker {model.worker_pid}, {_until(model)}"]
     parts = {"weights": split.weights, "KV": split.kv, "staging": split.staging, "activations": split.activations}
     sizes = ", ".join(f"{name} {format_size(size)}" for name, size in parts.items() if size)

@@ -56,11 +56,12 @@ class Engines:
         Raises:
             BudgetError: it would not hold the model; the text shows the sum.
             ModelError: the shape of the model is not known before it is pulled.
+            UsageError: a server runs it.
         """
         size, here = parse_size(_size(budget) or "0"), machine.look()
         entry = load_catalog(self.places).find(self.settings.model)
         if entry.server is not None:
-            raise BudgetError(f"{entry.id} runs on {entry.server.url}: it takes nothing of a budget here.")
+            raise UsageError(f"{entry.id} runs on a server: a budget here is not for it.")
         if (geometry := entry.shape(self.places)) is None:
             raise ModelError(f"What {entry.id} takes is not known before it is here. Run: {entry.pull_command}")
         found = [one for one in fits(geometry, size, here.itemsize, self.settings.block) if one.here]

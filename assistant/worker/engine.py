@@ -13,7 +13,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from assistant.errors import AssistantError, BudgetError
+from assistant.errors import AssistantError, BudgetError, UsageError
 from assistant.protocol import (
     Aside,
     Check,
@@ -122,6 +122,8 @@ class Engine:
                 return Checked(report=check(self.loaded, request))
             case Explain():
                 return Explained(episodes=explain(self.loaded, request))
+            case Plan() if self.served is not None:
+                raise UsageError(f"{self.served.spec.id} runs on a server: a budget here is not for it.")
             case Plan():
                 return Planned(memory=preview(self.loaded, request))
             case Embed():

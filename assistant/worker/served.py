@@ -18,7 +18,18 @@ import torch
 from assistant.agent.formats import SERVED
 from assistant.dialogue import said_in
 from assistant.errors import BudgetError
-from assistant.protocol import MemorySplit, ModelSpec, Notice, Run, Switched, Usage, WorkerDone, WorkerEvent, WorkerTurn
+from assistant.protocol import (
+    SERVER,
+    MemorySplit,
+    ModelSpec,
+    Notice,
+    Run,
+    Switched,
+    Usage,
+    WorkerDone,
+    WorkerEvent,
+    WorkerTurn,
+)
 from assistant.served.body import body_of
 from assistant.served.messages import Fitted, NoRoom, fit
 from assistant.served.reply import Reply
@@ -64,7 +75,7 @@ class Served:
 
     def split(self) -> MemorySplit:
         """Nothing of a budget is used."""
-        return MemorySplit(device="server")
+        return MemorySplit(device=SERVER)
 
     def run(self, request: Run, send: Send, cancelled: threading.Event) -> WorkerDone:
         """Answer one request; events go to `send` on the way.

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from assistant.protocol import Calling, Failed, Forget, KvSpec, Sampling, ServerSpec, Status, ToolSpec, WorkerTurn
+from assistant.protocol import Calling, Failed, Forget, KvSpec, Plan, Sampling, ServerSpec, Status, ToolSpec, WorkerTurn
 from tests.memory.talk import turns as talk
 from tests.served.server import DONE, Body, Server, chunk, saying
 from tests.worker.process import WorkerProcess
@@ -30,6 +30,7 @@ def test_a_conversation_that_fits_goes_there_whole() -> None:
     with Server(saying("Hel", "lo", prompt=20, cached=12)) as server, worker_for(server) as worker:
         first, second = worker.ask("Hi", max_tokens=30), worker.ask("Bye", temperature=0.5, top_k=7)
         status = worker.aside(Status(id="s"))
+        planned = worker.aside(Plan(id="p", budget="1GiB"))
     assert (first.text, first.finish, worker.text) == ("Hello", "stop", "Hello")
     usage = second.usage
     assert (usage.prompt_tokens, usage.cached_tokens, usage.computed_tokens, usage.completion_tokens) == (20, 12, 8, 2)
@@ -44,7 +45,8 @@ def test_a_conversation_that_fits_goes_there_whole() -> None:
     assert (asked["model"], asked["stream"], asked["temperature"], asked["top_k"]) == ("big", True, 0.5, 7)
     assert server.asked[0]["max_tokens"] == 30
     assert "top_k" not in server.asked[0], "what nobody chose is the server's to know"
-    assert (status.model, status.memory.device) == ("tiny", "server")
+    assert (status.model, status.memory.where) == ("tiny", "on a server")
+    assert "a budget here is not for it" in planned.message
 
 
 def test_calls_are_checked_and_their_results_are_sent_as_such() -> None:

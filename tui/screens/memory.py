@@ -54,8 +54,7 @@ class MemoryScreen(Panel[None]):
         report = self._report
         if report is None:
             return
-        where = f"{report.memory.device}, weights {report.memory.quant}"
-        self.title_of(f"Memory · {report.model} · {where}" if report.model else "Memory")
+        self.title_of(f"Memory · {report.model} · {report.memory.where}" if report.model else "Memory")
         width = self.query_one(VerticalScroll).scrollable_content_region.width
         lines = memory_lines(report, self._turns or [], self.conversation, max(width, 20), self._found)
         self.query_one(".body", Static).update(drawn(lines))
