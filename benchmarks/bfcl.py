@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -41,9 +42,9 @@ def main() -> None:
     """Measure what is not measured yet, print the table, publish a full run."""
     options = _options()
     kept = options.work.read_text(encoding="utf-8").splitlines() if options.work.exists() else []
-    records: list[Record] = [json.loads(line) for line in kept if line.endswith("}")]
-    done = {(record["model"], record["category"], record["id"]) for record in records}
     ways = (False,) if options.unconstrained else (False, True)
+    records = _complete([json.loads(line) for line in kept if line.endswith("}")], len(ways))
+    done = {_key(record) for record in records}
     wanted = [(category, row) for category in options.categories for row in _rows(options, category)]
     engine, spec = Engine(), _spec(options)
     for number, (category, row) in enumerate(wanted):
@@ -181,11 +182,22 @@ def _judged(row: Record, done: WorkerDone) -> Record:
     }
 
 
+def _complete(records: list[Record], ways: int) -> list[Record]:
+    """The records of rows that were measured in as many ways."""
+    counts = Counter(map(_key, records))
+    return [record for record in records if counts[_key(record)] >= ways]
+
+
+def _key(record: Record) -> tuple[str, str, str]:
+    return record["model"], record["category"], record["id"]
+
+
 def _table(records: list[Record], categories: list[str], ways: tuple[bool, ...]) -> Iterator[Record]:
     for category in categories:
         for constrained in ways:
             own = [one for one in records if (one["category"], one["constrained"]) == (category, constrained)]
-            speeds = sorted(one["tok_s"] for one in own if one["tok_s"] is not None)
+            timed = [one for one in own if one.get("twice", not constrained)]
+            speeds = sorted(one["tok_s"] for one in timed if one["tok_s"] is not None)
             yield {
                 "model": own[0]["model"],
                 "category": category,

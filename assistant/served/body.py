@@ -7,15 +7,17 @@ from typing import Any
 from assistant.protocol import Calling, Run, Sampling
 from assistant.served.messages import Message
 
-_EXTRAS = ("top_k", "min_p", "repetition_penalty")
+_EXTRAS = {"top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0}
+"""Parameters that OpenAI has no name for, and their values that change nothing."""
+
 _ORDINARY = Sampling()
 
 
 def body_of(model: str, request: Run, messages: list[Message], max_tokens: int) -> dict[str, Any]:
     """The body of a streamed chat completion.
 
-    What OpenAI has no name for among the parameters is sent where it was chosen: some servers know it, and the others
-    say so.
+    What OpenAI has no name for among the parameters is sent where it was chosen and changes something: some servers
+    know it, and others say that they do not.
     """
     sampling = request.sampling
     assert sampling is not None
@@ -30,7 +32,9 @@ def body_of(model: str, request: Run, messages: list[Message], max_tokens: int) 
         "seed": sampling.seed,
         "stop": sampling.stop or None,
     }
-    body |= {name: getattr(sampling, name) for name in _EXTRAS if getattr(sampling, name) != getattr(_ORDINARY, name)}
+    for name, nothing in _EXTRAS.items():
+        if (value := getattr(sampling, name)) not in (nothing, getattr(_ORDINARY, name)):
+            body[name] = value
     if request.logprobs is not None:
         body |= {"logprobs": True, "top_logprobs": request.logprobs}
     if request.calling is not None:

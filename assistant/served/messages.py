@@ -8,17 +8,18 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
-from assistant.agent.formats import SERVED
-from assistant.protocol import WorkerTurn
+from assistant.agent.formats import SERVED, parse
+from assistant.protocol import Call, Calling, WorkerTurn
 from assistant.toolprompt import RESULT
 
 OVERHEAD = 24
 """Bytes that a chat template may put around a message."""
 
-RECALLED_SHARE = 0.25
-"""Of the room, what recalled text may take where not everything fits."""
+SPARED = 0.25
+"""Of the room, what is spared at least for recalled text where not everything fits."""
 
 THOUGHT = ("<think>", "</think>")
 _RECALLED = "From earlier in this conversation:\n\n{}\n\nEnd of what was said earlier. Now:\n\n"
@@ -51,38 +52,62 @@ class Fitted:
         return sum(map(_size, self.messages))
 
 
-def fit(turns: Sequence[WorkerTurn], room: int, recall: Recall) -> Fitted:
+def fit(turns: Sequence[WorkerTurn], room: int, recall: Recall, calling: Calling | None = None) -> Fitted:
     """Everything where it fits, else the system prompt, the latest exchanges, and before the last question what
-    `recall` finds.
+    `recall` finds. Of a last exchange that is too long itself, its question and the latest calls with their results.
 
     Raises:
-        NoRoom: the system prompt and the last exchange alone do not fit.
+        NoRoom: the system prompt and the question, with the latest results, alone do not fit.
     """
+    whole = _messages(turns, calling)
+    if sum(map(_size, whole)) <= room:
+        return Fitted(whole, 0, 0)
     system, exchanges = _divided(turns)
-    sizes = [_sizes(one) for one in exchanges]
-    fixed = _sizes(system)
-    if fixed + sum(sizes) <= room:
-        return Fitted(_messages([*system, *(turn for one in exchanges for turn in one)]), 0, 0)
-    if fixed + sizes[-1] > room:
-        raise NoRoom(fixed + sizes[-1], room)
-    first = _first_that_fits(sizes, room - fixed, int(room * RECALLED_SHARE))
-    sent = [turn for one in exchanges[first:] for turn in one]
-    found = recall({turn.id for turn in sent}, room - fixed - sum(sizes[first:]) - len(_RECALLED))
-    messages = _messages([*system, *sent])
-    text = _RECALLED.format(found) if found else ""
-    question = next(at for at in reversed(range(len(messages))) if messages[at]["role"] == "user")
+    last = _last_that_fits(exchanges.pop(), room - _bytes(system, calling), calling)
+    room -= _bytes([*system, *last], calling)
+    spared = int(room * SPARED)
+    sizes = [_bytes(one, calling) for one in reversed(exchanges)]
+    count = sum(taken <= room - spared for taken in accumulate(sizes))
+    sent = [turn for one in exchanges[len(exchanges) - count :] for turn in one] + last
+    found = recall({turn.id for turn in sent}, room - sum(sizes[:count]) - len(_RECALLED))
+    messages, text = _messages([*system, *sent], calling), _RECALLED.format(found) if found else ""
+    question = next((at for at in reversed(range(len(messages))) if _is_question(messages[at])), 0)
     messages[question] |= {"content": text + messages[question]["content"]}
-    left_out = sum(len(one) for one in exchanges[:first])
-    return Fitted(messages, left_out, len(text.encode()))
+    return Fitted(messages, len(turns) - len(system) - len(sent), len(text.encode("utf-8", "replace")))
 
 
-def _first_that_fits(sizes: list[int], room: int, spared: int) -> int:
-    """Number of the first exchange that is sent: the last one always, those before it while `spared` bytes stay."""
-    taken, first = sizes[-1], len(sizes) - 1
-    while first > 0 and taken + sizes[first - 1] <= room - spared:
-        first -= 1
-        taken += sizes[first]
-    return first
+def spoken(text: str) -> str:
+    """A reply without what was thought aloud before it, which no template shows again."""
+    opening, closing = THOUGHT
+    if not text.lstrip().startswith(opening):
+        return text
+    return text.partition(closing)[2].lstrip()
+
+
+def said(text: str) -> str:
+    """What a reply says, without thoughts and calls."""
+    return "".join(SERVED.take(spoken(text)).said).strip()
+
+
+def _last_that_fits(exchange: list[WorkerTurn], room: int, calling: Calling | None) -> list[WorkerTurn]:
+    """What was asked, and as many of the latest steps after it as fit, one at least."""
+    steps = _steps(exchange)
+    for first in range(1, max(2, len(steps))):
+        kept = steps[0] + [turn for step in steps[first:] for turn in step]
+        if _bytes(kept, calling) <= room:
+            return kept
+    raise NoRoom(_bytes(kept, calling), room)
+
+
+def _steps(exchange: list[WorkerTurn]) -> list[list[WorkerTurn]]:
+    """The question, then each reply with the results that follow it."""
+    steps = [exchange[:1]]
+    for turn in exchange[1:]:
+        if turn.role == "assistant":
+            steps.append([turn])
+        else:
+            steps[-1].append(turn)
+    return steps
 
 
 def _divided(turns: Sequence[WorkerTurn]) -> tuple[list[WorkerTurn], list[list[WorkerTurn]]]:
@@ -97,69 +122,61 @@ def _divided(turns: Sequence[WorkerTurn]) -> tuple[list[WorkerTurn], list[list[W
     return system, exchanges
 
 
-def _messages(turns: Sequence[WorkerTurn]) -> list[Message]:
-    """Messages whose roles alternate as templates want them: neighbours of one role become one."""
-    single = [message for group in _answered(turns) for message in group]
+def _messages(turns: Sequence[WorkerTurn], calling: Calling | None) -> list[Message]:
+    """Messages whose roles alternate as templates want them: neighbours of one role become one, and what says nothing
+    is no message."""
     merged = list[Message]()
-    for message in single:
+    for message in _answered(turns, calling):
         before = merged[-1] if merged else {}
-        if before.get("role") == message["role"] and message["role"] in ("user", "system"):
+        if before.get("role") == message["role"] != "tool" and not {"tool_calls"} & {*before, *message}:
             merged[-1] = before | {"content": f"{before['content']}\n\n{message['content']}"}
-        else:
+        elif message["content"] or "tool_calls" in message or message["role"] != "assistant":
             merged.append(message)
     return merged
 
 
-def _answered(turns: Sequence[WorkerTurn]) -> list[list[Message]]:
-    """Each turn with the results that follow it, where it called tools."""
-    found = list[list[Message]]()
-    at = 0
+def _answered(turns: Sequence[WorkerTurn], calling: Calling | None) -> list[Message]:
+    """Each turn, a reply together with the results that follow it."""
+    found, at = list[Message](), 0
     while at < len(turns):
-        turn = turns[at]
-        results = []
-        while turn.role == "assistant" and at + 1 < len(turns) and turns[at + 1].role == "tool":
-            at += 1
-            results.append(turns[at])
-        found.append(_exchange(turn, results))
-        at += 1
+        end = at + 1
+        while turns[at].role == "assistant" and end < len(turns) and turns[end].role == "tool":
+            end += 1
+        found += _exchange(turns[at], [turn.text for turn in turns[at + 1 : end]], calling)
+        at = end
     return found
 
 
-def _exchange(turn: WorkerTurn, results: Sequence[WorkerTurn]) -> list[Message]:
-    """A turn and the results of its calls; in words where one call is not one result."""
+def _exchange(turn: WorkerTurn, results: Sequence[str], calling: Calling | None) -> list[Message]:
+    """A turn and the results of its calls: those that could be made, then what was told of the others, in words."""
     if turn.role != "assistant":
-        return [{"role": turn.role if turn.role == "system" else "user", "content": _told(turn)}]
-    taken = SERVED.take(_said(turn.text))
-    values = [one for one in taken.values if isinstance(one, dict) and isinstance(one.get("name"), str)]
-    if taken.problems or not values or len(values) != len(results):
-        told = [{"role": "user", "content": RESULT + one.text} for one in results]
-        return [{"role": "assistant", "content": _said(turn.text)}, *told]
-    ids = [f"call_{turn.id}_{number}" for number in range(len(values))]
-    calls = [_call(name, value) for name, value in zip(ids, values, strict=True)]
-    answers = [
-        {"role": "tool", "tool_call_id": name, "content": one.text} for name, one in zip(ids, results, strict=True)
-    ]
-    return [{"role": "assistant", "content": "".join(taken.said).strip(), "tool_calls": calls}, *answers]
+        text = RESULT + turn.text if turn.role == "tool" else turn.text
+        return [{"role": "system" if turn.role == "system" else "user", "content": text}]
+    text = spoken(turn.text)
+    calls = parse(text, calling, SERVED).calls if calling is not None and calling.tools and results else []
+    if not calls or len(calls) > len(results):
+        return [{"role": "assistant", "content": text}, *map(_told, results)]
+    ids = [f"{turn.id:07d}{number:02d}"[-9:] for number in range(len(calls))]  # as Mistral's templates want them
+    asked = {"role": "assistant", "content": said(text), "tool_calls": list(map(_call, ids, calls))}
+    answers = [{"role": "tool", "tool_call_id": name, "content": one} for name, one in zip(ids, results, strict=False)]
+    return [asked, *answers, *map(_told, results[len(calls) :])]
 
 
-def _call(name: str, value: dict[str, Any]) -> dict[str, Any]:
-    arguments = json.dumps(value.get("arguments", {}), ensure_ascii=False)
-    return {"id": name, "type": "function", "function": {"name": value["name"], "arguments": arguments}}
+def _call(name: str, call: Call) -> dict[str, Any]:
+    arguments = json.dumps(call.arguments, ensure_ascii=False)
+    return {"id": name, "type": "function", "function": {"name": call.name, "arguments": arguments}}
 
 
-def _told(turn: WorkerTurn) -> str:
-    return RESULT + turn.text if turn.role == "tool" else turn.text
+def _told(result: str) -> Message:
+    return {"role": "user", "content": RESULT + result}
 
 
-def _said(text: str) -> str:
-    """A reply without what was thought aloud before it, which no template shows again."""
-    opening, closing = THOUGHT
-    begins = text.lstrip().startswith(opening)
-    return text.partition(closing)[2].lstrip() if begins and closing in text else text
+def _is_question(message: Message) -> bool:
+    return message["role"] == "user" and not message["content"].startswith(RESULT)
 
 
-def _sizes(turns: Sequence[WorkerTurn]) -> int:
-    return sum(_size(message) for message in _messages(turns))
+def _bytes(turns: Sequence[WorkerTurn], calling: Calling | None) -> int:
+    return sum(map(_size, _messages(turns, calling)))
 
 
 def _size(message: Message) -> int:

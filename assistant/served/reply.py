@@ -14,17 +14,32 @@ from assistant.served.wire import CallPart, Choice, Chunk, Delta, Likelihoods, S
 
 
 @dataclass(slots=True)
-class Reply:
-    """What has come so far; `calls` are a name and arguments as text, by number."""
+class Called:
+    """A call that comes in parts; `arguments` are text."""
 
+    id: str | None
+    name: str = ""
+    arguments: str = ""
+
+    def ends_before(self, part: CallPart) -> bool:
+        """Whether a part of the same number is of another call."""
+        return part.id != self.id if part.id else bool(part.function.name and self.name)
+
+
+@dataclass(slots=True)
+class Reply:
+    """What has come so far. Without `thoughts`, what is thought aloud is left out of it."""
+
+    thoughts: bool = True
     text: str = ""
     finish: Literal["stop", "length", "cancelled", "read"] = "stop"
     spent: Spent | None = None
     pieces: int = 0
     first_at: float | None = None
     last_at: float = 0.0
-    calls: dict[int, list[str]] = field(default_factory=dict)
     thinking: bool = False
+    calls: list[Called] = field(default_factory=list)
+    _open: dict[int, Called] = field(default_factory=dict)
 
     def take(self, chunk: Chunk) -> Piece | None:
         """Note an event; what it adds to the text."""
@@ -54,9 +69,12 @@ class Reply:
         return round((self.spent.completion_tokens - 1) / max(self.last_at - self.first_at, 1e-9), 2)
 
     def _note(self, part: CallPart) -> None:
-        called = self.calls.setdefault(part.index, ["", ""])
-        called[0] += part.function.name or ""
-        called[1] += part.function.arguments or ""
+        called = self._open.get(part.index)
+        if called is None or called.ends_before(part):
+            called = self._open[part.index] = Called(part.id)
+            self.calls.append(called)
+        called.name += part.function.name or ""
+        called.arguments += part.function.arguments or ""
 
     def _piece(self, text: str, choice: Choice) -> Piece:
         self.last_at = time.perf_counter()
@@ -67,7 +85,7 @@ class Reply:
 
     def _said(self, delta: Delta) -> str:
         """What is said, with what is thought aloud between its marks."""
-        thought, text = delta.reasoning_content or delta.reasoning or "", delta.content or ""
+        thought, text = (delta.reasoning_content or delta.reasoning or "") if self.thoughts else "", delta.content or ""
         if thought and not self.thinking:
             self.thinking, thought = True, THOUGHT[0] + thought
         if text and self.thinking:
@@ -77,8 +95,8 @@ class Reply:
     def _marked(self) -> str:
         """The calls; arguments that are no JSON stay as they are, for the parser to refuse."""
         calls = [
-            f'{{"name": {json.dumps(name, ensure_ascii=False)}, "{SERVED.key}": {arguments or "{}"}}}'
-            for _, (name, arguments) in sorted(self.calls.items())
+            f'{{"name": {json.dumps(one.name, ensure_ascii=False)}, "{SERVED.key}": {one.arguments or "{}"}}}'
+            for one in self.calls
         ]
         return "\n".join(f"{SERVED.opening}\n{call}\n{SERVED.closing}" for call in calls)
 

@@ -40,7 +40,7 @@ class Upstream:
             ModelError: the server has none of that name, or lets us not in.
             AssistantError: it does not answer, or not in OpenAI's way.
         """
-        async with self._open() as http:
+        async with self._open(CONNECT_S) as http:
             answer = await http.get(f"{self.spec.url}/models")
             self._raise_for(answer)
             found = self._read(ModelList, answer.text).data
@@ -68,21 +68,23 @@ class Upstream:
                 if whole:
                     break
                 chunk = self._read(Chunk, event.data)
-                if chunk.error is not None:
-                    raise self._refused(got.response.status_code, chunk.error)
+                if (refusal := chunk.refusal) is not None:
+                    raise self._refused(got.response.status_code, refusal)
                 yield chunk
         if not whole:
             raise AssistantError(f"{self.spec.url} ended its reply in the middle. What was written is kept.")
 
     @asynccontextmanager
-    async def _open(self) -> AsyncIterator[httpx2.AsyncClient]:
+    async def _open(self, silence_s: float = SILENCE_S) -> AsyncIterator[httpx2.AsyncClient]:
         key = key_of(self.spec)
         headers = {"Authorization": f"Bearer {key}"} if key else {}
-        timeout = httpx2.Timeout(SILENCE_S, connect=CONNECT_S)
+        timeout = httpx2.Timeout(silence_s, connect=CONNECT_S)
+        # A proxy would read what goes over plain HTTP, the key included.
+        proxied = self.spec.url.startswith("https:")
         try:
-            async with httpx2.AsyncClient(headers=headers, timeout=timeout) as http:
+            async with httpx2.AsyncClient(headers=headers, timeout=timeout, trust_env=proxied) as http:
                 yield http
-        except (httpx2.TransportError, httpx2.InvalidURL) as error:
+        except (httpx2.RequestError, httpx2.InvalidURL) as error:
             why = _printable(str(error)) or type(error).__name__
             raise AssistantError(f"{self.spec.url} does not answer ({why}). Is the server running?") from error
 
@@ -90,20 +92,24 @@ class Upstream:
         if answer.is_success:
             return
         try:
-            refusal = Refused.model_validate_json(answer.content).error
+            refusal = Refused.model_validate_json(answer.content).refusal
         except ValidationError:
-            refusal = Refusal()
-        raise self._refused(answer.status_code, refusal)
+            refusal = None
+        raise self._refused(answer.status_code, refusal or Refusal())
 
-    def _refused(self, status: int, refusal: Refusal | str) -> AssistantError:
-        refusal = Refusal(message=refusal) if isinstance(refusal, str) else refusal
-        said = _printable(refusal.message).rstrip(".")
+    def _refused(self, status: int, refusal: Refusal) -> AssistantError:
+        said = _printable(self._without_key(refusal.message)).rstrip(".")
         why = f"{self.spec.url} answered {status}" + (f": {said}." if said else ".")
-        if refusal.code == "context_length_exceeded" or "context length" in said.lower():
+        if refusal.too_long:
             return TooLongThere(why)
         if status in (401, 403):
             return ModelError(f"{why} Name its key in the catalogue: key_env or key_file (docs/server.md).")
         return ModelError(why) if status == 404 else AssistantError(why)
+
+    def _without_key(self, text: str) -> str:
+        """What a server says, which may quote the key."""
+        key = key_of(self.spec)
+        return text.replace(key, "[key]") if key else text
 
     def _read(self, kind: type[T], text: str) -> T:
         try:
@@ -121,8 +127,8 @@ def key_of(spec: ServerSpec) -> str | None:
     if spec.key_env is not None:
         if not (key := os.environ.get(spec.key_env, "").strip()):
             raise ModelError(
-                f"The key of {spec.url} should be in {spec.key_env}, which is not set where the daemon was started. "
-                "Set it, then run: assistant daemon restart"
+                f"The key of {spec.url} should be in {spec.key_env}, which is not set. Set it where the daemon is "
+                "started, then run: assistant daemon restart"
             )
         return _sendable(key, spec.key_env)
     if spec.key_file is not None:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import re
+
 from pydantic import BaseModel, Field
+
+_TOO_LONG = re.compile(r"context (length|size|window)|maximum context", re.IGNORECASE)
 
 
 class CalledPart(BaseModel):
@@ -13,9 +17,10 @@ class CalledPart(BaseModel):
 
 
 class CallPart(BaseModel):
-    """A part of the call number `index`."""
+    """A part of the call number `index`; of some servers every call has number 0, and an id of its own."""
 
     index: int = Field(0, ge=0, lt=128)
+    id: str | None = None
     function: CalledPart = CalledPart()
 
 
@@ -75,18 +80,41 @@ class Spent(BaseModel):
 
 
 class Refusal(BaseModel):
-    """Why a request failed, in OpenAI's shape."""
+    """Why a request failed."""
 
     message: str = ""
     code: str | int | None = None
+    type: str | None = None
+
+    @property
+    def too_long(self) -> bool:
+        """Whether the prompt is longer than the model reads, in the words of OpenAI, vLLM, llama.cpp and its Python."""
+        known = {self.code, self.type} & {"context_length_exceeded", "exceed_context_size_error"}
+        return bool(known or _TOO_LONG.search(self.message))
 
 
-class Chunk(BaseModel):
+class Refused(BaseModel):
+    """The body of a refusal: in OpenAI's shape, or flat as some servers write it."""
+
+    object: str | None = None
+    error: Refusal | str | None = None
+    message: str | None = None
+
+    @property
+    def refusal(self) -> Refusal | None:
+        """What went wrong; None where nothing did."""
+        if isinstance(self.error, Refusal):
+            return self.error
+        if self.error is not None:
+            return Refusal(message=self.error)
+        return Refusal(message=self.message or "") if self.object == "error" else None
+
+
+class Chunk(Refused):
     """One event of a stream."""
 
     choices: list[Choice] = []
     usage: Spent | None = None
-    error: Refusal | str | None = None
 
 
 class Listed(BaseModel):
@@ -106,9 +134,3 @@ class ModelList(BaseModel):
     """All of them."""
 
     data: list[Listed]
-
-
-class Refused(BaseModel):
-    """The body of a refusal."""
-
-    error: Refusal | str

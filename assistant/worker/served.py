@@ -29,9 +29,10 @@ from assistant.protocol import (
     WorkerDone,
     WorkerEvent,
     WorkerTurn,
+    Written,
 )
 from assistant.served.body import body_of
-from assistant.served.messages import Fitted, NoRoom, fit
+from assistant.served.messages import Fitted, NoRoom, fit, said, spoken
 from assistant.served.reply import Reply
 from assistant.served.upstream import TooLongThere, Upstream
 from assistant.served.wire import Spent
@@ -46,6 +47,12 @@ CONTEXT = 8192
 
 BYTES_PER_TOKEN = 3.0
 """Until the server has counted a prompt: few, so that hardly any text has more tokens than planned for."""
+
+FEWEST, MOST = 2.0, 6.0
+"""What a server's count may come to: one that cuts prompts in silence counts what is left of them."""
+
+TELLING = 2000
+"""Bytes of a prompt from which on its count says something about text, and not about what the template adds."""
 
 ATTEMPTS = 3
 """Prompts that are sent where a server finds them too long, each with half the room of the one before."""
@@ -72,6 +79,7 @@ class Served:
         self._name = spec.server.model
         self._context = spec.server.context or 0
         self._bytes_per_token = BYTES_PER_TOKEN
+        self._routes = dict[str, Route | None]()
 
     def split(self) -> MemorySplit:
         """Nothing of a budget is used."""
@@ -83,24 +91,31 @@ class Served:
         Raises:
             AssistantError: the server does not answer as it should; BudgetError where the text does not fit.
         """
-        started, reply, route = time.perf_counter(), Reply(), None
+        started, route = time.perf_counter(), None
+        reply = Reply(thoughts=request.calling is None or request.calling.answer is None)
         fitted = Fitted([], 0, 0)
         if request.sampling is None:
             reply.finish = "read"
         else:
-            route = route_of(self.episodes, request)
-            if route is not None and route.switched:
-                send(Switched(episode=route.episode))
+            route = self._route(request, send)
             fitted = asyncio.run(self._converse(request, route, reply, send, cancelled))
         self._observe(request, reply, cancelled)
         return WorkerDone(
             text=reply.text,
             finish=reply.finish,
-            usage=self._usage(fitted, reply, route, started),
+            usage=self._usage(request, fitted, reply, route, started),
             token_ids={},
             memory=self.split(),
-            written=taken_apart(reply.text, request.calling, SERVED, reply.finish) if request.calling else None,
+            written=_written(request, reply),
         )
+
+    def _route(self, request: Run, send: Send) -> Route | None:
+        """Where the question goes; a step of an agent goes where its question went."""
+        if request.turns[-1].role == "user":
+            route = self._routes[request.conversation] = route_of(self.episodes, request)
+            if route is not None and route.switched:
+                send(Switched(episode=route.episode))
+        return self._routes.get(request.conversation)
 
     async def _converse(
         self, request: Run, route: Route | None, reply: Reply, send: Send, cancelled: threading.Event
@@ -112,9 +127,9 @@ class Served:
             reply.finish = "cancelled"
             return Fitted([], 0, 0)
         spoken = min(request.sampling.max_tokens, self._context // 2)
-        room = int((self._context - spoken) * self._bytes_per_token) - _shown(request)
+        room = self._room(request, self._context - spoken)
         for left in reversed(range(ATTEMPTS)):
-            fitted = self._fit(request, route, room)
+            fitted = await asyncio.to_thread(self._fit, request, route, room)
             writing = self._write(request, fitted, spoken, reply, send)
             try:
                 if not await _unless(cancelled, writing):
@@ -143,12 +158,14 @@ class Served:
 
     def _fit(self, request: Run, route: Route | None, room: int) -> Fitted:
         try:
-            return fit(request.turns, room, lambda sent, size: self._recalled(request, route, sent, size))
+            return fit(
+                request.turns, room, lambda sent, size: self._recalled(request, route, sent, size), request.calling
+            )
         except NoRoom as error:
             needed, limit = self._tokens(error.needed), self._tokens(max(0, error.room))
             told = TextTooLong(
-                f"The question has about {needed:,} tokens with what must go before it (an estimate), and beside the "
-                f"reply {self.spec.id} reads about {limit:,}. Shorten it.",
+                f"The question has about {needed:,} tokens with what must go with it (an estimate), and beside the "
+                f"reply {self.spec.id} reads about {limit:,}. Shorten it, or what its tools return.",
                 needed,
                 limit,
             )
@@ -158,10 +175,13 @@ class Served:
         """Dated text of the routed episode that is not sent anyway: what is most like the question, in its order."""
         if route is None or route.episode is None:
             return ""
-        said = {turn.id: turn for turn in request.turns if turn.id not in sent}
-        chosen, taken = list[tuple[int, str]](), 0
-        for segment in self.episodes.nearest(request.conversation, route.episode, request.turns[-1].text):
-            text = "\n".join(filter(None, lines(_whole(segment, said))))
+        away = {turn.id: turn for turn in request.turns if turn.id not in sent}
+        asked = next(turn.text for turn in reversed(request.turns) if turn.role == "user")
+        near, chosen, taken = list[SegmentView](), list[tuple[int, str]](), 0
+        with suppress(RuntimeError, OSError):  # their file cannot be read, or there is no memory left: as without them
+            near = self.episodes.nearest(request.conversation, route.episode, asked)
+        for segment in near:
+            text = "\n".join(filter(None, lines(_whole(segment, away))))
             size = len(text.encode("utf-8", "replace")) + 2
             if text and taken + size <= room:
                 chosen.append((segment.segment, text))
@@ -185,12 +205,12 @@ class Served:
         while request.sampling is None and not cancelled.is_set() and wait([observed], 0.1).not_done:
             pass
 
-    def _usage(self, fitted: Fitted, reply: Reply, route: Route | None, started: float) -> Usage:
+    def _usage(self, request: Run, fitted: Fitted, reply: Reply, route: Route | None, started: float) -> Usage:
         """What the server counted; estimates from sizes where it says nothing (and of `recalled_tokens`)."""
-        size = fitted.size
+        size = fitted.size + _shown(request)
         spent = reply.spent or Spent(prompt_tokens=self._tokens(size), completion_tokens=reply.pieces)
-        if reply.spent is not None and spent.prompt_tokens:
-            self._bytes_per_token = max(1.0, size / spent.prompt_tokens)
+        if reply.spent is not None and spent.prompt_tokens and size >= TELLING:
+            self._bytes_per_token = min(MOST, max(FEWEST, size / spent.prompt_tokens))
         return Usage(
             prompt_tokens=spent.prompt_tokens,
             cached_tokens=spent.cached,
@@ -206,6 +226,10 @@ class Served:
             budget_bytes=0,
             mode=_mode(fitted),
         )
+
+    def _room(self, request: Run, tokens: int) -> int:
+        """Bytes that messages may have where a prompt may have so many tokens."""
+        return int(tokens * self._bytes_per_token) - _shown(request)
 
     def _tokens(self, size: int) -> int:
         return round(size / self._bytes_per_token)
@@ -230,13 +254,27 @@ def _shown(request: Run) -> int:
     return sum(len(tool.model_dump_json()) for tool in request.calling.tools) if request.calling else 0
 
 
-def _whole(segment: SegmentView, said: dict[int, WorkerTurn]) -> list[EpisodeTurn]:
-    """The turns of a segment that are among `said`, with all their text and the date that was noted."""
+def _whole(segment: SegmentView, away: dict[int, WorkerTurn]) -> list[EpisodeTurn]:
+    """The turns of a segment that are `away`, with all that they say and the date that was noted."""
     return [
-        EpisodeTurn(view.turn, view.speaker, said_in(said[view.turn].role, said[view.turn].text).text, view.date)
+        EpisodeTurn(view.turn, view.speaker, _text_of(away[view.turn]), view.date)
         for view in segment.turns
-        if view.turn in said
+        if view.turn in away
     ]
+
+
+def _text_of(turn: WorkerTurn) -> str:
+    return said_in(turn.role, said(turn.text) if turn.role == "assistant" else turn.text).text
+
+
+def _written(request: Run, reply: Reply) -> Written | None:
+    """The reply taken apart; what was thought aloud calls nothing, and stays in front of the text."""
+    if request.calling is None:
+        return None
+    after = spoken(reply.text)
+    written = taken_apart(after, request.calling, SERVED, reply.finish)
+    written.text = reply.text.removesuffix(after) + written.text
+    return written
 
 
 def _mode(fitted: Fitted) -> Literal["exact", "recall", "bounded"]:

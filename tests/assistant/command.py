@@ -7,6 +7,7 @@ import os
 import pty
 import subprocess
 import sys
+import threading
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -22,7 +23,11 @@ def run(*args: str, text: str | bytes | None = None, code: int = 0) -> subproces
     given = text.encode() if isinstance(text, str) else text
     streams = ("stdout", "stderr") if given is None else ("stdin", "stdout", "stderr")
     process = WarmProcess(partial(cli.main, list(args)), *streams)
+    overdue = threading.Timer(60, process.terminate)
+    overdue.daemon = True
+    overdue.start()
     out, err = (said.decode() for said in process.communicate(given or b""))
+    overdue.cancel()
     ended = process.wait(60)
     assert ended == code, (ended, out, err)
     assert "Traceback" not in err

@@ -90,9 +90,12 @@ def test_a_conversation_its_history_and_search() -> None:
 def test_an_agent_calls_tools(tmp_path: Path) -> None:
     (tmp_path / "tools.py").write_text(TOOLS)
     task = 'What is it?\ncall add {"a": 2, "b": 40}\nIt is 42.'
-    found = run("agent", "--tools", str(tmp_path / "tools.py"), "--output", "json", task)
-    result = json.loads(found.stdout)
-    assert result["text"] == "It is 42."
+    found = run("agent", "--tools", str(tmp_path / "tools.py"), "--output", "stream-json", task)
+    events = [json.loads(line) for line in found.stdout.splitlines()]
+    assert (events[-1]["text"], events[-1]["calls"]) == ("It is 42.", 1)
+    assert [event["result"] for event in events if event["type"] == "call" and event["result"]] == [
+        "add(a=2, b=40) returned: 42"
+    ]
 
 
 def test_a_key_that_is_missing_is_named() -> None:

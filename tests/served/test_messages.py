@@ -11,10 +11,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from assistant.agent.formats import SERVED
-from assistant.protocol import Call, Role, WorkerTurn
+from assistant.protocol import Call, Calling, Role, ToolSpec, WorkerTurn
 from assistant.served.messages import NoRoom, fit
 
 ROOMY = 10**9
+NUMBER = {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"], "additionalProperties": False}
+CALLING = Calling(
+    tools=[
+        ToolSpec(name="add", description="Add.", parameters=NUMBER),
+        ToolSpec(name="now", description="The time.", parameters={"type": "object", "properties": {}}),
+    ]
+)
 
 
 def turns(*said: tuple[Role, str]) -> list[WorkerTurn]:
@@ -53,25 +60,59 @@ def test_neighbours_of_one_role_become_one_message() -> None:
 def test_calls_and_their_results_are_messages_of_their_own() -> None:
     calls = [Call(name="add", arguments={"a": 1}), Call(name="now", arguments={})]
     text = "I will see.\n" + SERVED.written(calls)
-    said = turns(("user", "Go"), ("assistant", text), ("tool", "2"), ("tool", "noon"), ("assistant", "2 at noon"))
-    _, asked, first, second, last = fit([*said, *turns(("user", "Thanks"))], ROOMY, nothing).messages[:5]
+    history = turns(
+        ("user", "Go"), ("assistant", text), ("tool", "2"), ("tool", "noon"), ("assistant", "2"), ("user", "?")
+    )
+    _, asked, first, second, last, _ = fit(history, ROOMY, nothing, CALLING).messages
     assert asked["content"] == "I will see."
     functions = [(one["function"]["name"], json.loads(one["function"]["arguments"])) for one in asked["tool_calls"]]
     assert functions == [("add", {"a": 1}), ("now", {})]
-    assert [first["tool_call_id"], second["tool_call_id"]] == [one["id"] for one in asked["tool_calls"]]
-    assert [first["content"], second["content"], last["content"]] == ["2", "noon", "2 at noon"]
+    ids = [one["id"] for one in asked["tool_calls"]]
+    assert [first["tool_call_id"], second["tool_call_id"]] == ids
+    assert all(len(one) == 9 and one.isalnum() for one in ids), "as the strictest templates want them"
+    assert [first["content"], second["content"], last["content"]] == ["2", "noon", "2"]
+
+
+def test_a_result_goes_to_the_call_that_could_be_made_and_complaints_are_told_in_words() -> None:
+    """The history has the results of the calls that were made, then one turn on those that could not be."""
+    text = SERVED.written([Call(name="add", arguments={"a": "x"}), Call(name="now", arguments={})])
+    history = turns(("user", "Go"), ("assistant", text), ("tool", "noon"), ("tool", "a must be a number"))
+    _, asked, result, complaint = fit(history, ROOMY, nothing, CALLING).messages
+    (call,) = asked["tool_calls"]
+    assert call["function"]["name"] == "now"
+    assert (result["tool_call_id"], result["content"]) == (call["id"], "noon")
+    assert (complaint["role"], complaint["content"]) == ("user", "Result of the call:\na must be a number")
 
 
 @pytest.mark.parametrize("text", ["no call at all", SERVED.opening + '{"name": "add"', SERVED.written([])])
-def test_a_result_without_a_readable_call_is_told_in_words(text: str) -> None:
-    messages = fit(turns(("user", "Go"), ("assistant", text), ("tool", "2")), ROOMY, nothing).messages
-    assert shown(messages)[1:] == [("assistant", text), ("user", "Result of the call:\n2")]
+@pytest.mark.parametrize("calling", [None, CALLING])
+def test_a_result_without_a_readable_call_is_told_in_words(text: str, calling: Calling | None) -> None:
+    messages = fit(turns(("user", "Go"), ("assistant", text), ("tool", "2")), ROOMY, nothing, calling).messages
+    said = [("assistant", text)] if text else []
+    assert shown(messages)[-1][1].endswith("Result of the call:\n2")
+    assert shown(messages)[1 : 1 + len(said)] == said
     assert all("tool_calls" not in message for message in messages)
 
 
+def test_a_long_run_keeps_its_task_and_its_latest_steps() -> None:
+    steps = []
+    for number in range(8):
+        steps += [
+            ("assistant", SERVED.written([Call(name="add", arguments={"a": number})])),
+            ("tool", f"{number}" * 400),
+        ]
+    fitted = fit(turns(("user", "The task."), *steps), 2000, nothing, CALLING)  # type: ignore[arg-type]
+    roles = [message["role"] for message in fitted.messages]
+    assert roles == ["user", *["assistant", "tool"] * (len(roles) // 2)]
+    assert fitted.messages[0]["content"] == "The task."
+    assert fitted.messages[-1]["content"] == "7" * 400
+    assert fitted.left_out == 16 - (len(roles) - 1) > 0
+
+
 def test_thoughts_are_not_sent_again() -> None:
-    messages = fit(turns(("user", "Go"), ("assistant", "<think>hm</think>\n\nYes"), ("user", "Why")), ROOMY, nothing)
-    assert ("assistant", "Yes") in shown(messages.messages)
+    thought, cut_off = ("assistant", "<think>hm</think>\n\nYes"), ("assistant", "<think>and th")
+    fitted = fit(turns(("user", "Go"), thought, ("user", "Why"), cut_off, ("user", "So?")), ROOMY, nothing)  # type: ignore[arg-type]
+    assert shown(fitted.messages) == [("user", "Go"), ("assistant", "Yes"), ("user", "Why\n\nSo?")]
 
 
 def test_the_latest_exchanges_are_sent_and_the_others_stood_in_for() -> None:
@@ -113,13 +154,13 @@ ROLES = st.sampled_from(["system", "user", "assistant", "tool", "transcript"])
 def test_never_more_than_fits_and_always_the_question(said: Any, question: str, room: int) -> None:
     history = turns(*said, ("user", question))
     try:
-        fitted = fit(history, room, lambda _, size: "r" * max(0, size))
+        fitted = fit(history, room, lambda _, size: "r" * max(0, size), CALLING)
     except NoRoom:
         return
     assert fitted.size <= room
     assert fitted.messages[-1]["role"] == "user"
     assert fitted.messages[-1]["content"].endswith(question)
     roles = [message["role"] for message in fitted.messages]
-    assert all(first != second for first, second in pairwise(roles) if first in ("user", "system"))
+    assert all(first != second for first, second in pairwise(roles) if first != "tool")
     ids = {call["id"] for message in fitted.messages for call in message.get("tool_calls", ())}
     assert ids == {message["tool_call_id"] for message in fitted.messages if message["role"] == "tool"}

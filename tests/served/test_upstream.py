@@ -70,6 +70,16 @@ def test_calls_come_in_parts_and_are_kept_as_the_history_keeps_them() -> None:
     )
 
 
+@pytest.mark.parametrize("ids", [("x", "y"), (None, None)])
+def test_calls_that_all_have_one_number_are_told_apart(ids: tuple[str | None, str | None]) -> None:
+    first, second = (
+        {"index": 0, "id": one, "function": {"name": name, "arguments": "{}"}}
+        for one, name in zip(ids, ("add", "now"), strict=True)
+    )
+    reply = of(chunk(tool_calls=[first]), chunk(tool_calls=[second]), chunk("tool_calls"))
+    assert [(call.name, call.arguments) for call in reply.calls] == [("add", "{}"), ("now", "{}")]
+
+
 def refused(script: Any, url: str | None = None, **spec: Any) -> AssistantError:
     with Server(script) as server, pytest.raises(AssistantError) as caught:
         collect(Upstream(ServerSpec(url=url or server.url, **spec)))
@@ -99,10 +109,32 @@ def test_refusals_are_sentences(status: int, body: Body | str, code: Exit, words
     [
         {"message": "This model's maximum context length is 8192 tokens."},
         {"message": "too much", "code": "context_length_exceeded"},
+        {"message": "too much", "code": 400, "type": "exceed_context_size_error"},
+        {"message": "the request exceeds the available context size"},
+        {"message": "Requested tokens (9000) exceed context window of 8192"},
     ],
 )
-def test_a_prompt_that_is_too_long_is_told_apart(refusal: Body) -> None:
-    assert isinstance(refused(lambda _: (400, {"error": refusal})), TooLongThere)
+@pytest.mark.parametrize("flat", [False, True])
+def test_a_prompt_that_is_too_long_is_told_apart(refusal: Body, flat: bool) -> None:
+    body = {"object": "error"} | refusal if flat else {"error": refusal}
+    told = "type" in refusal or "code" in refusal
+    error = refused(lambda _: (400, body))
+    assert isinstance(error, TooLongThere) or (flat and told)
+    assert refusal["message"][:20] in str(error)
+
+
+def test_a_server_that_quotes_the_key_does_not_get_it_into_the_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BIG_KEY", "sk-secret-12345")
+    error = refused(lambda _: (401, {"error": {"message": "no such key: sk-secret-12345"}}), key_env="BIG_KEY")
+    assert "no such key: [key]" in str(error)
+    assert "sk-secret" not in str(error)
+
+
+def test_no_proxy_hears_of_what_goes_over_plain_http(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    with Server(saying("direct")) as server:
+        assert collect(Upstream(ServerSpec(url=server.url))).text == "direct"
 
 
 def ending_early(body: Body) -> Iterator[str]:
@@ -114,6 +146,7 @@ def ending_early(body: Body) -> Iterator[str]:
     [
         (ending_early, "in the middle"),
         (lambda _: iter([chunk(content="Hel"), '{"error": {"message": "out of memory"}}']), "out of memory"),
+        (lambda _: iter(['{"object": "error", "message": "flat out of memory"}']), "flat out of memory"),
         (lambda _: iter(["not json"]), "does not speak OpenAI's API"),
         (lambda _: iter(['{"choices": 3}']), "does not speak OpenAI's API: choices"),
         (lambda _: (200, {"choices": []}), "does not answer"),

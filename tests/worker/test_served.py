@@ -7,7 +7,19 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from assistant.protocol import Calling, Failed, Forget, KvSpec, Plan, Sampling, ServerSpec, Status, ToolSpec, WorkerTurn
+from assistant.protocol import (
+    Calling,
+    Explain,
+    Failed,
+    Forget,
+    KvSpec,
+    Plan,
+    Sampling,
+    ServerSpec,
+    Status,
+    ToolSpec,
+    WorkerTurn,
+)
 from tests.memory.talk import turns as talk
 from tests.served.server import DONE, Body, Server, chunk, saying
 from tests.worker.process import WorkerProcess
@@ -51,7 +63,7 @@ def test_a_conversation_that_fits_goes_there_whole() -> None:
 
 def test_calls_are_checked_and_their_results_are_sent_as_such() -> None:
     def script(body: Body) -> Iterator[str]:
-        if body["messages"][-1]["role"] == "tool":
+        if len(body["messages"]) > 1:
             yield chunk("stop", content="5")
         else:
             yield chunk(tool_calls=[{"index": 0, "function": {"name": "add", "arguments": '{"a": 5}'}}])
@@ -63,13 +75,13 @@ def test_calls_are_checked_and_their_results_are_sent_as_such() -> None:
         asked = worker.ask("Go")
         assert asked.written.calls[0].arguments == {"a": 5}
         assert len(asked.written.problems) == 1, "half a call is told to the model"
-        worker.turns[-1].text = worker.turns[-1].text.split("</tool_call>")[0] + "</tool_call>"
         worker.turns.append(WorkerTurn(id=2, role="tool", text="5"))
-        done = worker.run(3, Sampling(temperature=0, max_tokens=9))
+        worker.turns.append(WorkerTurn(id=3, role="tool", text=asked.written.problems[0]))
+        done = worker.run(4, Sampling(temperature=0, max_tokens=9))
     body = server.asked[0]
     assert body["tools"][0]["function"]["name"] == "add"
     assert (body["tool_choice"], body["parallel_tool_calls"]) == ("auto", False)
-    assert [one["role"] for one in server.asked[1]["messages"]] == ["user", "assistant", "tool"]
+    assert [one["role"] for one in server.asked[1]["messages"]] == ["user", "assistant", "tool", "user"]
     assert (done.text, done.written.text, done.written.calls) == ("5", "5", [])
 
 
@@ -89,6 +101,54 @@ def test_what_does_not_fit_is_recalled_with_its_date(tmp_path: Path) -> None:
     assert done.usage.recalled_tokens > 0
     assert done.usage.episode is not None
     assert switched.usage.episode != done.usage.episode
+
+
+def test_an_agent_step_keeps_what_was_recalled_for_its_question(tmp_path: Path) -> None:
+    def script(body: Body) -> Iterator[str]:
+        name = "Done." if body["messages"][-1]["role"] == "tool" else None
+        call = {"index": 0, "function": {"name": "add", "arguments": '{"a": 5}'}}
+        yield chunk("stop", content=name) if name else chunk(tool_calls=[call])
+        yield DONE
+
+    kv = KvSpec(folder=str(tmp_path / "kv"), disk=2**30, reserve=0)
+    with Server(script) as server, worker_for(server, kv, context=700) as worker:
+        worker.read([f"[3 May 2023]\n{turn.speaker}: {turn.text}" for turn in talk(["dogs", "money"] * 6)])
+        worker.calling = Calling(tools=[ADD])
+        worker.ask("Where did my dog chase the ball?", max_tokens=100)
+        worker.turns.append(WorkerTurn(id=len(worker.turns), role="tool", text="5"))
+        done = worker.run(len(worker.turns), Sampling(temperature=0, max_tokens=100))
+    first, second = ([one["content"] for one in body["messages"] if one["role"] == "user"] for body in server.asked)
+    assert (done.text, done.usage.mode) == ("Done.", "recall")
+    assert "[3 May 2023]" in first[-1]
+    assert "[3 May 2023]" in second[-1]
+
+
+def test_thoughts_call_nothing_and_are_no_part_of_an_answer() -> None:
+    marked = '<tool_call>\n{"name": "add", "arguments": {"a": 1}}\n</tool_call>'
+
+    def script(body: Body) -> Iterator[str]:
+        yield chunk(reasoning_content=f"Perhaps {marked}?")
+        yield chunk("stop", content='{"a": 1}' if "response_format" in body else "No.")
+        yield DONE
+
+    with Server(script) as server, worker_for(server) as worker:
+        worker.calling = Calling(tools=[ADD])
+        done = worker.ask("Go")
+        assert (done.written.calls, done.written.problems) == ([], [])
+        assert done.written.text == done.text == f"<think>Perhaps {marked}?</think>\n\nNo."
+        worker.calling = Calling(answer=ADD.parameters)
+        answer = worker.ask("Go")
+        assert (answer.text, answer.written.problems) == ('{"a": 1}', [])
+
+
+def test_a_short_prompt_says_nothing_about_how_long_a_text_may_be() -> None:
+    """Its count is mostly what the template adds; a text that fits is sent after it all the same."""
+    with Server(saying("x", prompt=60)) as server, worker_for(server) as worker:
+        worker.ask("Hi")
+        assert worker.ask("word " * 1500).text == "x"
+        server.script = saying("x", prompt=10)
+        worker.ask("So?")
+        assert worker.ask("word " * 8000).exit_code == 5, "nor does a count that cannot be, of a long one"
 
 
 def test_a_server_that_counts_more_is_sent_less_and_that_is_said() -> None:
@@ -163,6 +223,8 @@ def test_from_a_server_to_a_model_here_and_back(tmp_path: Path) -> None:
         assert worker.aside(Status(id="s")).memory.weights == 0, "the model was let go of"
         forgotten = worker.aside(Forget(id="f", folder=kv.folder, conversation="c"))
         assert forgotten.event == "forgotten"
+        left = worker.aside(Explain(id="e", folder=kv.folder, conversation="c")).episodes
+        assert (left.segments, left.routes) == ([], [])
     assert [one["content"] for one in server.asked[1]["messages"]] == [
         "Hi",
         "From there.",
