@@ -10,19 +10,14 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from assistant import cli
 from assistant.daemon.probe import listener
 from assistant.places import Places, find_places
 from memory.minilm import PACKAGE, VERSION
-from tests import fake_daemon
 from tests.home import make_home
-from tests.warm import WarmProcess
 
 if threading.current_thread() is threading.main_thread():
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job of a shell inherits it ignored
@@ -31,7 +26,6 @@ if threading.current_thread() is threading.main_thread():
 FAKE_DAEMON = Path(__file__).with_name("fake_daemon.py")
 FAKE = (sys.executable, "-P", str(FAKE_DAEMON))
 REAL = (sys.executable, "-P", "-m", "assistant.cli", "daemon", "run")
-_WARM = {FAKE: fake_daemon.main, REAL: partial(cli.main, ["daemon", "run"])}
 DEADLINE_S = 20.0
 
 
@@ -72,7 +66,7 @@ class RunningDaemon:
 
     def __init__(self, places: Places, command: Sequence[str] = FAKE, **environment: str) -> None:
         self.places = places
-        self.process = _process(command, os.environ | environment)
+        self.process = subprocess.Popen(command, env=os.environ | environment, stderr=subprocess.PIPE, text=True)
         wait_until(lambda: listener(places.socket) == self.pid or self.process.poll() is not None, "it answers or ends")
 
     @property
@@ -93,13 +87,6 @@ class RunningDaemon:
         self.process.wait()
         assert self.process.stderr is not None
         self.process.stderr.close()
-
-
-def _process(command: Sequence[str], environment: dict[str, str]) -> Any:
-    """What runs a command: a fork of what has been imported already, for those that are started all the time."""
-    if (main := _WARM.get(tuple(command))) is not None:
-        return WarmProcess(main, "stderr", environment=environment, text=True)
-    return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
 
 
 @pytest.fixture

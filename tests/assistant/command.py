@@ -7,13 +7,8 @@ import os
 import pty
 import subprocess
 import sys
-import threading
 from contextlib import suppress
-from functools import partial
 from typing import Any
-
-from assistant import cli
-from tests.warm import WarmProcess
 
 PROGRAM = [sys.executable, "-P", "-m", "assistant.cli"]
 
@@ -21,15 +16,10 @@ PROGRAM = [sys.executable, "-P", "-m", "assistant.cli"]
 def run(*args: str, text: str | bytes | None = None, code: int = 0) -> subprocess.CompletedProcess[str]:
     """Run a command, with `text` on standard input; check its exit code."""
     given = text.encode() if isinstance(text, str) else text
-    streams = ("stdout", "stderr") if given is None else ("stdin", "stdout", "stderr")
-    process = WarmProcess(partial(cli.main, list(args)), *streams)
-    overdue = threading.Timer(60, process.terminate)
-    overdue.daemon = True
-    overdue.start()
-    out, err = (said.decode() for said in process.communicate(given or b""))
-    overdue.cancel()
-    ended = process.wait(60)
-    assert ended == code, (ended, out, err)
+    stdin: dict[str, Any] = {"stdin": subprocess.DEVNULL} if given is None else {"input": given}
+    done = subprocess.run([*PROGRAM, *args], capture_output=True, timeout=60, **stdin)
+    out, err = done.stdout.decode(), done.stderr.decode()
+    assert done.returncode == code, (done.returncode, out, err)
     assert "Traceback" not in err
     return subprocess.CompletedProcess(args, code, out, err)
 

@@ -21,8 +21,7 @@ from assistant.protocol import (
     WorkerLine,
     WorkerTurn,
 )
-from assistant.worker.__main__ import main
-from tests.warm import WarmProcess
+from tests.worker.warm import WarmProcess
 
 
 class WorkerProcess:
@@ -35,7 +34,7 @@ class WorkerProcess:
         self.calling: Calling | None = None
         self.turns: list[WorkerTurn] = []
         self.events: list[Any] = []
-        self.process: Any = WarmProcess(main, "stdin", "stdout") if command is None else _cold(command)
+        self.process: Any = WarmProcess() if command is None else _cold(command)
 
     def __enter__(self) -> WorkerProcess:
         return self
