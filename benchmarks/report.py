@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import platform
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ def device_name() -> str:
     """A folder name for the device measured on: the GPU's name, or cpu and its number of cores."""
     if torch.cuda.is_available():
         return torch.cuda.get_device_name().lower().replace(" ", "-")
-    return f"cpu-{platform.machine()}-{torch.get_num_threads()}-cores"
+    return f"cpu-{platform.machine()}-{len(os.sched_getaffinity(0))}-cores"
 
 
 def publish(name: str, rows: list[dict[str, Any]], *, quick: bool, json_path: Path | None) -> None:

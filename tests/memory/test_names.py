@@ -26,6 +26,7 @@ OURS = {
         "places.models / '.staging' / f'{entry.folder(places).name}.{entry.origin.digest}'",
         "folder / f'{entry.folder(places).name}.lock'",
     ],
+    "assistant/catalog.py": ["base / Path(key).expanduser()"],  # is a path
     "assistant/source.py": ["(base or Path.cwd()) / Path(text.removeprefix('file:')).expanduser()"],  # is a path
     "assistant/worker/episodes.py": ["float(count) / size"],
     "assistant/worker/tiers.py": ["folder / name", "folder / name"],  # of a list of ours

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from assistant.protocol import Explain, Forget, KvSpec, Notice, WorkerTurn
-from assistant.template import Prompt
 from assistant.worker.episodes import turns_of
 from memory.episode_store import EpisodeStore
 from memory.segment import EpisodeTurn
@@ -140,8 +139,7 @@ def test_turns_carry_dates_speakers_and_tokens() -> None:
         WorkerTurn(id=6, role="user", text="What now?", created="2026-11-21T10:00:00.000+00:00"),
     ]
     reply = WorkerTurn(id=7, role="assistant", text="Nothing.", token_ids=[1, 2], created=turns[-1].created)
-    prompt = Prompt([[0] * size for size in (3, 9, 7, 6, 4, 5)], [0], 3)
-    assert turns_of(turns, prompt, reply) == [
+    assert turns_of([*turns, reply], (3, 9, 7, 6, 4, 5, 3)) == [
         EpisodeTurn(2, "A", "Hi.", "8 May", 3, 12),
         EpisodeTurn(3, "B", "10:30: see: you\nthere", "8 May", 12, 19),
         EpisodeTurn(4, "A", "[image: a dog]", "9 May", 19, 25),
