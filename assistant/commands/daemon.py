@@ -12,13 +12,14 @@ import typer
 
 from assistant.address import parse_address
 from assistant.commands.options import AsJson
+from assistant.commands.terminal import say
 from assistant.daemon import spawn
 from assistant.daemon import token as tokens
 from assistant.daemon.probe import holder, listener
-from assistant.errors import DaemonError, Exit
+from assistant.errors import DaemonError, Exit, ModelError
 from assistant.places import Places, find_places, moved
 from assistant.protocol import Unloaded
-from assistant.settings import load_settings
+from assistant.settings import Settings, load_settings
 
 app = typer.Typer(help="Start, stop and look at the daemon.", no_args_is_help=True)
 
@@ -44,13 +45,18 @@ class Kind(StrEnum):
 
 @app.command(epilog="Example: assistant daemon start --listen 127.0.0.1:8123")
 def start(listen: Listen = None, as_json: AsJson = False) -> None:
-    """Start the daemon in the background and wait until it answers. Does nothing when one runs."""
+    """Start the daemon in the background and wait until it answers. Does nothing when one runs.
+
+    With --listen the default model is fetched where it is missing: the clients of a port cannot do that.
+    """
     places = find_places()
-    load_settings(places=places, listen=listen)
+    settings = load_settings(places=places, listen=listen)
     running = holder(places.lock)
     pid = spawn.start(places, listen)
     if running is not None and listen is not None:
         asyncio.run(_check_listens(listen))
+    if listen is not None:
+        asyncio.run(_supply(settings))
     _report(as_json, {"running": True, "pid": pid, "started": running is None}, _started(pid, running))
 
 
@@ -131,6 +137,18 @@ def token(rotate: Rotate = False, path: AsPath = False, as_json: AsJson = False)
 
 def _stop(places: Places) -> int | None:
     return spawn.stop(places, load_settings(places=places).drain_s + STOP_S)
+
+
+async def _supply(settings: Settings) -> None:
+    """Fetch the model, or say why its clients will be refused."""
+    from assistant.client import Client
+    from assistant.commands.supply import supply_model
+
+    async with await Client.connect() as client:
+        try:
+            await supply_model(client, settings)
+        except ModelError as error:
+            say(str(error))
 
 
 async def _check_listens(listen: str) -> None:

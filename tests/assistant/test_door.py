@@ -388,6 +388,21 @@ def test_the_flag_starts_a_daemon_that_listens(home: Path, free_port: int) -> No
         run("daemon", "stop")
 
 
+def test_the_model_of_a_port_is_fetched_where_it_is_missing(
+    home: Path, free_port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And where it cannot be, the daemon runs all the same and that is said."""
+    monkeypatch.delenv("ASSISTANT_MODEL")
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    try:
+        said = run("daemon", "start", "--listen", f"127.0.0.1:{free_port}").stderr
+        assert "fetching it now" in said
+        assert "its download was not reachable" in said
+        assert run_json("daemon", "status")["running"] is True
+    finally:
+        run("daemon", "stop")
+
+
 def test_a_port_that_is_taken_is_a_sentence(daemon: RunningDaemon, home: Path, taken_port: int) -> None:
     said = run("daemon", "restart", "--listen", f"127.0.0.1:{taken_port}", code=7).stderr
     assert f"cannot listen at 127.0.0.1:{taken_port}" in said

@@ -22,6 +22,7 @@ from tests.worker.tiny import make_model_folder
 from tests.worker.tiny_home import BUDGET, add_tiny, end, real_daemon
 
 DISCONNECTS = int(os.environ.get("TEST_DISCONNECTS", "200"))
+SEED = int(os.environ.get("TEST_SEED", "1"))
 EACH = 10
 """Disconnects of one conversation: it stays inside the window of the tiny model."""
 MOST_PIECES = 30
@@ -91,7 +92,7 @@ async def go_on(client: Client, name: str, replaces: int | None = None) -> tuple
 
 @pytest.mark.timeout(60 + SECONDS_EACH * DISCONNECTS)
 def test_disconnects_leave_every_conversation_as_a_cold_reading_finds_it(tiny_home: Path) -> None:
-    chooser = random.Random(1)
+    chooser = random.Random(SEED)
     names = [f"talk {number}" for number in range(-(-DISCONNECTS // EACH))]
     daemon = real_daemon()
     try:
