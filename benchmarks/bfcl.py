@@ -199,7 +199,7 @@ def _table(records: list[Record], categories: list[str], ways: tuple[bool, ...])
             timed = [one for one in own if one.get("twice", not constrained)]
             speeds = sorted(one["tok_s"] for one in timed if one["tok_s"] is not None)
             yield {
-                "model": own[0]["model"],
+                "model": own[0]["model"].rpartition("/")[2],
                 "category": category,
                 "decoding": "constrained" if constrained else "free",
                 "rows": len(own),

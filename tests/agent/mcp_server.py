@@ -77,6 +77,7 @@ def over_http() -> None:
     """Serve, and say on which port."""
     listening = socket.socket()
     listening.bind(("127.0.0.1", 0))
+    listening.listen()  # who connects from now on waits until there is an answer
     print(listening.getsockname()[1], flush=True)
     config = uvicorn.Config(server.streamable_http_app(), log_level="critical")
     uvicorn.Server(config).run(sockets=[listening])
