@@ -217,7 +217,7 @@ class Served:
             computed_tokens=max(0, spent.prompt_tokens - spent.cached),
             completion_tokens=spent.completion_tokens,
             resident_tokens=spent.prompt_tokens,
-            stored_tokens=0,
+            stored_tokens=self._known(request, fitted, spent),
             episode=None if route is None else str(route.episode),
             recalled_tokens=self._tokens(fitted.recalled),
             ttft_s=round((reply.first_at or time.perf_counter()) - started, 4),
@@ -226,6 +226,12 @@ class Served:
             budget_bytes=0,
             mode=_mode(fitted),
         )
+
+    def _known(self, request: Run, fitted: Fitted, spent: Spent) -> int:
+        """Tokens of the whole conversation: what was sent, or an estimate where that was not all."""
+        if not fitted.left_out:
+            return spent.prompt_tokens
+        return self._tokens(sum(len(turn.text.encode("utf-8", "replace")) for turn in request.turns))
 
     def _room(self, request: Run, tokens: int) -> int:
         """Bytes that messages may have where a prompt may have so many tokens."""

@@ -7,7 +7,7 @@ from datetime import UTC
 import pytest
 from rich.cells import cell_len
 
-from assistant.protocol import KvStatus, MemoryReport, MemorySplit, Outside, StoredUse, TierUse
+from assistant.protocol import SERVER, KvStatus, MemoryReport, MemorySplit, Outside, StoredUse, TierUse
 from assistant.views.atlas import atlas, rows
 from assistant.views.reason import Passage
 from tests.assistant.views.made import episodes, turn, usage
@@ -68,6 +68,12 @@ def test_memory_says_what_forks_share_and_what_episodes_hold() -> None:
     held = [line.split() for line in shown.splitlines()]
     assert ["1", "topic", "1", "256", "40", "MiB", "-"] in held
     assert ["2", "topic", "2", "256", "-", "-"] in held
+
+
+def test_memory_of_a_model_that_a_server_runs_says_so() -> None:
+    served = MemoryReport(model="big", memory=MemorySplit(device=SERVER), kv=KvStatus())
+    assert text(memory_lines(served, [], None, 60)).startswith("The model runs on a server")
+    assert served.memory.where == "on a server"
 
 
 def test_memory_without_a_model_says_so() -> None:

@@ -46,7 +46,8 @@ def test_a_conversation_that_fits_goes_there_whole() -> None:
     assert (first.text, first.finish, worker.text) == ("Hello", "stop", "Hello")
     usage = second.usage
     assert (usage.prompt_tokens, usage.cached_tokens, usage.computed_tokens, usage.completion_tokens) == (20, 12, 8, 2)
-    assert (usage.mode, usage.peak_bytes, usage.stored_tokens) == ("exact", 0, 0)
+    assert (usage.mode, usage.peak_bytes) == ("exact", 0)
+    assert (usage.resident_tokens, usage.stored_tokens) == (20, 20)
     assert first.token_ids == {}
     asked = server.asked[1]
     assert [(one["role"], one["content"]) for one in asked["messages"]] == [
@@ -99,6 +100,7 @@ def test_what_does_not_fit_is_recalled_with_its_date(tmp_path: Path) -> None:
     assert sum(len(one["content"]) for one in server.asked[0]["messages"]) < 700 * 3
     assert done.usage.mode == "recall"
     assert done.usage.recalled_tokens > 0
+    assert done.usage.stored_tokens > done.usage.resident_tokens
     assert done.usage.episode is not None
     assert switched.usage.episode != done.usage.episode
 

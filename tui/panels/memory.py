@@ -37,7 +37,7 @@ def memory_lines(
 ) -> list[Line]:
     """All of it, for a screen `width` cells wide; `turns` and `found` are of the open conversation."""
     drawn = meter(report)
-    lines = [[("No model is loaded: it is, with the next message.", QUIET)]] if drawn is None else _meter(drawn, width)
+    lines = [[(_unloaded(report), QUIET)]] if drawn is None else _meter(drawn, width)
     if (outside := surroundings(report)) is not None:
         lines.append(_outside(outside))
     if name is not None:
@@ -56,6 +56,12 @@ def memory_lines(
     if report.kv.counters:
         lines += [*heading("Counted since the model was loaded"), *_counters(report.kv, width)]
     return lines + _ledger(turns)
+
+
+def _unloaded(report: MemoryReport) -> str:
+    if report.memory.elsewhere:
+        return "The model runs on a server: nothing of it is in memory here."
+    return "No model is loaded: it is, with the next message."
 
 
 def _meter(drawn: Meter, width: int) -> list[Line]:
