@@ -54,10 +54,10 @@ def here(there: tuple[Places, Door]) -> Iterator[Path]:
     folder = make_home()
     with (folder / "config" / "models.toml").open("a") as catalog:
         catalog.write(entry("big", door.url, f'key_file = "{places.token}"'))
+        catalog.write(entry("keyed", door.url, 'key_env = "BIG_KEY"'))
         catalog.write(entry("locked", door.url))
-    daemon = RunningDaemon(
-        find_places({"ASSISTANT_HOME": str(folder)}), REAL, ASSISTANT_HOME=str(folder), ASSISTANT_MODEL="big"
-    )
+    own = find_places({"ASSISTANT_HOME": str(folder)})
+    daemon = RunningDaemon(own, REAL, ASSISTANT_HOME=str(folder), ASSISTANT_MODEL="big", BIG_KEY=door.token)
     yield folder
     end(daemon)
     shutil.rmtree(folder)
@@ -96,6 +96,10 @@ def test_an_agent_calls_tools(tmp_path: Path) -> None:
     assert [event["result"] for event in events if event["type"] == "call" and event["result"]] == [
         "add(a=2, b=40) returned: 42"
     ]
+
+
+def test_a_key_in_the_environment_of_the_daemon() -> None:
+    assert "hello there" in run("ask", "--model", "keyed", "hello there").stdout
 
 
 def test_a_key_that_is_missing_is_named() -> None:

@@ -143,6 +143,13 @@ def test_thoughts_call_nothing_and_are_no_part_of_an_answer() -> None:
         assert (answer.text, answer.written.problems) == ('{"a": 1}', [])
 
 
+def test_a_reply_takes_half_of_the_context_at_most() -> None:
+    with Server(saying("x")) as server, worker_for(server, context=1000) as worker:
+        worker.ask("Hi", max_tokens=3000)
+        worker.ask("Hi", max_tokens=300)
+    assert [body["max_tokens"] for body in server.asked] == [500, 300]
+
+
 def test_a_short_prompt_says_nothing_about_how_long_a_text_may_be() -> None:
     """Its count is mostly what the template adds; a text that fits is sent after it all the same."""
     with Server(saying("x", prompt=60)) as server, worker_for(server) as worker:
