@@ -53,6 +53,12 @@ def _joined(lines: list[str]) -> list[str]:
     return joined
 
 
+def as_stored(name: str, svg: str) -> bool:
+    """Whether it is what is stored under this name."""
+    stored = FOLDER / f"{name}.svg"
+    return stored.exists() and svg == stored.read_text(encoding="utf-8")
+
+
 def compare(name: str, svg: str, scratch: Path) -> None:
     """See that the picture is the stored one, or store it where that was asked for."""
     stored = FOLDER / f"{name}.svg"
@@ -61,7 +67,7 @@ def compare(name: str, svg: str, scratch: Path) -> None:
         stored.write_text(svg, encoding="utf-8")
         return
     assert stored.exists(), f"there is no picture {name!r} yet; look at it and store it with: make pictures"
-    if svg != stored.read_text(encoding="utf-8"):
+    if not as_stored(name, svg):
         seen = scratch / f"{name}.svg"
         seen.write_text(svg, encoding="utf-8")
         raise AssertionError(f"the screen is not as in {stored}; see {seen}. If it is right: make pictures")
