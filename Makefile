@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: chat test check format bench bench-long pictures
+.PHONY: chat test check format bench bench-quick bench-long pictures
 
 chat: .venv/installed
 	$(BIN)/assistant chat
@@ -24,11 +24,15 @@ format: .venv/installed
 pictures: .venv/installed
 	ACCEPT_PICTURES=1 $(BIN)/python -m pytest -n 2 tests/tui/test_pictures.py
 
+# The table of the README, as far as it needs no other data: about half an hour on two cores.
 bench: .venv/installed
 	$(BIN)/assistant models pull smollm2-135m
-	$(BIN)/python -m benchmarks.decode --quick
-	$(BIN)/python -m benchmarks.first_paint --quick
-	$(BIN)/python -m benchmarks.tiers --quick
+	for name in decode prefill resume switch start frontier first_paint tiers; do $(BIN)/python -m benchmarks.$$name || exit 1; done
+
+bench-quick: .venv/installed
+	$(BIN)/assistant models pull smollm2-135m
+	for name in decode prefill resume switch start frontier first_paint tiers; do $(BIN)/python -m benchmarks.$$name --quick || exit 1; done
+	$(BIN)/python benchmarks/gpu_suite.py --device cpu --quick
 
 # What takes too long for `make test`: every operation of the API, 250 examples each; 1,000 turns of 32 sessions;
 # 10,000 clients that go away in mid-reply.

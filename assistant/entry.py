@@ -81,7 +81,7 @@ class ModelEntry(_Strict):
     parameters: int | None = Field(default=None, ge=1)
     context: int | None = Field(default=None, ge=1)
     geometry: Shape | None = None
-    quantisations: tuple[Literal["none", "int8", "nf4"], ...] = ("none", "int8", "nf4")
+    quantisations: tuple[Literal["none", "fp16", "int8", "nf4"], ...] = ("none", "fp16", "int8", "nf4")
     quirks: tuple[str, ...] = ()
     tool_capable: bool = False
     measured_mib: dict[str, int] = {}

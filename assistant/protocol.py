@@ -37,7 +37,7 @@ DEEPEST = 64
 
 Role = Literal["system", "user", "assistant", "transcript", "tool"]
 TurnState = Literal["pending", "done", "interrupted"]
-Quant = Literal["auto", "none", "int8", "nf4"]
+Quant = Literal["auto", "none", "fp16", "int8", "nf4"]
 Mode = Literal["auto", "exact", "bounded"]
 KvCodec = Literal["lossless", "int8", "int4"]
 Layers = Literal["uniform", "pyramid", "drafter_refiner", "sensitivity"]

@@ -52,7 +52,9 @@ class Settings(BaseSettings):
         max_length=32,
         description="Memory for weights, KV, staging, activations and the process; unset: chosen for the device.",
     )
-    quant: Quant = Field("auto", description="Weights: none, int8, nf4, or auto (the best that fits the budget).")
+    quant: Quant = Field(
+        "auto", description="Weights: none, fp16 (on a CPU), int8, nf4, or auto (the best that fits the budget)."
+    )
     policy: str = Field("recall", min_length=1, max_length=40, description="Policy that chooses the working set.")
     block: int = Field(256, ge=1, le=8192, description="Tokens read in one prefill step.")
     mode: Mode = Field(

@@ -1,91 +1,97 @@
-"""Decode speed at equal cache length: our working set against transformers' generate with DynamicCache.
-
-Both run the same weights in one process, interleaved round by round; figures are medians.
+"""Decode speed at equal cache length: our working set against transformers' `generate` with its caches.
 
     python -m benchmarks.decode [MODEL_FOLDER] [--quick] [--json OUT]
+
+All run the same model in one process, in turn; figures are medians. `ours` holds the weights as the program does by
+default (fp16 on a CPU), `ours_fp32` and transformers in fp32. `kl` is what fp16 changes: the mean divergence of the
+tokens' distributions, and `top1` the share of equal first choices, along what fp32 writes. `roofline`: the seconds in
+which memory is copied as large as the weights and the KV that a token reads, over those the token took.
 
 MODEL_FOLDER: default, the pulled smollm2-135m.
 """
 
 from __future__ import annotations
 
-import argparse
 import copy
-import statistics
 import time
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, DynamicCache
+from torch import Tensor
+from transformers import DynamicCache, StaticCache
 
-from assistant.catalog import load_catalog
-from assistant.places import find_places
 from assistant.protocol import Sampling
+from assistant.worker.loader import loaded_bytes
 from assistant.worker.sampling import Sampler
+from benchmarks.models import as_used, in_full, options_of, some_ids
+from benchmarks.pairs import medians
 from benchmarks.report import publish
 from memory.budget import GIB, plan
 from memory.geometry import Geometry
 from memory.store import Memory, make_policy
 
+PIECE = 512
+COPIED = 256 * 1024 * 1024
+"""Bytes that are copied to measure how fast memory is."""
+
 
 def main() -> None:
     """Measure and publish."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", type=Path, nargs="?")
-    parser.add_argument("--quick", action="store_true", help="shorter caches, fewer rounds (about a minute)")
-    parser.add_argument("--json", type=Path)
-    options = parser.parse_args()
+    options = options_of(__doc__)
     lengths, rounds, new = ([256, 1024], 3, 16) if options.quick else ([256, 1024, 4096, 7168], 5, 32)
-    folder = options.model or default_model()
-    ours, theirs = (AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval() for _ in range(2))
-    rows = [measure(ours, theirs, length, rounds, new) for length in lengths]
+    ours, plain, theirs = as_used(options.model), in_full(options.model), in_full(options.model)
+    rows = [measure(ours, plain, theirs, length, rounds, new) for length in lengths]
     publish("decode", rows, quick=options.quick, json_path=options.json)
 
 
-def default_model() -> Path:
-    """Where the default model lies once it is pulled."""
-    places = find_places()
-    catalog = load_catalog(places)
-    return catalog.require(catalog.find("smollm2-135m"), places)
-
-
-def measure(ours: Any, theirs: Any, length: int, rounds: int, new: int) -> dict[str, Any]:
-    """One row: `new` tokens after a cache of `length`, A and B in turn, `rounds` times each."""
-    generator = torch.Generator().manual_seed(length)
-    ids = torch.randint(100, ours.config.vocab_size, (length,), generator=generator).tolist()
-    memory, cache = _our_cache(ours, ids), _their_cache(theirs, ids)
-    seconds: dict[str, list[float]] = {"ours": [], "theirs": []}
-    for _ in range(rounds + 1):  # the first round warms up
-        seconds["ours"].append(_time_ours(memory, ids, new))
-        seconds["theirs"].append(_time_theirs(theirs, cache, ids, new))
-    a, b = (statistics.median(taken[1:]) for taken in seconds.values())
+def measure(ours: Any, plain: Any, theirs: Any, length: int, rounds: int, new: int) -> dict[str, Any]:
+    """One row: `new` tokens after a cache of `length`, every side in turn, `rounds` times each."""
+    ids = some_ids(plain, length)
+    sides = {"ours": filled(ours, ids), "ours_fp32": filled(plain, ids)}
+    caches = {"dynamic": DynamicCache(config=theirs.config), "static": StaticCache(theirs.config, length + new)}
+    for cache in caches.values():
+        fill(theirs, cache, ids)
+    work = {name: partial(time_ours, memory, ids, new) for name, memory in sides.items()}
+    work |= {name: partial(time_theirs, theirs, cache, ids, new) for name, cache in caches.items()}
+    seconds = medians(work, rounds)
+    kl, top1 = apart(sides["ours"], sides["ours_fp32"], ids, new)
+    read = loaded_bytes(ours) - ours.get_input_embeddings().weight.nbytes + kv_bytes(sides["ours"])
+    rates = {name: round(new / taken, 2) for name, taken in seconds.items()}
     return {
         "length": length,
-        "tok_s": round(new / a, 2),
-        "dynamic_cache_tok_s": round(new / b, 2),
-        "ratio_vs_dynamic_cache": round(b / a, 3),
+        "tok_s": rates["ours"],
+        "fp32_tok_s": rates["ours_fp32"],
+        "dynamic_cache_tok_s": rates["dynamic"],
+        "static_cache_tok_s": rates["static"],
+        "ratio_vs_dynamic_cache": round(seconds["dynamic"] / seconds["ours"], 3),
+        "ratio_fp32_vs_dynamic_cache": round(seconds["dynamic"] / seconds["ours_fp32"], 3),
+        "roofline": round(read * copy_seconds_per_byte() * rates["ours"], 3),
+        "kl": f"{kl:.2g}",
+        "top1": round(top1, 4),
         "rounds": rounds,
         "new_tokens": new,
     }
 
 
-def _our_cache(model: Any, ids: list[int]) -> Memory:
+def filled(model: Any, ids: list[int]) -> Memory:
+    """A memory with room for everything that has read `ids` but the last."""
     geometry = Geometry.from_config(model.config.to_dict())
-    memory = Memory(model, plan(geometry, 8 * GIB, 0, 4, 256), make_policy("sinks_recent"))
+    division = plan(geometry, 8 * GIB, 0, 4, 256)
+    memory = Memory(model, division, make_policy("sinks_recent"), dtype=torch.float32)
     memory.read(ids[:-1])
     return memory
 
 
-def _their_cache(model: Any, ids: list[int]) -> DynamicCache:
-    cache = DynamicCache(config=model.config)
+def fill(model: Any, cache: Any, ids: list[int]) -> None:
+    """Read `ids` but the last into one of transformers' caches."""
     with torch.inference_mode():
-        for start in range(0, len(ids) - 1, 512):
-            model(torch.tensor([ids[start : min(start + 512, len(ids) - 1)]]), past_key_values=cache)
-    return cache
+        for start in range(0, len(ids) - 1, PIECE):
+            model(torch.tensor([ids[start : min(start + PIECE, len(ids) - 1)]]), past_key_values=cache)
 
 
-def _time_ours(memory: Memory, ids: list[int], new: int) -> float:
+def time_ours(memory: Memory, ids: list[int], new: int) -> float:
+    """Seconds to write `new` tokens after `ids`."""
     memory.resume(ids)
     started = time.perf_counter()
     sampler = Sampler(Sampling(temperature=0, max_tokens=new), ids, torch.device("cpu"))
@@ -97,7 +103,8 @@ def _time_ours(memory: Memory, ids: list[int], new: int) -> float:
     return time.perf_counter() - started
 
 
-def _time_theirs(model: Any, cache: DynamicCache, ids: list[int], new: int) -> float:
+def time_theirs(model: Any, cache: Any, ids: list[int], new: int) -> float:
+    """The same by `generate`."""
     own = copy.deepcopy(cache)
     started = time.perf_counter()
     model.generate(
@@ -109,6 +116,40 @@ def _time_theirs(model: Any, cache: DynamicCache, ids: list[int], new: int) -> f
         do_sample=False,
         pad_token_id=0,
     )
+    return time.perf_counter() - started
+
+
+def apart(ours: Memory, plain: Memory, ids: list[int], new: int) -> tuple[float, float]:
+    """Mean KL and equal first choices of both along what `plain` writes."""
+    for memory in (ours, plain):
+        memory.resume(ids)
+    here, there = ours.read(ids[-1:]), plain.read(ids[-1:])
+    found = list[tuple[Tensor, Tensor]]()
+    for _ in range(new):
+        found.append((here, there))
+        token = int(there.argmax())
+        here, there = ours.step(token), plain.step(token)
+    one, two = (torch.stack(side).to(torch.float64).log_softmax(-1) for side in zip(*found, strict=True))
+    divergence = (two.exp() * (two - one)).sum(-1).mean()
+    return float(divergence), float((one.argmax(-1) == two.argmax(-1)).double().mean())
+
+
+def kv_bytes(memory: Memory) -> int:
+    """Bytes of the keys and values that one token attends to."""
+    return sum(part.nbytes for layer in memory.working_set.layers for part in layer.stored)
+
+
+def copy_seconds_per_byte() -> float:
+    """What reading and writing memory takes, a byte that is read; the best of five."""
+    source = torch.ones(COPIED, dtype=torch.uint8)
+    target = torch.empty_like(source)
+    best = min(_clocked(source, target) for _ in range(5))
+    return best / (2 * COPIED)
+
+
+def _clocked(source: Tensor, target: Tensor) -> float:
+    started = time.perf_counter()
+    target.copy_(source)
     return time.perf_counter() - started
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -10,13 +12,50 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from assistant.catalog import load_catalog
 from assistant.places import find_places
 from assistant.template import prepare_tokenizer
+from assistant.worker.halves import can_halve, halve
+
+
+def options_of(description: str | None) -> argparse.Namespace:
+    """The command line of a benchmark of speed: `model` (a folder), `quick`, `json`."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", type=Path, nargs="?")
+    parser.add_argument("--quick", action="store_true", help="shorter texts, fewer rounds (about a minute)")
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    options.model = options.model or folder_of("smollm2-135m")
+    return options
+
+
+def folder_of(name: str) -> Path:
+    """Where a pulled model of the catalogue lies."""
+    places = find_places()
+    catalog = load_catalog(places)
+    return catalog.require(catalog.find(name), places)
 
 
 def load_model(name: str) -> tuple[Any, Any]:
     """A model of the catalogue in fp32, and its tokenizer."""
-    places = find_places()
-    catalog = load_catalog(places)
-    path = catalog.require(catalog.find(name), places)
-    tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True)
+    folder = folder_of(name)
+    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     prepare_tokenizer(tokenizer)
-    return AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32, local_files_only=True).eval(), tokenizer
+    return in_full(folder), tokenizer
+
+
+def in_full(folder: Path) -> Any:
+    """A model in fp32."""
+    return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, local_files_only=True).eval()
+
+
+def as_used(folder: Path) -> Any:
+    """A model as `--quant auto` has it on a CPU with room: in fp16 where that can be, else in fp32."""
+    model = in_full(folder)
+    if can_halve(torch.device("cpu")):
+        halve(model)
+    return model
+
+
+def some_ids(model: Any, length: int) -> list[int]:
+    """The same random tokens each time."""
+    generator = torch.Generator().manual_seed(length)
+    ids: list[int] = torch.randint(100, model.config.vocab_size, (length,), generator=generator).tolist()
+    return ids

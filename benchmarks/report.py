@@ -37,6 +37,24 @@ def publish(name: str, rows: list[dict[str, Any]], *, quick: bool, json_path: Pa
     print(f"saved results/{device_name()}/{path.name}")
 
 
+def plot(name: str, rows: list[dict[str, Any]], x: str, lines: dict[str, str], title: str) -> None:
+    """results/<device>/<name>.png: the columns `lines` (label -> column) over column `x`, empty cells left out."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(6, 3.5))
+    for label, column in lines.items():
+        some = [(row[x], row[column]) for row in rows if row[column] != ""]
+        axes.plot(*zip(*some, strict=True), marker="o", label=label)
+    axes.set(xscale="log", xlabel=x, title=title)
+    axes.set_ylim(bottom=0)
+    axes.legend()
+    figure.tight_layout()
+    figure.savefig(RESULTS / device_name() / f"{name}.png", dpi=120)
+
+
 def show(rows: list[dict[str, Any]]) -> None:
     """Print the rows as an aligned table."""
     heads = list(rows[0])

@@ -20,9 +20,9 @@ from pathlib import Path
 from transformers import AutoTokenizer
 
 from assistant.dialogue import read_dialogues, said_in
-from benchmarks.decode import default_model
+from benchmarks.models import folder_of
 from benchmarks.report import publish
-from benchmarks.tiers import Row, load, memory_on, read, row, transcript
+from benchmarks.tiers import DEFAULT, Row, load, memory_on, read, row, transcript
 from memory.encoder import Encoder
 from memory.episode import Episodes
 from memory.segment import EpisodeTurn
@@ -37,7 +37,7 @@ def measured(options: argparse.Namespace) -> Iterator[Row]:
     length = 2048 if options.quick else 7424
     model, ids = load(), transcript(json.loads(options.dialogues.read_text().splitlines()[0]))
     episodes, question = _episodes(options.dialogues)
-    tokenizer = AutoTokenizer.from_pretrained(default_model())
+    tokenizer = AutoTokenizer.from_pretrained(folder_of(DEFAULT))
     patches = [
         cut([tokenizer(part)["input_ids"] for part in text.split("\n\n")])
         for text in list(episodes.patches("c").values())[:EPISODES]

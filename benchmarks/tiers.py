@@ -24,9 +24,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
+from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
-from benchmarks.decode import default_model
+from benchmarks.models import folder_of, in_full
 from benchmarks.report import RESULTS, device_name, publish, show
 from benchmarks.tensor_peak import TensorPeak
 from memory.budget import GIB, MIB, Plan, divide_capacity, plan
@@ -42,6 +42,7 @@ from memory.spill import Spill
 from memory.store import Memory, Mode
 from memory.tier.disk import DiskTier
 
+DEFAULT = "smollm2-135m"
 Row = dict[str, Any]
 
 
@@ -86,7 +87,7 @@ def row(measure: str, figure: float, bar: str, ok: bool, detail: str = "") -> Ro
 
 def load() -> Any:
     """The default model in fp32."""
-    return AutoModelForCausalLM.from_pretrained(default_model(), dtype=torch.float32).eval()
+    return in_full(folder_of(DEFAULT))
 
 
 def text_of(options: argparse.Namespace, length: int) -> list[int]:
@@ -105,7 +106,7 @@ def transcript(dialogue: dict[str, Any]) -> list[int]:
     for session in dialogue["sessions"]:
         lines.append(f"[{session.get('date', '')}]")
         lines += [f"{turn['speaker']}: {turn['text']}" for turn in session["turns"]]
-    ids: list[int] = AutoTokenizer.from_pretrained(default_model())("\n".join(lines))["input_ids"]
+    ids: list[int] = AutoTokenizer.from_pretrained(folder_of(DEFAULT))("\n".join(lines))["input_ids"]
     return ids
 
 
@@ -148,7 +149,8 @@ def memory_on(
 
         spill = Spill(sealed, lossless, ram, open_disk)
     made = sized_plan(model, capacity, shares)
-    memory = Memory(model, made, policy or SinksRecent(), spill=spill, mode=mode, ends=ends)
+    chosen = policy or SinksRecent()
+    memory = Memory(model, made, chosen, dtype=torch.float32, spill=spill, mode=mode, ends=ends)
     memory.open("bench")
     try:
         yield memory
@@ -188,7 +190,7 @@ def answers(options: argparse.Namespace) -> Iterator[Row]:
     """KL to full KV along gold answers, int8 in exact mode with an eighth of the text resident."""
     if options.dialogues is None:
         return
-    model, tokenizer = load(), AutoTokenizer.from_pretrained(default_model())
+    model, tokenizer = load(), AutoTokenizer.from_pretrained(folder_of(DEFAULT))
     dialogues = [json.loads(line) for line in options.dialogues.read_text().splitlines()]
     questions = 4 if options.quick else 12
     divergences = list[float]()

@@ -46,7 +46,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("-c", "--conversation", metavar="NAME", type=_name, help="open this one (default: the last)")
     parser.add_argument("--model", metavar="ID", help="model id, alias or source (default: as in the settings)")
     parser.add_argument("--budget", metavar="SIZE", help="memory never exceeded, for example 900MiB or 6GiB")
-    parser.add_argument("--quant", metavar="Q", choices=("auto", "none", "int8", "nf4"), help="auto, none, int8 or nf4")
+    parser.add_argument(
+        "--quant", metavar="Q", choices=("auto", "none", "fp16", "int8", "nf4"), help="auto, none, fp16, int8 or nf4"
+    )
     parser.add_argument(
         "--mode",
         metavar="M",

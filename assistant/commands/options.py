@@ -16,7 +16,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on standar
 In = Annotated[str | None, typer.Option("--conversation", "-c", metavar="NAME", help="Conversation to go on with.")]
 Model = Annotated[str | None, typer.Option(metavar="ID", help="Model: an id, an alias or a source.")]
 Budget = Annotated[str | None, typer.Option(metavar="SIZE", help="Memory never to exceed, e.g. 900MiB or 6GiB.")]
-Quant = Annotated[str | None, typer.Option(metavar="Q", help="Weights: auto, none, int8 or nf4.")]
+Quant = Annotated[str | None, typer.Option(metavar="Q", help="Weights: auto, none, fp16, int8 or nf4.")]
 Policy = Annotated[str | None, typer.Option(metavar="P", help="How the working set is chosen.")]
 Mode = Annotated[str | None, typer.Option(metavar="M", help="Attention to stored tokens: auto, exact or bounded.")]
 System = Annotated[str | None, typer.Option(metavar="TEXT", help="System prompt of a new conversation.")]

@@ -81,11 +81,7 @@ class Engines:
     def _may_load(self, fit: Fit) -> bool:
         """Whether the settings let the weights be loaded like that."""
         asked = self.settings.quant
-        return (
-            asked == "auto"
-            or fit.quantisation == asked
-            or (asked == "none" and fit.quantisation.endswith(("16", "32")))
-        )
+        return fit.auto if asked == "auto" else fit.flag == asked
 
     def disk_limit(self) -> int | None:
         """Bytes that stored KV may take on disk; None when none is stored."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from assistant.errors import BudgetError, ModelError
-from assistant.fit import weight_bytes
+from assistant.errors import BudgetError, ModelError, UsageError
+from assistant.fit import automatic, weight_bytes
 from memory.budget import PROCESS, Plan, plan
 from memory.errors import BudgetTooSmall, UnsupportedModel
 from memory.geometry import Geometry
@@ -20,6 +20,7 @@ class Division:
     """What a plan depends on beside the budget. Sizes in bytes.
 
     `expected` is staging before the model is loaded, `staging` after; `encoder` is what the embedding model would take.
+    `halves`: whether the device multiplies matrices that are kept in fp16 with fp32 numbers.
     """
 
     geometry: Geometry
@@ -30,15 +31,19 @@ class Division:
     staging: int
     ram: int
     encoder: int
+    halves: bool = False
     shares: Sequence[float] = ()
 
     def choose(self, budget: int) -> str:
-        """The quantisation asked for, or for "auto" the most precise one that fits, before anything is loaded.
+        """The quantisation asked for, or for "auto" the first that fits, before anything is loaded.
 
         Raises:
             BudgetError: none fits; the text is that of the smallest.
+            UsageError: the device has no such thing.
         """
-        for name in ["none", "int8", "nf4"] if self.asked == "auto" else [self.asked]:
+        if self.asked == "fp16" and not self.halves:
+            raise UsageError("--quant fp16 is for CPUs of the x86 kind; here --quant none is what comes nearest.")
+        for name in automatic(halves=self.halves) if self.asked == "auto" else (self.asked,):
             try:
                 self._plan(budget, weight_bytes(self.geometry, name, self.itemsize), PROCESS, self.expected, ())
                 return name

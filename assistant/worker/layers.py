@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from assistant.errors import BudgetError
@@ -20,9 +21,16 @@ from memory.layers.measure import calibration_text, measure, measuring_bytes
 
 
 def layer_shares(
-    spec: ModelSpec, model: nn.Module, tokenizer: Any, geometry: Geometry, free: int, fingerprint: Fingerprint | None
+    spec: ModelSpec,
+    model: nn.Module,
+    tokenizer: Any,
+    geometry: Geometry,
+    dtype: torch.dtype,
+    free: int,
+    fingerprint: Fingerprint | None,
 ) -> list[float]:
-    """How much of the working set each layer without a sliding window gets; only their ratios count.
+    """How much of the working set each layer without a sliding window gets, in numbers of `dtype`; only their ratios
+    count.
 
     Call before KV is allocated: a model that was never measured is, within `free` bytes. What was measured is kept in
     the KV folder under `fingerprint`; without one it is measured at every start.
@@ -31,17 +39,22 @@ def layer_shares(
         BudgetError: `free` does not hold what measuring takes.
     """
     allocator = make_allocator(spec.layers, alpha=spec.alpha)
-    profile = _profile(spec, model, tokenizer, geometry, free, fingerprint) if allocator.profiled else None
+    profile = _profile(spec, model, tokenizer, geometry, dtype, free, fingerprint) if allocator.profiled else None
     return allocator.shares(profile, [at for at, layer in enumerate(geometry.layers) if layer.window is None])
 
 
 def _profile(
-    spec: ModelSpec, model: nn.Module, tokenizer: Any, geometry: Geometry, free: int, fingerprint: Fingerprint | None
+    spec: ModelSpec,
+    model: nn.Module,
+    tokenizer: Any,
+    geometry: Geometry,
+    dtype: torch.dtype,
+    free: int,
+    fingerprint: Fingerprint | None,
 ) -> Profile:
     def measured() -> Profile:
-        embeddings: Any = model.get_input_embeddings()  # type: ignore[operator]
-        _check_room(spec, measuring_bytes(geometry, embeddings.weight.itemsize), free)
-        profile = measure(model, encode_text(tokenizer, calibration_text()))
+        _check_room(spec, measuring_bytes(geometry, dtype.itemsize), free)
+        profile = measure(model, encode_text(tokenizer, calibration_text()), dtype=dtype)
         give_back()
         return profile
 

@@ -22,6 +22,7 @@ from assistant.worker.calling import Caller
 from assistant.worker.device import Gauge, compute_dtype, pick_device, standard_budget
 from assistant.worker.division import Division
 from assistant.worker.episodes import encoder_room, open_episodes
+from assistant.worker.halves import HalfLinear, can_halve, halve
 from assistant.worker.layers import layer_shares
 from assistant.worker.tiers import expected_staging, fingerprint_of, make_codecs, open_spill, ram_bytes, staging_bytes
 from assistant.worker.words import caller
@@ -83,6 +84,7 @@ def load(spec: ModelSpec, progress: LoadProgress) -> Loaded:
         staging=0,
         ram=ram_bytes(spec.kv, device) if spec.kv and device.type == "cpu" else 0,
         encoder=encoder_room(device),
+        halves=can_halve(device),
     )
     quant = division.choose(budget)
     tokenizer = _tokenizer(spec)
@@ -93,7 +95,7 @@ def load(spec: ModelSpec, progress: LoadProgress) -> Loaded:
     codecs = make_codecs(geometry, spec.kv.codec, dtype, model) if spec.kv else None
     staging = staging_bytes(geometry, codecs[0], dtype.itemsize) + choosing if codecs else 0
     fingerprint = fingerprint_of(spec, model, quant, dtype, codecs[0], tokenizer.chat_template) if codecs else None
-    shares = layer_shares(spec, model, tokenizer, geometry, budget - weights, fingerprint)
+    shares = layer_shares(spec, model, tokenizer, geometry, dtype, budget - weights, fingerprint)
     division = replace(division, staging=staging, shares=shares)
     plan, room = division.divide(budget, weights)
     patch = encode_text(tokenizer, policy.patch) if policy.patch else []
@@ -114,7 +116,8 @@ def loaded_bytes(model: nn.Module) -> int:
     tensors = {tensor.data_ptr(): tensor.nbytes for tensor in [*model.parameters(), *model.buffers()]}
     states = [getattr(parameter, "quant_state", None) for parameter in model.parameters()]
     scales = [int(state.absmax.nbytes) for state in states if state is not None]
-    return sum(tensors.values()) + sum(scales)
+    halves = [module.nbytes for module in model.modules() if isinstance(module, HalfLinear)]
+    return sum(tensors.values()) + sum(scales) + sum(halves)
 
 
 def _choosing(policy: Policy, geometry: Geometry, device: torch.device) -> int:
@@ -179,7 +182,7 @@ def _weights(
             model = AutoModelForCausalLM.from_pretrained(
                 spec.path,
                 config=config,
-                dtype=dtype,
+                dtype="auto" if quant == "fp16" else dtype,
                 device_map={"": device},
                 attn_implementation=NAME,
                 quantization_config=_quantisation(quant, dtype),
@@ -193,9 +196,19 @@ def _weights(
     finally:
         transformers_logging.set_tqdm_hook(previous)
     loaded: nn.Module = model.eval().requires_grad_(False)
-    _touch(loaded)
+    if quant == "fp16":
+        _halve(spec, loaded)
+    else:
+        _touch(loaded)
     progress(total, total)
     return loaded
+
+
+def _halve(spec: ModelSpec, model: nn.Module) -> None:
+    try:
+        halve(model)
+    except OverflowError as error:
+        raise ModelError(f"The model {spec.id!r} cannot be held in fp16: {error}. Use --quant none.") from error
 
 
 def _touch(model: nn.Module) -> None:

@@ -55,12 +55,15 @@ def measuring_bytes(geometry: Geometry, itemsize: int) -> int:
     return kv + growing + activation_bytes(geometry, BLOCK, TOKENS, itemsize) + PROCESS
 
 
-def measure(model: nn.Module, ids: Sequence[int], resident: int | None = None) -> Profile:
+def measure(
+    model: nn.Module, ids: Sequence[int], resident: int | None = None, dtype: torch.dtype | None = None
+) -> Profile:
     """The profile of `model`, a transformers causal LM in evaluation mode, from the tokens `ids` of one text.
 
     Reads the first `TOKENS`, none past the trained window. `resident`: entries that the blocked reading keeps before
-    each block, the first `SINKS` and the latest; default: one in `PART` of the tokens. The model is switched to this
-    library's attention. Takes the KV of the tokens read and the activations of one block.
+    each block, the first `SINKS` and the latest; default: one in `PART` of the tokens. `dtype`: of keys and values;
+    default: that of the model's embeddings. The model is switched to this library's attention. Takes the KV of the
+    tokens read and the activations of one block.
 
     Raises:
         UnsupportedModel: the model's attention is not standard.
@@ -74,7 +77,10 @@ def measure(model: nn.Module, ids: Sequence[int], resident: int | None = None) -
     register()
     model.set_attn_implementation(NAME)  # type: ignore[operator]
     layers = [index for index, layer in enumerate(geometry.layers) if layer.window is None]
-    readings = _Readings(model, geometry, layers, len(ids), resident or len(ids) // PART)
+    resident = max(resident or len(ids) // PART, SINKS + 1)
+    sizes = len(ids), min(resident, len(ids)) + BLOCK
+    full, blocked = (_room(model, geometry, entries, dtype) for entries in sizes)
+    readings = _Readings(model, full, blocked, layers, resident)
     with torch.inference_mode():
         for first in range(0, len(ids), BLOCK):
             readings.read(ids[first : first + BLOCK], first)
@@ -84,10 +90,10 @@ def measure(model: nn.Module, ids: Sequence[int], resident: int | None = None) -
 class _Readings:
     """Two readings of one text, and what was seen at its tokens."""
 
-    def __init__(self, model: nn.Module, geometry: Geometry, layers: Sequence[int], tokens: int, resident: int) -> None:
-        self.model, self.resident = model, max(resident, SINKS + 1)
-        self.full = _room(model, geometry, tokens)
-        self.blocked = _room(model, geometry, min(self.resident, tokens) + BLOCK)
+    def __init__(
+        self, model: nn.Module, full: WorkingSet, blocked: WorkingSet, layers: Sequence[int], resident: int
+    ) -> None:
+        self.model, self.full, self.blocked, self.resident = model, full, blocked, resident
         self.drift: dict[int, list[Tensor]] = {layer: [] for layer in layers}
         self.focus: dict[int, list[float]] = {layer: [] for layer in layers}
 
@@ -136,12 +142,12 @@ class _Readings:
             layer.keep(torch.cat((sinks, latest)).expand(layer.shape.kv_heads, -1))
 
 
-def _room(model: nn.Module, geometry: Geometry, entries: int) -> WorkingSet:
+def _room(model: nn.Module, geometry: Geometry, entries: int, dtype: torch.dtype | None) -> WorkingSet:
     """An empty working set of `entries` in every layer, allocated once: caches that grow leave holes in the heap."""
     weight: Any = model.get_input_embeddings().weight  # type: ignore[operator]
     ropes = layer_ropes(model, [SLIDING if layer.window else FULL for layer in geometry.layers])
     plan = Plan(0, 0, 0, 0, 0, capacity=entries, block=BLOCK, patch=0)
-    return WorkingSet(geometry, plan, ropes, weight.dtype, weight.device, Ledger(0))
+    return WorkingSet(geometry, plan, ropes, dtype or weight.dtype, weight.device, Ledger(0))
 
 
 def _looked_at(first: int, count: int) -> range:

@@ -5,7 +5,7 @@ Each program runs in a pseudo terminal; a key is timed from its write to the arr
 rounds alternate: the bare app, the chat at rest, the chat while it streams. Ends with 1 when the p99 of the last is
 over the limit.
 
-    python -m benchmarks.typing [--quick] [--json OUT]
+    python -m benchmarks.keystrokes [--quick] [--json OUT]
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def main() -> int:
         seed("long", [paragraphs(turn, LINES) for turn in range(TURNS)])
         times = measure(2 if options.quick else 8)
     rows = [row_of(name, found) for name, found in times.items()]
-    publish("typing", rows, quick=options.quick, json_path=options.json)
+    publish("keystrokes", rows, quick=options.quick, json_path=options.json)
     return 0 if rows[-1]["p99_ms"] <= LIMIT_MS else 1
 
 

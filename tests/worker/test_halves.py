@@ -1,0 +1,145 @@
+"""Weights in fp16 on a CPU: they multiply as fp32 would, and lean layers compute what transformers' own do."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from transformers import (
+    AutoModelForCausalLM,
+    Gemma3TextConfig,
+    LlamaConfig,
+    MistralConfig,
+    PretrainedConfig,
+    Qwen2Config,
+    Qwen3Config,
+)
+
+from assistant.fit import weight_bytes
+from assistant.worker.halves import HalfLinear, can_halve, halve
+from assistant.worker.lean import LeanLayer, can_be_lean, lean
+from assistant.worker.loader import loaded_bytes
+from memory.budget import GIB, plan
+from memory.geometry import Geometry
+from memory.store import Memory, make_policy
+
+SHAPE = {
+    "vocab_size": 512,
+    "hidden_size": 96,
+    "intermediate_size": 128,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 6,
+    "num_key_value_heads": 2,
+    "head_dim": 16,
+    "max_position_embeddings": 1024,
+}
+LEAN: dict[str, PretrainedConfig] = {
+    "llama": LlamaConfig(**SHAPE),
+    "llama with biases": LlamaConfig(**SHAPE, attention_bias=True, mlp_bias=True),
+    "mistral, a window": MistralConfig(**SHAPE, sliding_window=64),
+    "qwen2": Qwen2Config(**SHAPE),
+    "qwen2, two windows": Qwen2Config(**SHAPE, use_sliding_window=True, sliding_window=64, max_window_layers=2),
+    "qwen3": Qwen3Config(**SHAPE),
+}
+GEMMA = Gemma3TextConfig(**SHAPE, sliding_window=64, query_pre_attn_scalar=16)
+here = pytest.mark.skipif(not can_halve(torch.device("cpu")), reason="torch has no FBGEMM on this CPU")
+
+
+def random_model(config: PretrainedConfig) -> Any:
+    """Every parameter different from what a layer begins with, norms and biases too."""
+    torch.manual_seed(1)
+    model = AutoModelForCausalLM.from_config(config, attn_implementation="sdpa").eval().requires_grad_(False)
+    for parameter in model.parameters():
+        parameter.add_(torch.randn_like(parameter), alpha=0.05)
+    return model
+
+
+def expected(model: Any, ids: list[int]) -> Tensor:
+    with torch.inference_mode():
+        logits: Tensor = model(torch.tensor([ids])).logits[0, -9:]
+    return logits
+
+
+def written(model: Any, ids: list[int]) -> Tensor:
+    """Logits of the last nine, eight of them read one by one, through the memory."""
+    division = plan(Geometry.from_config(model.config.to_dict()), GIB, 0, 4, 128)
+    memory = Memory(model, division, make_policy("sinks_recent"), dtype=torch.float32)
+    return torch.stack([memory.read(ids[:-8]), *(memory.step(token) for token in ids[-8:])])
+
+
+def plain(weight: Tensor, bias: Tensor | None) -> nn.Module:
+    linear = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None)
+    linear.weight.data = weight
+    if bias is not None:
+        linear.bias.data = bias
+    return linear
+
+
+def some_ids(count: int = 300) -> list[int]:
+    ids: list[int] = torch.randint(0, 512, (count,), generator=torch.Generator().manual_seed(3)).tolist()
+    return ids
+
+
+@pytest.mark.parametrize("kind", LEAN)
+def test_a_lean_layer_computes_what_the_layer_it_is_made_of_does(kind: str) -> None:
+    model, ids = random_model(LEAN[kind]), some_ids()
+    before = expected(model, ids)
+    assert can_be_lean(model.config)
+    lean(model, plain)
+    assert all(isinstance(layer, LeanLayer) for layer in model.get_decoder().layers)
+    assert (written(model, ids) - before).abs().max() < 1e-5
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        GEMMA,
+        LlamaConfig(**SHAPE, hidden_act="gelu"),
+        Qwen3Config(**SHAPE, rope_parameters={"rope_type": "default", "rope_theta": 1e4, "partial_rotary_factor": 0.5}),
+    ],
+    ids=["gemma", "another activation", "half of a head is turned"],
+)
+def test_what_is_not_known_keeps_its_layers(config: PretrainedConfig) -> None:
+    assert not can_be_lean(config)
+
+
+@here
+@pytest.mark.parametrize("config", [*LEAN.values(), GEMMA], ids=[*LEAN, "gemma"])
+def test_weights_that_fp16_holds_multiply_as_in_fp32(config: PretrainedConfig) -> None:
+    model, ids = random_model(config), some_ids()
+    for parameter in model.parameters():
+        parameter.copy_(parameter.to(torch.float16))
+    before = expected(model, ids)
+    halve(model)
+    assert not [module for module in model.modules() if isinstance(module, nn.Linear)]
+    assert (written(model, ids) - before).abs().max() < 1e-5
+
+
+@here
+def test_others_are_rounded_and_nothing_else_is() -> None:
+    generator = torch.Generator().manual_seed(2)
+    weight, bias, inputs = (torch.randn(*shape, generator=generator) for shape in ((64, 48), (64,), (5, 48)))
+    found = HalfLinear(weight, bias)(inputs)
+    assert (found - (inputs @ weight.to(torch.float16).to(torch.float32).T + bias)).abs().max() < 1e-5
+    assert (found - (inputs @ weight.T + bias)).abs().max() > 1e-5
+
+
+@here
+@pytest.mark.parametrize("name", ["model.embed_tokens.weight", "model.layers.1.mlp.down_proj.weight", "lm_head.weight"])
+def test_a_weight_that_is_too_large_is_refused(name: str) -> None:
+    model = random_model(LlamaConfig(**SHAPE, tie_word_embeddings=False))
+    model.get_parameter(name)[3, 4] = 1e5
+    with pytest.raises(OverflowError, match="1e\\+05"):
+        halve(model)
+
+
+@here
+@pytest.mark.parametrize("tied", [True, False])
+def test_the_bytes_are_counted_and_estimated(tied: bool) -> None:
+    model = random_model(LlamaConfig(**SHAPE, tie_word_embeddings=tied))
+    geometry = Geometry.from_config(model.config.to_dict())
+    halve(model)
+    assert loaded_bytes(model) == pytest.approx(weight_bytes(geometry, "fp16", 4), rel=0.03)
+    assert loaded_bytes(model) > weight_bytes(geometry, "fp16", 4) / 1.005
