@@ -100,14 +100,15 @@ class WorkingSetLayer(CacheLayerMixin):
         end = self.length + key_states.shape[2]
         if end > self.capacity:
             raise BudgetExceeded(f"A layer's working set holds {self.capacity} entries, and {end} were asked for.")
-        self._keys[:, :, self.length : end] = key_states
-        self._values[:, :, self.length : end] = value_states
+        tokens = key_states.shape[2]
+        self._keys.narrow(2, self.length, tokens).copy_(key_states)
+        self._values.narrow(2, self.length, tokens).copy_(value_states)
         if self._homes is not None:
-            self._homes[:, :, self.length : end] = key_states
-        self.seen += key_states.shape[2]
-        self.run += key_states.shape[2]
+            self._homes.narrow(2, self.length, tokens).copy_(key_states)
+        self.seen += tokens
+        self.run += tokens
         self.length = end
-        return self._keys[:, :, :end], self._values[:, :, :end]
+        return self._keys.narrow(2, 0, end), self._values.narrow(2, 0, end)
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
         """Entries the next query sees, and their offset (always 0: the order of entries is what masks)."""

@@ -6,6 +6,7 @@ the time. Activations and sums stay in fp32. torch multiplies like that on x86 o
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import torch
@@ -31,7 +32,7 @@ class HalfLinear(nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor:
         """[..., inputs] -> [..., outputs]."""
-        product: Tensor = torch.ops.quantized.linear_dynamic_fp16(inputs, self._packed)
+        product: Tensor = torch.ops.quantized.linear_dynamic_fp16.default(inputs, self._packed)
         return product
 
 
@@ -60,11 +61,13 @@ def halve(model: Any) -> None:
     Raises:
         OverflowError: a weight is too large for fp16.
     """
-    if can_be_lean(model.config):
-        lean(model, HalfLinear)
-    for path, module in list(model.named_modules()):
-        if isinstance(module, nn.Linear):
-            model.set_submodule(path, HalfLinear(module.weight, module.bias))
+    with ThreadPoolExecutor(torch.get_num_threads()) as pool:  # torch packs a matrix with one thread
+        if can_be_lean(model.config):
+            lean(model, HalfLinear, pool)
+        linears = {path: module for path, module in model.named_modules() if isinstance(module, nn.Linear)}
+        made = pool.map(lambda one: HalfLinear(one.weight, one.bias), linears.values())
+        for path, module in zip(linears, made, strict=True):
+            model.set_submodule(path, module)
     halved = HalfEmbedding(model.get_input_embeddings())
     model.set_input_embeddings(halved)
     for parameter in model.parameters():

@@ -7,7 +7,9 @@ computes what the layer it is made of computes, for the kinds of models listed h
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from concurrent.futures import Executor
+from functools import partial
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -85,12 +87,13 @@ def can_be_lean(config: Any) -> bool:
     return config.model_type in KINDS and config.hidden_act == "silu" and whole
 
 
-def lean(model: Any, linear: Linear) -> None:
-    """Replace every decoder layer of `model`, one after the other, with linear layers as `linear` makes them."""
+def lean(model: Any, linear: Linear, pool: Executor) -> None:
+    """Replace every decoder layer of `model`, with linear layers as `linear` makes them, several at once in `pool`."""
     windows = [layer.window for layer in Geometry.from_config(model.config.to_dict()).layers]
     layers = model.get_decoder().layers
-    for index, window in enumerate(windows):
-        layers[index] = LeanLayer(layers[index], window, linear)
+    made = pool.map(partial(LeanLayer, linear=linear), layers, windows)
+    for index, layer in enumerate(made):
+        layers[index] = layer
 
 
 def _joined(linears: Sequence[Any], linear: Linear) -> nn.Module:
@@ -104,4 +107,9 @@ def _joined(linears: Sequence[Any], linear: Linear) -> nn.Module:
 
 
 def _normed(states: Tensor, norm: Any) -> Tensor:
-    return rms_norm(states, norm.weight.shape, norm.weight, norm.variance_epsilon)
+    """`states` [..., size] by their root mean square; one token's by two operations in place of torch's seven."""
+    size = states.shape[-1]
+    if states.numel() > size or states.device.type != "cpu":
+        return rms_norm(states, norm.weight.shape, norm.weight, norm.variance_epsilon)
+    only, weight = states.view(size), cast(Tensor, norm.weight)
+    return states * (weight * (float(only.dot(only)) / size + norm.variance_epsilon) ** -0.5)

@@ -49,7 +49,7 @@ def test_show_json_counts_tokens_per_quantisation(home: Path, capsys: pytest.Cap
     _, out, _ = run(capsys, "models", "show", "qwen3-8b", "--budget", "12GiB", "--json")
     fit = json.loads(out)["fit"]
     found = {row["quantisation"]: row for row in fit["quantisations"]}
-    assert set(found) == {"fp32", "bf16", "int8", "nf4"}
+    assert set(found) == {"fp32", "bf16", "fp16", "int8", "nf4"}
     assert fit["budget_bytes"] == 12 * 1024**3
     assert found["nf4"]["kv_tokens"] > 0 == found["fp32"]["kv_tokens"]
     assert found["nf4"]["total"] <= fit["budget_bytes"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -87,7 +88,8 @@ def test_a_lean_layer_computes_what_the_layer_it_is_made_of_does(kind: str) -> N
     model, ids = random_model(LEAN[kind]), some_ids()
     before = expected(model, ids)
     assert can_be_lean(model.config)
-    lean(model, plain)
+    with ThreadPoolExecutor(2) as pool:
+        lean(model, plain, pool)
     assert all(isinstance(layer, LeanLayer) for layer in model.get_decoder().layers)
     assert (written(model, ids) - before).abs().max() < 1e-5
 
