@@ -6,6 +6,7 @@ computes what the layer it is made of computes, for the kinds of models listed h
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from functools import partial
@@ -112,4 +113,4 @@ def _normed(states: Tensor, norm: Any) -> Tensor:
     if states.numel() > size or states.device.type != "cpu":
         return rms_norm(states, norm.weight.shape, norm.weight, norm.variance_epsilon)
     only, weight = states.view(size), cast(Tensor, norm.weight)
-    return states * (weight * (float(only.dot(only)) / size + norm.variance_epsilon) ** -0.5)
+    return states * (weight / math.sqrt(float(only.dot(only)) / size + norm.variance_epsilon))
