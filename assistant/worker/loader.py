@@ -89,10 +89,12 @@ def load(spec: ModelSpec, progress: LoadProgress) -> Loaded:
     quant = division.choose(budget)
     tokenizer = _tokenizer(spec)
     model = _weights(spec, config, quant, dtype, device, progress)
+    codecs = make_codecs(geometry, spec.kv.codec, dtype, model) if spec.kv else None
+    _settle(spec, model, quant)
+    progress(_file_bytes(spec), _file_bytes(spec))
     weights = loaded_bytes(model)
     gauge = Gauge(device)
     gauge.loaded(weights)
-    codecs = make_codecs(geometry, spec.kv.codec, dtype, model) if spec.kv else None
     staging = staging_bytes(geometry, codecs[0], dtype.itemsize) + choosing if codecs else 0
     fingerprint = fingerprint_of(spec, model, quant, dtype, codecs[0], tokenizer.chat_template) if codecs else None
     shares = layer_shares(spec, model, tokenizer, geometry, dtype, budget - weights, fingerprint)
@@ -173,7 +175,7 @@ def _weights(
 ) -> nn.Module:
     register()
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it logs a line per layer and step on a CPU
-    total = sum(file.stat().st_size for file in Path(spec.path).glob("*.safetensors"))
+    total = _file_bytes(spec)
     progress(0, total)
     previous = transformers_logging.set_tqdm_hook(_bar(progress, total))
     try:
@@ -196,15 +198,18 @@ def _weights(
     finally:
         transformers_logging.set_tqdm_hook(previous)
     loaded: nn.Module = model.eval().requires_grad_(False)
-    if quant == "fp16":
-        _halve(spec, loaded)
-    else:
-        _touch(loaded)
-    progress(total, total)
     return loaded
 
 
-def _halve(spec: ModelSpec, model: nn.Module) -> None:
+def _file_bytes(spec: ModelSpec) -> int:
+    return sum(file.stat().st_size for file in Path(spec.path).glob("*.safetensors"))
+
+
+def _settle(spec: ModelSpec, model: nn.Module, quant: str) -> None:
+    """The weights take the form and the room that they have from now on; what is only memory-mapped is read."""
+    if quant != "fp16":
+        _touch(model)
+        return
     try:
         halve(model)
     except OverflowError as error:
@@ -212,7 +217,7 @@ def _halve(spec: ModelSpec, model: nn.Module) -> None:
 
 
 def _touch(model: nn.Module) -> None:
-    """Read one number of every page of memory-mapped weights: they take their room now, not under the first reply."""
+    """Read one number of every page of memory-mapped weights."""
     for parameter in model.parameters():
         if parameter.device.type == "cpu":
             parameter.detach().view(-1)[::1024].sum()

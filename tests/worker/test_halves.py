@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,13 +19,16 @@ from transformers import (
     Qwen3Config,
 )
 
+from assistant.errors import ModelError
 from assistant.fit import weight_bytes
+from assistant.protocol import KvSpec, ModelSpec
 from assistant.worker.halves import HalfLinear, can_halve, halve
 from assistant.worker.lean import LeanLayer, can_be_lean, lean
-from assistant.worker.loader import loaded_bytes
+from assistant.worker.loader import load, loaded_bytes
 from memory.budget import GIB, plan
 from memory.geometry import Geometry
 from memory.store import Memory, make_policy
+from tests.worker.tiny import make_tokenizer
 
 SHAPE = {
     "vocab_size": 512,
@@ -145,3 +149,35 @@ def test_the_bytes_are_counted_and_estimated(tied: bool) -> None:
     halve(model)
     assert loaded_bytes(model) == pytest.approx(weight_bytes(geometry, "fp16", 4), rel=0.03)
     assert loaded_bytes(model) > weight_bytes(geometry, "fp16", 4) / 1.005
+
+
+@here
+def test_the_layers_with_large_key_biases_are_known_before_the_biases_are_joined(tmp_path: Path) -> None:
+    tokenizer = make_tokenizer()
+    model = random_model(Qwen2Config(**SHAPE | {"vocab_size": len(tokenizer), "eos_token_id": 2}))
+    for number, layer in enumerate(model.model.layers):
+        layer.self_attn.k_proj.bias.fill_(50.0 if number == 1 else 0.1)
+    model.save_pretrained(tmp_path / "model")
+    tokenizer.save_pretrained(tmp_path / "model")
+    kv = KvSpec(folder=str(tmp_path / "kv"), codec="int4", disk=2**30, reserve=0)
+    spec = ModelSpec(id="tiny", path=str(tmp_path / "model"), budget="64MiB", kv=kv)
+    loaded = load(spec, lambda _done, _total: None)
+    try:
+        assert loaded.quant == "fp16"
+        assert loaded.memory.spill is not None
+        assert loaded.memory.spill.codec.names == ("int8", "int8", "int4", "int8")
+    finally:
+        loaded.episodes.close()
+        if loaded.memory.spill is not None:
+            loaded.memory.spill.close()
+
+
+@here
+def test_a_model_with_a_weight_that_is_too_large_says_what_to_do(tmp_path: Path) -> None:
+    model = random_model(LlamaConfig(**SHAPE))
+    model.model.layers[0].mlp.up_proj.weight[0, 0] = 1e5
+    model.save_pretrained(tmp_path)
+    make_tokenizer().save_pretrained(tmp_path)
+    spec = ModelSpec(id="large", path=str(tmp_path), budget="64MiB")
+    with pytest.raises(ModelError, match=r"'large' cannot be held in fp16.*Use --quant none"):
+        load(spec, lambda _done, _total: None)
