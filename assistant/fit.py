@@ -81,12 +81,27 @@ def automatic(*, halves: bool) -> tuple[str, ...]:
 
 
 def weight_bytes(geometry: Geometry, quantisation: str, itemsize: int) -> int:
-    """Bytes of the weights: linear layers as quantised, everything else in numbers of `itemsize` bytes. In fp16 the
-    output head is apart from the embeddings, also where a model ties them."""
+    """Bytes of the weights: linear layers as quantised, everything else in numbers of `itemsize` bytes."""
     if quantisation == "fp16":
-        return int((2 * geometry.linear_parameters + 4 * geometry.vocab * geometry.hidden) * SMALL_TENSORS)
+        return int(_half_bytes(geometry) * SMALL_TENSORS)
     linear = geometry.linear_parameters * LINEAR_BYTES.get(quantisation, itemsize)
     return int((linear + geometry.other_parameters * itemsize) * SMALL_TENSORS)
+
+
+def packed_bytes(outputs: int, inputs: int) -> int:
+    """Bytes of a matrix in fp16 as torch packs it for a CPU (FBGEMM): outputs in blocks of 16, inputs of 512."""
+    return 2 * (-(-outputs // 16) * 16) * (-(-inputs // 512) * 512)
+
+
+def _half_bytes(geometry: Geometry) -> int:
+    """Matrices in fp16 and the embeddings, also where the output head is the same numbers."""
+    hidden, middle = geometry.hidden, geometry.intermediate
+    total = packed_bytes(geometry.vocab, hidden) + 2 * geometry.vocab * hidden
+    for layer in geometry.layers:
+        queries, keys = geometry.query_heads * layer.head_dim, layer.kv_heads * layer.head_dim
+        shapes = (queries + 2 * keys, hidden), (hidden, queries), (2 * middle, hidden), (hidden, middle)
+        total += sum(packed_bytes(*shape) for shape in shapes)
+    return total
 
 
 def verdict(found: list[Fit], budget: int) -> str:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import embedding
 
+from assistant.fit import packed_bytes
 from assistant.worker.lean import can_be_lean, lean
 
 
@@ -27,8 +28,8 @@ class HalfLinear(nn.Module):
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the matrix."""
-        return 2 * self.out_features * self.in_features
+        """Bytes of the matrix, padding included."""
+        return packed_bytes(self.out_features, self.in_features)
 
     def forward(self, inputs: Tensor) -> Tensor:
         """[..., inputs] -> [..., outputs]."""
@@ -72,7 +73,7 @@ def halve(model: Any) -> None:
     model.set_input_embeddings(halved)
     for parameter in model.parameters():
         if parameter is not halved.weight:
-            parameter.data = parameter.data.to(torch.float32)
+            parameter.data = _checked(parameter.data).to(torch.float32, copy=True)  # lets go of the mapped file
 
 
 def _checked(weight: Tensor) -> Tensor:

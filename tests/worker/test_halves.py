@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import torch
 from torch import Tensor, nn
@@ -149,6 +150,17 @@ def test_the_bytes_are_counted_and_estimated(tied: bool) -> None:
     halve(model)
     assert loaded_bytes(model) == pytest.approx(weight_bytes(geometry, "fp16", 4), rel=0.03)
     assert loaded_bytes(model) > weight_bytes(geometry, "fp16", 4) / 1.005
+
+
+@here
+def test_a_packed_matrix_takes_what_is_said() -> None:
+    """Asked of the process: inputs are padded to blocks of 512."""
+    weight, process = torch.ones(16_384, 576), psutil.Process()
+    HalfLinear(weight, None)  # what torch sets up at the first one
+    before = process.memory_info().rss
+    kept = [HalfLinear(weight, None) for _ in range(4)]
+    grown = process.memory_info().rss - before
+    assert grown == pytest.approx(sum(one.nbytes for one in kept), rel=0.1)
 
 
 @here

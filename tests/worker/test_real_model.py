@@ -33,7 +33,7 @@ def short(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made
 
 
-@pytest.mark.parametrize(("budget", "quant"), [("500MiB", "fp16"), ("340MiB", "int8"), ("230MiB", "nf4")])
+@pytest.mark.parametrize(("budget", "quant"), [("700MiB", "fp16"), ("400MiB", "int8"), ("230MiB", "nf4")])
 def test_it_remembers_in_the_best_quantisation_that_fits(folder: Path, budget: str, quant: str) -> None:
     with WorkerProcess(folder, budget=budget, quant="auto") as worker:
         worker.ask("My dog is called Biscuit.", max_tokens=8)
