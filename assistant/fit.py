@@ -76,7 +76,7 @@ def fits(geometry: Geometry, budget: int, itemsize: int, block: int) -> list[Fit
 
 def automatic(*, halves: bool) -> tuple[str, ...]:
     """What `--quant auto` chooses from, the first that fits; `halves`: on a CPU that multiplies matrices in fp16, which
-    is twice as fast as fp32 and changes no word."""
+    is about twice as fast as fp32 (docs/decisions, 9)."""
     return ("fp16" if halves else "none", "int8", "nf4")
 
 

@@ -4,8 +4,9 @@
 
 All run the same model in one process, in turn; figures are medians. `ours` holds the weights as the program does by
 default (fp16 on a CPU), `ours_fp32` and transformers in fp32. `kl` is what fp16 changes: the mean divergence of the
-tokens' distributions, and `top1` the share of equal first choices, along what fp32 writes. `roofline`: the seconds in
-which memory is copied as large as the weights and the KV that a token reads, over those the token took.
+tokens' distributions, and `top1` the share of equal first choices, along what fp32 writes after random tokens.
+`roofline`: the seconds in which memory is copied as large as the weights and the KV that a token reads, over those the
+token took.
 
 MODEL_FOLDER: default, the pulled smollm2-135m.
 """
@@ -22,7 +23,7 @@ from torch import Tensor
 from transformers import DynamicCache, StaticCache
 
 from assistant.protocol import Sampling
-from assistant.worker.loader import loaded_bytes
+from assistant.worker.halves import HalfLinear
 from assistant.worker.sampling import Sampler
 from benchmarks.models import as_used, in_full, options_of, some_ids
 from benchmarks.pairs import medians
@@ -56,7 +57,7 @@ def measure(ours: Any, plain: Any, theirs: Any, length: int, rounds: int, new: i
     work |= {name: partial(time_theirs, theirs, cache, ids, new) for name, cache in caches.items()}
     seconds = medians(work, rounds)
     kl, top1 = apart(sides["ours"], sides["ours_fp32"], ids, new)
-    read = loaded_bytes(ours) - ours.get_input_embeddings().weight.nbytes + kv_bytes(sides["ours"])
+    read = weight_bytes(ours) + kv_bytes(sides["ours"])
     rates = {name: round(new / taken, 2) for name, taken in seconds.items()}
     return {
         "length": length,
@@ -132,6 +133,15 @@ def apart(ours: Memory, plain: Memory, ids: list[int], new: int) -> tuple[float,
     one, two = (torch.stack(side).to(torch.float64).log_softmax(-1) for side in zip(*found, strict=True))
     divergence = (two.exp() * (two - one)).sum(-1).mean()
     return float(divergence), float((one.argmax(-1) == two.argmax(-1)).double().mean())
+
+
+def weight_bytes(model: Any) -> int:
+    """Bytes of the weights that one token reads: all but the embeddings, unless they are the output head too."""
+    halves = [2 * one.out_features * one.in_features for one in model.modules() if isinstance(one, HalfLinear)]
+    embeddings = model.get_input_embeddings().weight
+    others = {one.data_ptr(): one.nbytes for one in model.parameters()}
+    head = getattr(model.get_output_embeddings(), "weight", None)
+    return sum(halves) + sum(others.values()) - (0 if head is embeddings else embeddings.nbytes)
 
 
 def kv_bytes(memory: Memory) -> int:

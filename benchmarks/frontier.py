@@ -1,10 +1,11 @@
-"""What a longer history costs: time to the first token of a new turn, tokens a second and peak bytes, 1K to 128K.
+"""What a longer history costs: time to the first token of a new turn, tokens a second and bytes, 1K to 128K.
 
-    python -m benchmarks.frontier [MODEL_FOLDER] [--quick] [--longest TOKENS] [--json OUT]
+    python -m benchmarks.frontier [MODEL_FOLDER] [--quick] [--json OUT]
 
-One conversation grows under one plan: a working set of 2,048 entries, everything else as int8 chunks on disk, the
-program's own policy. Beside it, while it is feasible, transformers with the whole KV in `DynamicCache`: its tokens a
-second and the bytes of its cache. Peaks are of all tensors but the weights. A curve goes to results/<device>.
+One conversation grows under one plan: a working set of 2,048 entries, everything else as int8 chunks on disk, policy
+"recall". Beside it, while it is feasible, transformers with the whole KV in `DynamicCache`: its tokens a second and the
+bytes of its cache. `answer_mib`: the pool of the KV and the most that the tensors take which an answer makes, what is
+brought back from disk included. A curve goes to results/<device>.
 
 MODEL_FOLDER: default, the pulled smollm2-135m.
 """
@@ -21,11 +22,11 @@ from transformers import DynamicCache
 
 from benchmarks.models import as_used, in_full, options_of, some_ids
 from benchmarks.prefill import BLOCK
-from benchmarks.quality.program import policy_of
 from benchmarks.report import plot, publish, show
 from benchmarks.tensor_peak import TensorPeak
 from benchmarks.tiers import memory_on
 from memory.budget import MIB, PATCH_TOKENS
+from memory.policy.recall import Recall
 from memory.store import Memory
 
 ENTRIES = 2048
@@ -43,7 +44,7 @@ def main() -> None:
     rows = list[dict[str, Any]]()
     with (
         tempfile.TemporaryDirectory() as folder,
-        memory_on(ours, Path(folder), "int8", ENTRIES + BLOCK + PATCH_TOKENS, policy=policy_of("default")) as memory,
+        memory_on(ours, Path(folder), "int8", ENTRIES + BLOCK + PATCH_TOKENS, policy=Recall()) as memory,
     ):
         for length in lengths:
             rows.append({"length": length} | grown(memory, ours, ids, length))
@@ -59,27 +60,26 @@ def main() -> None:
 
 def grown(memory: Memory, model: Any, ids: list[int], length: int) -> dict[str, Any]:
     """Let the history grow to `length`, then ask: once for the time, once for the bytes."""
-    memory.resume([*memory.tokens, -1])
-    memory.read(ids[len(memory.tokens) : length - TURN])
+    before, turn = ids[: length - TURN], ids[length - TURN : length]
+    memory.read(before[memory.resume([*before, -1]).reused :])
     memory.seal()
-    turn = ids[length - TURN : length]
-    ttft, steps = answered(memory, turn)
+    ttft, steps = answered(memory, before, turn)
     with TensorPeak() as gauge:
         gauge.ignore([*model.parameters(), *model.buffers()])
-        answered(memory, turn)
+        answered(memory, before, turn)
     kv = sum(layer.pool.arena.nbytes for layer in memory.working_set.layers)
     return {
         "ttft_s": round(ttft, 3),
         "tok_s": round(STEPS / steps, 2),
         "kv_mib": round(kv / MIB, 1),
-        "peak_mib": round((kv + gauge.peak) / MIB, 1),
+        "answer_mib": round((kv + gauge.peak) / MIB, 1),
     }
 
 
-def answered(memory: Memory, turn: list[int]) -> tuple[float, float]:
+def answered(memory: Memory, before: list[int], turn: list[int]) -> tuple[float, float]:
     """Seconds to the first token of the answer, and those of the next `STEPS`."""
     started = time.perf_counter()
-    memory.resume([*memory.tokens, -1])
+    memory.resume([*before, -1])
     memory.focus(turn)
     memory.read(turn)
     first = time.perf_counter()

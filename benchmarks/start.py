@@ -46,7 +46,7 @@ def main() -> None:
             {
                 "daemon": partial(daemon, home),
                 "first_token": partial(first_token, home, options.model),
-                "script": partial(script, options.model),
+                "script": partial(script, home, options.model),
                 "read": partial(read, options.model),
             },
             1 if options.quick else 5,
@@ -90,8 +90,9 @@ def first_token(home: dict[str, str], model: Path) -> float:
     return taken
 
 
-def script(model: Path) -> float:
+def script(home: dict[str, str], model: Path) -> float:
     """Seconds of a script with transformers alone."""
+    subprocess.run([ASSISTANT, "daemon", "stop"], env=home, capture_output=True, check=False)
     started = time.perf_counter()
     subprocess.run([sys.executable, "-c", SCRIPT, model], capture_output=True, check=True)
     return time.perf_counter() - started

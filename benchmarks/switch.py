@@ -43,6 +43,7 @@ def main() -> None:
             for memory in (together, apart):
                 for name, ids in talks.items():
                     ask(memory, name, ids)
+                    memory.seal()
             work = {
                 "together": partial(turn, together, cycle(talks.items())),
                 "apart": partial(turn, apart, cycle(talks.items())),
@@ -57,16 +58,16 @@ def main() -> None:
 def turn(memory: Memory, talks: Any) -> float:
     """Seconds to the first token of the conversation whose turn it is."""
     name, ids = next(talks)
-    return clock(lambda: ask(memory, name, ids))
+    taken = clock(lambda: ask(memory, name, ids))
+    memory.seal()
+    return taken
 
 
 def ask(memory: Memory, name: str, ids: list[int]) -> int:
-    """Open the conversation, read its last turn anew, and store it."""
+    """Open the conversation and read its last turn anew."""
     memory.open(name, tokens=len(ids))
     memory.resume([*ids[:-TURN], -1])
-    token = int(memory.read(ids[len(memory.tokens) :]).argmax())
-    memory.seal()
-    return token
+    return int(memory.read(ids[len(memory.tokens) :]).argmax())
 
 
 def row(seconds: dict[str, float]) -> dict[str, float]:

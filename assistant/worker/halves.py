@@ -16,6 +16,9 @@ from torch.nn.functional import embedding
 from assistant.fit import packed_bytes
 from assistant.worker.lean import can_be_lean, lean
 
+PACKERS = 4
+"""Matrices packed at once: torch packs one with one thread, and takes it in fp32 for that."""
+
 
 class HalfLinear(nn.Module):
     """A linear layer whose matrix [outputs, inputs] is kept in fp16; inputs and outputs are fp32."""
@@ -42,8 +45,9 @@ class HalfEmbedding(nn.Module):
 
     def __init__(self, embeddings: Any) -> None:
         super().__init__()
-        self.weight = nn.Parameter(_checked(embeddings.weight).to(torch.float16), requires_grad=False)
-        self.scale = float(getattr(embeddings, "embed_scale", 1.0))
+        weight = _checked(embeddings.weight).to(torch.float16, copy=True)
+        self.weight = nn.Parameter(weight, requires_grad=False)
+        self.scale = float(getattr(embeddings, "scalar_embed_scale", 1.0))
 
     def forward(self, ids: Tensor) -> Tensor:
         """[..., tokens] -> [..., tokens, size]."""
@@ -62,7 +66,7 @@ def halve(model: Any) -> None:
     Raises:
         OverflowError: a weight is too large for fp16.
     """
-    with ThreadPoolExecutor(torch.get_num_threads()) as pool:  # torch packs a matrix with one thread
+    with ThreadPoolExecutor(min(torch.get_num_threads(), PACKERS)) as pool:
         if can_be_lean(model.config):
             lean(model, HalfLinear, pool)
         linears = {path: module for path, module in model.named_modules() if isinstance(module, nn.Linear)}
@@ -73,10 +77,11 @@ def halve(model: Any) -> None:
     model.set_input_embeddings(halved)
     for parameter in model.parameters():
         if parameter is not halved.weight:
-            parameter.data = _checked(parameter.data).to(torch.float32, copy=True)  # lets go of the mapped file
+            parameter.data = parameter.data.to(torch.float32, copy=True)  # lets go of the mapped file
 
 
 def _checked(weight: Tensor) -> Tensor:
-    if weight.abs().max() > torch.finfo(torch.float16).max:
-        raise OverflowError(f"a weight of {float(weight.abs().max()):.3g} is too large")
+    largest = max(abs(float(end)) for end in weight.detach().aminmax())
+    if largest > torch.finfo(torch.float16).max:
+        raise OverflowError(f"a weight of {largest:.3g} is too large")
     return weight

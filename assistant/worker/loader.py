@@ -24,6 +24,7 @@ from assistant.worker.division import Division
 from assistant.worker.episodes import encoder_room, open_episodes
 from assistant.worker.halves import HalfLinear, can_halve, halve
 from assistant.worker.layers import layer_shares
+from assistant.worker.stored import restore_vectors, stored_dtype
 from assistant.worker.tiers import expected_staging, fingerprint_of, make_codecs, open_spill, ram_bytes, staging_bytes
 from assistant.worker.words import caller
 from memory.attention import NAME, register
@@ -90,7 +91,10 @@ def load(spec: ModelSpec, progress: LoadProgress) -> Loaded:
     tokenizer = _tokenizer(spec)
     model = _weights(spec, config, quant, dtype, device, progress)
     codecs = make_codecs(geometry, spec.kv.codec, dtype, model) if spec.kv else None
-    _settle(spec, model, quant)
+    try:
+        _settle(spec, model, quant)
+    except OverflowError as error:
+        return _in_full(spec, progress, error)
     progress(_file_bytes(spec), _file_bytes(spec))
     weights = loaded_bytes(model)
     gauge = Gauge(device)
@@ -184,7 +188,7 @@ def _weights(
             model = AutoModelForCausalLM.from_pretrained(
                 spec.path,
                 config=config,
-                dtype="auto" if quant == "fp16" else dtype,
+                dtype=stored_dtype(Path(spec.path)) if quant == "fp16" else dtype,
                 device_map={"": device},
                 attn_implementation=NAME,
                 quantization_config=_quantisation(quant, dtype),
@@ -207,13 +211,20 @@ def _file_bytes(spec: ModelSpec) -> int:
 
 def _settle(spec: ModelSpec, model: nn.Module, quant: str) -> None:
     """The weights take the form and the room that they have from now on; what is only memory-mapped is read."""
-    if quant != "fp16":
-        _touch(model)
-        return
-    try:
+    if quant == "fp16":
+        restore_vectors(model, Path(spec.path))
         halve(model)
-    except OverflowError as error:
+    else:
+        _touch(model)
+
+
+def _in_full(spec: ModelSpec, progress: LoadProgress, error: OverflowError) -> Loaded:
+    """Load a model in fp32 whose weights fp16 does not hold, unless fp16 was asked for."""
+    if spec.quant != "auto":
         raise ModelError(f"The model {spec.id!r} cannot be held in fp16: {error}. Use --quant none.") from error
+    loaded = load(spec.model_copy(update={"quant": "none"}), progress)
+    loaded.spec = spec
+    return loaded
 
 
 def _touch(model: nn.Module) -> None:

@@ -30,7 +30,7 @@ FIGURES = {
     "prefill": {"length", "bounded_tok_s", "dynamic_tok_s", "bounded_time_ratio", "whole_time_ratio"},
     "resume": {"length", "disk_s", "reread_s", "disk_speedup", "resident_speedup"},
     "switch": {"length", "together_speedup", "apart_speedup"},
-    "frontier": {"length", "ttft_s", "tok_s", "peak_mib", "dynamic_cache_tok_s"},
+    "frontier": {"length", "ttft_s", "tok_s", "answer_mib", "dynamic_cache_tok_s"},
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import psutil
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import (
     AutoModelForCausalLM,
@@ -50,6 +52,7 @@ LEAN: dict[str, PretrainedConfig] = {
     "qwen3": Qwen3Config(**SHAPE),
 }
 GEMMA = Gemma3TextConfig(**SHAPE, sliding_window=64, query_pre_attn_scalar=16)
+ARCHITECTURE = "Gemma3ForCausalLM"
 here = pytest.mark.skipif(not can_halve(torch.device("cpu")), reason="torch has no FBGEMM on this CPU")
 
 
@@ -190,6 +193,32 @@ def test_a_model_with_a_weight_that_is_too_large_says_what_to_do(tmp_path: Path)
     model.model.layers[0].mlp.up_proj.weight[0, 0] = 1e5
     model.save_pretrained(tmp_path)
     make_tokenizer().save_pretrained(tmp_path)
-    spec = ModelSpec(id="large", path=str(tmp_path), budget="64MiB")
+    spec = ModelSpec(id="large", path=str(tmp_path), budget="64MiB", quant="fp16")
     with pytest.raises(ModelError, match=r"'large' cannot be held in fp16.*Use --quant none"):
         load(spec, lambda _done, _total: None)
+    automatic = spec.model_copy(update={"quant": "auto"})
+    loaded = load(automatic, lambda _done, _total: None)
+    loaded.episodes.close()
+    assert (loaded.quant, loaded.spec) == ("none", automatic)
+
+
+@here
+@pytest.mark.parametrize("matrices", [torch.float16, torch.bfloat16, torch.float32], ids=str)
+def test_norms_and_embeddings_are_those_of_the_file(matrices: torch.dtype, tmp_path: Path) -> None:
+    """As a large GGUF is converted, matrices in half precision, norms in fp32; and gemma scales its embeddings."""
+    model, ids = random_model(GEMMA), some_ids()
+    for parameter in model.parameters():
+        if parameter.ndim == 2:
+            parameter.copy_(parameter.to(torch.float16).to(matrices))
+    before = expected(model, ids)
+    tensors = {name: one.to(matrices) if one.ndim == 2 else one for name, one in model.named_parameters()}
+    save_file(tensors, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    config = model.config.to_dict() | {"dtype": str(matrices).removeprefix("torch."), "architectures": [ARCHITECTURE]}
+    (tmp_path / "config.json").write_text(json.dumps(config, default=str))
+    make_tokenizer().save_pretrained(tmp_path)
+    loaded = load(ModelSpec(id="tiny", path=str(tmp_path), budget="64MiB"), lambda _done, _total: None)
+    loaded.episodes.close()
+    memory = loaded.memory
+    found = torch.stack([memory.read(ids[:-8]), *(memory.step(token) for token in ids[-8:])])
+    assert (loaded.quant, loaded.memory.complete) == ("fp16", True)
+    assert (found - before).abs().max() < 1e-4
