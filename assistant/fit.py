@@ -43,10 +43,10 @@ class Fit(BaseModel):
     fits: bool
     here: bool
 
-    @property
-    def auto(self) -> bool:
-        """Whether it is among what `--quant auto` chooses from on this machine."""
-        return self.here and self.flag in automatic(halves=HALVES and self.quantisation != "bf16")
+    def loads(self, asked: str) -> bool:
+        """Whether `--quant` with this value may come to it on this machine."""
+        halves = HALVES and self.quantisation != "bf16"
+        return self.here and self.flag in (automatic(halves=halves) if asked == "auto" else (asked,))
 
     @property
     def flag(self) -> str:
@@ -104,9 +104,11 @@ def _half_bytes(geometry: Geometry) -> int:
     return total
 
 
-def verdict(found: list[Fit], budget: int) -> str:
-    """One sentence about this machine: fits, fits if ..., or does not."""
-    ours = [fit for fit in found if fit.here and fit.auto]
+def verdict(found: list[Fit], budget: int, asked: str = "auto") -> str:
+    """One sentence about this machine and `--quant` as asked: fits, fits if ..., or does not."""
+    ours = [fit for fit in found if fit.loads(asked)]
+    if not ours:
+        return f"no: this machine does not compute with --quant {asked}"
     first = ours[0]
     if first.fits:
         return f"fits: {first.quantisation}, with {first.kv_tokens:,} tokens of KV in {format_size(budget)}"

@@ -8,7 +8,7 @@ from assistant import machine
 from assistant.catalog import load_catalog
 from assistant.entry import ModelEntry
 from assistant.errors import BudgetError, ModelError, UsageError
-from assistant.fit import Fit, fits, verdict
+from assistant.fit import fits, verdict
 from assistant.places import Places
 from assistant.protocol import Engine, KvSpec, MemorySplit, ModelSpec, ModelStatus
 from assistant.settings import Settings
@@ -64,10 +64,10 @@ class Engines:
             raise UsageError(f"{entry.id} runs on a server: a budget here is not for it.")
         if (geometry := entry.shape(self.places)) is None:
             raise ModelError(f"What {entry.id} takes is not known before it is here. Run: {entry.pull_command}")
-        found = [one for one in fits(geometry, size, here.itemsize, self.settings.block) if one.here]
-        chosen = next((one for one in found if one.fits and self._may_load(one)), None)
+        found, asked = fits(geometry, size, here.itemsize, self.settings.block), self.settings.quant
+        chosen = next((one for one in found if one.fits and one.loads(asked)), None)
         if chosen is None:
-            raise BudgetError(f"{entry.id}: {verdict(found, size)} (an estimate: no model is loaded).")
+            raise BudgetError(f"{entry.id}: {verdict(found, size, asked)} (an estimate: no model is loaded).")
         return MemorySplit(
             budget=size,
             **chosen.model_dump(include={"weights", "kv", "staging", "activations", "process"}),
@@ -77,11 +77,6 @@ class Engines:
             quant=chosen.quantisation,
             estimated=True,
         )
-
-    def _may_load(self, fit: Fit) -> bool:
-        """Whether the settings let the weights be loaded like that."""
-        asked = self.settings.quant
-        return fit.auto if asked == "auto" else fit.flag == asked
 
     def disk_limit(self) -> int | None:
         """Bytes that stored KV may take on disk; None when none is stored."""

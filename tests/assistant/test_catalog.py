@@ -11,7 +11,7 @@ import pytest
 
 from assistant.catalog import Catalog, load_catalog
 from assistant.errors import Exit, ModelError, UsageError
-from assistant.fit import fits, verdict, weight_bytes
+from assistant.fit import HALVES, fits, verdict, weight_bytes
 from assistant.places import Places
 from assistant.source import parse_source
 from memory.budget import GIB, MIB
@@ -212,3 +212,27 @@ def test_an_entry_may_name_a_server_and_where_its_key_lies(places: Places) -> No
 def test_an_address_that_is_none_is_refused(source: str) -> None:
     with pytest.raises(UsageError, match="is not a model source"):
         parse_source(source)
+
+
+def test_the_verdict_is_about_what_was_asked(catalog: Catalog, places: Places) -> None:
+    shape = catalog.find("llama-3.2-3b").shape(places)
+    assert shape is not None
+    fp16, fp32 = (
+        next(fit for fit in fits(shape, 8 * GIB, 4, 256) if fit.quantisation == name) for name in ("fp16", "fp32")
+    )
+    between = (fp16.smallest_budget + fp32.smallest_budget) // 2
+    found = fits(shape, between, 4, 256)
+    assert verdict(found, between, "none").startswith("no: ")
+    assert "with --quant none" in verdict(found, between, "none")
+    assert verdict(found, between).startswith("fits: ")
+    assert "--quant fp16" in verdict(fits(shape, between, 2, 256), between, "fp16")
+    assert verdict(fits(shape, 16 * GIB, 2, 256), 16 * GIB, "none").startswith("fits: bf16")
+
+
+@pytest.mark.skipif(not HALVES, reason="a CPU that is not x86")
+def test_auto_on_a_cpu_is_fp16_and_never_fp32(catalog: Catalog, places: Places) -> None:
+    shape = catalog.find("llama-3.2-3b").shape(places)
+    assert shape is not None
+    chosen = [fit.quantisation for fit in fits(shape, 64 * GIB, 4, 256) if fit.loads("auto")]
+    assert chosen == ["fp16", "int8", "nf4"]
+    assert weight_bytes(shape, "fp16", 4) < 0.6 * weight_bytes(shape, "fp32", 4)
