@@ -42,7 +42,7 @@ def test_the_model_picker_says_what_fits(daemon: RunningDaemon) -> None:
         await driver.until(
             lambda: "smollm2-135m" in driver.screen_text and "download 89 MiB" in driver.screen_text, "size"
         )
-        await driver.sees("fits: fp32, with")
+        await driver.sees("fits: fp")  # fp16, or fp32 where torch does not multiply that
         for _ in range(12):
             await driver.pilot.press("backspace")
         await driver.pilot.press(*"fake")
