@@ -349,7 +349,7 @@ def test_the_words_of_the_setting_are_the_allocators() -> None:
 
 def test_a_plan_is_the_one_that_loading_then_makes(folder: Path, tmp_path: Path) -> None:
     kv = KvSpec(folder=str(tmp_path), disk=2**30)
-    with WorkerProcess(folder, kv=kv) as worker:
+    with WorkerProcess(folder, kv=kv, quant="none") as worker:
         assert worker.aside(Plan(id="p", budget="48MiB")).memory.budget == 0, "nothing is known before one is loaded"
         worker.ask("Hello")
         planned = worker.aside(Plan(id="p", budget=FEW_ENTRIES)).memory
