@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -39,25 +40,18 @@ def layer_shares(
         BudgetError: `free` does not hold what measuring takes.
     """
     allocator = make_allocator(spec.layers, alpha=spec.alpha)
-    profile = _profile(spec, model, tokenizer, geometry, dtype, free, fingerprint) if allocator.profiled else None
-    return allocator.shares(profile, [at for at, layer in enumerate(geometry.layers) if layer.window is None])
 
-
-def _profile(
-    spec: ModelSpec,
-    model: nn.Module,
-    tokenizer: Any,
-    geometry: Geometry,
-    dtype: torch.dtype,
-    free: int,
-    fingerprint: Fingerprint | None,
-) -> Profile:
     def measured() -> Profile:
         _check_room(spec, measuring_bytes(geometry, dtype.itemsize), free)
         profile = measure(model, encode_text(tokenizer, calibration_text()), dtype=dtype)
         give_back()
         return profile
 
+    profile = _profile(spec, fingerprint, measured) if allocator.profiled else None
+    return allocator.shares(profile, [at for at, layer in enumerate(geometry.layers) if layer.window is None])
+
+
+def _profile(spec: ModelSpec, fingerprint: Fingerprint | None, measured: Callable[[], Profile]) -> Profile:
     if spec.kv is None or fingerprint is None:
         return measured()
     return load_or_measure(Path(spec.kv.folder), PROFILE + fingerprint.digest.hex(), measured)

@@ -94,6 +94,7 @@ def load(spec: ModelSpec, progress: LoadProgress) -> Loaded:
     try:
         _settle(spec, model, quant)
     except OverflowError as error:
+        del model
         return _in_full(spec, progress, error)
     progress(_file_bytes(spec), _file_bytes(spec))
     weights = loaded_bytes(model)

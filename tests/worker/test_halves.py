@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +23,10 @@ from transformers import (
     Qwen3Config,
 )
 
-from assistant.errors import ModelError
+from assistant.errors import ModelError, UsageError
 from assistant.fit import weight_bytes
 from assistant.protocol import KvSpec, ModelSpec
+from assistant.worker.division import Division
 from assistant.worker.halves import HalfLinear, can_halve, halve
 from assistant.worker.lean import LeanLayer, can_be_lean, lean
 from assistant.worker.loader import load, loaded_bytes
@@ -153,6 +155,15 @@ def test_the_bytes_are_counted_and_estimated(tied: bool) -> None:
     halve(model)
     assert loaded_bytes(model) == pytest.approx(weight_bytes(geometry, "fp16", 4), rel=0.03)
     assert loaded_bytes(model) > weight_bytes(geometry, "fp16", 4) / 1.005
+
+
+def test_a_device_without_it_refuses_fp16_and_auto_takes_the_weights_as_they_are() -> None:
+    geometry = Geometry.from_config(LlamaConfig(**SHAPE).to_dict())
+    asked = Division(geometry, 4, 64, "fp16", expected=0, staging=0, ram=0, encoder=0, halves=False)
+    with pytest.raises(UsageError, match=r"fp16 is for CPUs.*--quant none"):
+        asked.choose(GIB)
+    assert replace(asked, asked="auto").choose(GIB) == "none"
+    assert replace(asked, asked="auto", halves=True).choose(GIB) == "fp16"
 
 
 @here
