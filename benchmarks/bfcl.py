@@ -5,7 +5,8 @@
 
 A reply is right when its calls are those of the row's ground truth: the same tools in any order, and each argument one
 of the accepted values; an irrelevant tool must not be called. `unparsable` counts replies with a call that cannot be
-made. `--unconstrained` leaves the constrained runs out. With `--limit` nothing is published.
+made, `unparsable_cut_off` those of them that ran into the limit of tokens. `--unconstrained` leaves the constrained
+runs out. With `--limit` nothing is published.
 
 Replies are greedy. Where the grammar allows every token of the free reply, the constrained one is the same, and it is
 written a second time in every tenth row only, to see that it is; `written_twice` counts the rows with two replies.
@@ -206,6 +207,7 @@ def _table(records: list[Record], categories: list[str], ways: tuple[bool, ...])
                 "right": sum(one["right"] for one in own),
                 "accuracy": f"{sum(one['right'] for one in own) / len(own):.3f}",
                 "unparsable": sum(bool(one["problems"]) for one in own),
+                "unparsable_cut_off": sum(bool(one["problems"]) and one["finish"] == "length" for one in own),
                 "no_call": sum(not one["calls"] and not one["problems"] for one in own),
                 "written_twice": sum(one.get("twice", False) for one in own),
                 "cut_off": sum(one["finish"] == "length" for one in own),

@@ -122,6 +122,8 @@ def main() -> int:
     parser.add_argument("--model", type=Path)
     parser.add_argument("--out", type=Path, help="a CSV file")
     options = parser.parse_args()
+    if options.device == "cuda" and not torch.cuda.is_available():
+        parser.error("torch finds no GPU here: --device cpu --quick runs without one")
     device = torch.device(options.device)
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
     suite = Suite(device, dtype, options.quick, time.monotonic() + 60 * options.minutes)

@@ -74,6 +74,10 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
+    if not options.python.exists():
+        parser.error(f"there is no {options.python}: run benchmarks/peers/llama_cpp.sh first, or say --python PATH")
+    if not options.gguf.exists():
+        parser.error(f"there is no {options.gguf}")
     lengths, rounds, new = ([256, 1024], 2, 16) if options.quick else ([256, 1024, 4096, 7168], 3, 32)
     ours = as_used(options.model or folder_of("smollm2-135m"))
     peer = LlamaCpp(options.python, options.gguf, lengths[-1] + TURN + new + 8)
