@@ -68,6 +68,10 @@ class Client(Connection):
         """Which model is loaded, who is resident, and until when."""
         return await self._get("/api/ps", PsReport)
 
+    async def prepare(self) -> None:
+        """Have the worker started ahead of the next request; nothing is loaded."""
+        await self._send("POST", "/api/prepare", json={})
+
     async def unload(self) -> Unloaded:
         """End the worker: its memory is free, what it held comes back from disk with the next request."""
         return Unloaded.model_validate_json((await self._send("POST", "/api/unload", json={})).content)

@@ -143,6 +143,7 @@ class FakeWorker:
 
     def serve(self) -> None:
         threading.Thread(target=self._listen, daemon=True).start()
+        self._say("", WorkerStatus(model=None, memory=MemorySplit()))
         while True:
             self._run(self.runs.get())
 
@@ -158,7 +159,8 @@ class FakeWorker:
                         event.set()
                 case Status():
                     model = self.spec.id if self.spec else None
-                    self._say(request.id, WorkerStatus(model=model, memory=self._memory(), kv=self._kv()))
+                    kv = self._kv() if self.spec else None
+                    self._say(request.id, WorkerStatus(model=model, memory=self._memory(), kv=kv))
                 case Forget():
                     shutil.rmtree(Path(request.folder) / request.conversation, ignore_errors=True)
                     forget_episodes(Path(request.folder), request.conversation)

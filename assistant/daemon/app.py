@@ -166,6 +166,10 @@ def _add_state(app: FastAPI, service: Service, shut_down: Callable[[], None]) ->
     async def ps() -> PsReport:
         return await service.ps()
 
+    @app.post("/api/prepare", status_code=204)
+    async def prepare() -> None:
+        await service.keeper.prepare()
+
     @app.post("/api/unload")
     async def unload() -> Unloaded:
         return await service.keeper.unload()

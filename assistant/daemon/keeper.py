@@ -1,4 +1,4 @@
-"""Two clocks of an idle daemon: when the worker is let go of (keep_alive), and when the daemon itself ends."""
+"""The worker of an idle daemon is started ahead and let go of (keep_alive); the daemon itself ends (exit_after)."""
 
 from __future__ import annotations
 
@@ -48,9 +48,14 @@ class Stay:
         """Seconds until the model may go; at most 0: now."""
         return self._until - self._clock()
 
+    @property
+    def by_default(self) -> bool:
+        """Whether a worker stays at all when nobody asks it to."""
+        return self._default > 0
+
 
 class Keeper:
-    """Ends a worker that nobody has asked for long enough."""
+    """Starts a worker before anybody asks it anything, and ends one that nobody has asked for long enough."""
 
     def __init__(self, worker: Worker, lane: Lane, keep_alive_s: float, clock: Clock = time.monotonic) -> None:
         self.changed = asyncio.Event()
@@ -85,6 +90,12 @@ class Keeper:
     def for_ever(self) -> bool:
         """Whether the worker stays until somebody ends it."""
         return self._stay.left() == math.inf and not self._leaves
+
+    async def prepare(self) -> None:
+        """Start a worker, without a model, ahead of a request that is likely; none where workers do not stay."""
+        if self._worker.pid is None and self._stay.by_default:
+            await self._worker.prepare()
+            self.used()
 
     async def unload(self) -> Unloaded:
         """End the worker when nothing is on its way to it, else as soon as that has ended."""

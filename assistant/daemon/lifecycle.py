@@ -72,11 +72,13 @@ class Daemon:
         self._settings = settings
         self._limits = limits
         self._worker = child.Worker(places.log, command)
+        self._open = asyncio.Event()
         self._leave = asyncio.Event()
         self._exit = Exit.OK
 
     async def live(self) -> Exit:
         """Open the history, then the door: who can connect finds a daemon that can work."""
+        self._listen_to_signals()
         passed = self._manager.door(self._places.socket)
         records = await Records.open(self._places.history)
         interrupted = await records.run(History.recover)
@@ -106,10 +108,9 @@ class Daemon:
         address = bound(tcp) if tcp else None
         service = Service(records, self._worker, Engines(self._places, self._settings), address)
         rules = Rules.of(self._settings, self._limits, address, self._places.token)
-        server = _Server(service, lambda: self._stop(service, Exit.OK), lambda: self._manager.tell("READY=1"), rules)
-        self._listen_to_signals(service)
+        server = _Server(service, lambda: self._stop(Exit.OK), self._opened, rules)
         lane = asyncio.create_task(service.lane.serve())
-        works = (tidy(service), service.titles.serve(), service.keeper.serve(), self._end_when_idle(service))
+        works = (tidy(service), service.titles.serve(), self._keep(service), self._end_when_idle(service))
         aside = [asyncio.create_task(work) for work in works]
         serving = asyncio.create_task(server.serve(sockets=[one for one in (door, tcp) if one]))
         await asyncio.wait([serving, asyncio.create_task(self._leave.wait())], return_when=asyncio.FIRST_COMPLETED)
@@ -121,11 +122,17 @@ class Daemon:
         server.should_exit = True
         await serving
 
+    async def _keep(self, service: Service) -> None:
+        """Have a worker ready; once the door is open, since its start takes what this process would need."""
+        await self._open.wait()
+        await service.keeper.prepare()
+        await service.keeper.serve()
+
     async def _end_when_idle(self, service: Service) -> None:
         """End the daemon when nobody has asked it anything for `exit_after`."""
         await due(lambda: service.attendance.left() if service.lane.idle else None, service.attendance.changed)
         log.info("nobody asked", exit_after=self._settings.exit_after)
-        self._stop(service, Exit.OK)
+        self._stop(Exit.OK)
 
     async def _drain(self, service: Service) -> None:
         """End every request within `drain_s`: partial replies are kept, a worker that does not stop is ended."""
@@ -138,14 +145,17 @@ class Daemon:
             await self._worker.kill()
         await closing
 
-    def _listen_to_signals(self, service: Service) -> None:
+    def _listen_to_signals(self) -> None:
         loop = asyncio.get_running_loop()
         for number, code in ((signal.SIGTERM, Exit.SIGTERM), (signal.SIGINT, Exit.SIGINT)):
-            loop.add_signal_handler(number, self._stop, service, code)
+            loop.add_signal_handler(number, self._stop, code)
 
-    def _stop(self, service: Service, code: Exit) -> None:
-        """Begin the end: nothing more is admitted from this moment."""
-        service.lane.close()
+    def _opened(self) -> None:
+        self._manager.tell("READY=1")
+        self._open.set()
+
+    def _stop(self, code: Exit) -> None:
+        """Begin the end: what is still admitted is cancelled with the rest."""
         self._manager.tell("STOPPING=1")
         self._exit = code
         self._leave.set()

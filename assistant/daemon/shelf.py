@@ -98,7 +98,7 @@ class Shelf:
         """What each tier holds; what no worker speaks for is looked up in the folder."""
         answer = await self._worker.refresh(PATIENCE_S)
         status = KvStatus() if answer is None or answer.kv is None else answer.kv
-        if answer is None and self._worker.pid is not None:
+        if answer is None and self._worker.state in ("ready", "busy"):
             status.notice = "The worker is busy and does not say what it holds: only the disk is shown."
         if not status.disk.total and self._folder.exists():
             status.disk = await asyncio.to_thread(self._on_disk)

@@ -74,7 +74,7 @@ class Worker:
         self._reader: asyncio.Task[None] | None = None
         self._inboxes: dict[str, Inbox] = {}
         self._running: str | None = None
-        self._starting = asyncio.Lock()
+        self._starting: asyncio.Task[Process] | None = None
         self._heard = False
         self._end = ""
         self._dismissed = False
@@ -91,9 +91,14 @@ class Worker:
         """None, or a child that starts, waits or works."""
         if self._process is None:
             return "none"
-        if self._running is None:
-            return "ready"
-        return "busy" if self._heard else "starting"
+        if not self._heard:
+            return "starting"
+        return "ready" if self._running is None else "busy"
+
+    async def prepare(self) -> None:
+        """Start a child ahead of its first request, when there is none; one that cannot be is for that to report."""
+        with suppress(WorkerDied):
+            await self._started()
 
     async def run(self, request: Run, cancelled: asyncio.Event) -> AsyncIterator[WorkerEvent]:
         """Everything the worker says about `request`, up to WorkerDone or Failed.
@@ -131,6 +136,11 @@ class Worker:
             with suppress(WorkerDied):
                 await self._send(self._process, Cancel(id=request_id))
 
+    @property
+    def _aware(self) -> Process | None:
+        """The child, if it can hold anything: it has spoken, or was given something to do."""
+        return self._process if self._heard or self._running is not None else None
+
     async def refresh(self, wait_s: float = STATUS_S) -> WorkerStatus | None:
         """Ask a living worker where its memory is now; one that does not answer in time leaves the last figures."""
         if self._process is None or self.state == "starting":
@@ -149,7 +159,7 @@ class Worker:
         Raises:
             WorkerDied: there is none, or it ended before it had answered.
         """
-        process = await self._started() if start else self._process
+        process = await self._started() if start else self._aware
         if process is None:
             raise WorkerDied("is not running")
         inbox = self._inboxes[request.id] = asyncio.Queue()
@@ -165,11 +175,19 @@ class Worker:
             await _end_now(self._process, self._reader)
 
     async def stop(self) -> None:
-        """Let an idle child write what it holds and leave, for FLUSH_S at most; then it is ended."""
+        """Let an idle child write what it holds and leave, for FLUSH_S at most; then it is ended.
+
+        One that has not said anything yet holds nothing, and does not hear either: it is ended at once.
+        """
+        if self._starting is not None:
+            await asyncio.wait([self._starting])
         process, reader = self._process, self._reader
         if process is None or reader is None:
             return
         self._dismissed = True
+        if not self._heard:
+            await _end_now(process, reader)
+            return
         with suppress(WorkerDied):
             await self._send(process, Quit())
         with suppress(TimeoutError):
@@ -187,8 +205,17 @@ class Worker:
             self._untold = "The machine was asleep: the model is loaded anew, its memory comes back from disk."
 
     async def _started(self) -> Process:
-        async with self._starting:
-            return self._process or await self._start()
+        """The child. Its start goes on when who waits for it is cancelled: asyncio waits for ever for one cut short."""
+        if self._process is not None:
+            return self._process
+        if self._starting is None:
+            self._starting = asyncio.create_task(self._start())
+            self._starting.add_done_callback(self._has_started)
+        return await asyncio.shield(self._starting)
+
+    def _has_started(self, start: asyncio.Task[Process]) -> None:
+        self._starting = None
+        start.exception()
 
     async def _start(self) -> Process:
         stderr = open_raw(self._log_path)
@@ -238,7 +265,7 @@ class Worker:
             _signal(process)
         code = await _ended(process)
         self._end = self._end or _describe(code)
-        self.failure = self._end if code else self.failure
+        self.failure = self._end if code and not self._dismissed else self.failure
         log.info("ended", pid=process.pid, code=code)
         self._count_death(code)
         self._process, self.model, self.spec, self.memory = None, None, None, MemorySplit()

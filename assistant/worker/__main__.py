@@ -23,6 +23,7 @@ from assistant.protocol import (
     Failed,
     Quit,
     Run,
+    Status,
     WorkerEvent,
     WorkerLine,
 )
@@ -96,6 +97,7 @@ def main() -> None:
             engine.recover()
 
     threading.Thread(target=listen, name="requests", daemon=True).start()
+    send("", engine.aside(Status(id="")))  # that it is there
     while (request := runs.get()) is not None:
         engine.cancelled.clear()
         running[:] = [request.id]

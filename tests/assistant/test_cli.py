@@ -325,7 +325,7 @@ def test_the_life_of_a_daemon(home: Path) -> None:
         assert started == {"running": True, "pid": listener(path), "started": True}
         assert run_json("daemon", "start") == started | {"started": False}
         status = run_json("daemon", "status")
-        assert (status["running"], status["pid"], status["worker_state"]) == (True, started["pid"], "none")
+        assert (status["running"], status["pid"], status["model"]) == (True, started["pid"], None)
         second = run("daemon", "run", code=7)
         assert f"pid {started['pid']}" in second.stderr
         restarted = run_json("daemon", "restart")

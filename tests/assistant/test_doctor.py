@@ -179,7 +179,7 @@ def test_stored_rows_are_verified_and_repaired_without_a_worker(start_daemon: Ca
         run("ask", "-c", name, "hello")
     first.process.terminate()
     first.wait()
-    start_daemon()
+    start_daemon(ASSISTANT_KEEP_ALIVE="0")
     assert findings("--kv")["stored rows"]["says"].startswith("0 sound in 2 files")
     damaged = min(first.places.kv.rglob("*.tail"))
     content = bytearray(damaged.read_bytes())

@@ -190,3 +190,44 @@ def test_ps_and_unload_start_no_daemon(home: Path) -> None:
         assert "assistant daemon start" in run(*args, code=7).stderr
     with pytest.raises(DaemonError):
         with_client(lambda client: client.ps())
+
+
+async def is_ready(client: Client) -> bool:
+    return (await client.status()).worker_state == "ready"
+
+
+def test_a_worker_without_a_model_is_ready_before_anybody_asks_and_again_when_a_client_wants_one(
+    daemon: RunningDaemon,
+) -> None:
+    async def scene(client: Client) -> None:
+        await eventually(lambda: is_ready(client), "a worker is ready")
+        first = (await client.ps()).models[0]
+        assert first.model is None
+        assert (await ask_for(client, "hello")).models[0].worker_pid == first.worker_pid
+        await client.unload()
+        assert await no_model(client)
+        await client.prepare()
+        await eventually(lambda: is_ready(client), "another one is ready")
+        second = (await client.ps()).models[0]
+        await client.prepare()
+        await client.unload()
+        assert not lives(second.worker_pid)
+
+    with_client(scene)
+
+
+def test_no_worker_is_started_ahead_where_none_stays(start_daemon: Callable[..., RunningDaemon]) -> None:
+    start_daemon(ASSISTANT_KEEP_ALIVE="0")
+
+    async def scene(client: Client) -> None:
+        await client.prepare()
+        assert await no_model(client)
+
+    with_client(scene)
+
+
+def test_a_daemon_that_is_told_to_end_while_its_worker_starts_ends(start_daemon: Callable[..., RunningDaemon]) -> None:
+    daemon = start_daemon()  # it answers from this moment, and has just begun to start a worker
+    daemon.process.terminate()
+    daemon.wait()
+    assert "Traceback" not in daemon.places.log.read_text()
