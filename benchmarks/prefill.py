@@ -3,7 +3,8 @@
     python -m benchmarks.prefill [MODEL_FOLDER] [--quick] [--json OUT]
 
 `bounded`: a working set of an eighth of the longest text, chosen by the policy "sinks_recent"; `whole`: one that holds
-everything. Both hold the weights as the program does; `fp32` and transformers in fp32. One process, in turn, medians.
+everything. Both hold the weights as the program does; `fp32` and transformers in fp32. A second table (prefill_blocks):
+tokens a second with blocks of other sizes, everything resident. One process, in turn, medians.
 
 MODEL_FOLDER: default, the pulled smollm2-135m.
 """
@@ -11,6 +12,7 @@ MODEL_FOLDER: default, the pulled smollm2-135m.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from functools import partial
 from typing import Any
 
@@ -25,6 +27,7 @@ from memory.budget import PATCH_TOKENS
 from memory.store import Memory
 
 BLOCK = 256
+BLOCKS = (64, 128, 256, 512, 1024)
 SHARE = 8
 
 
@@ -50,6 +53,20 @@ def main() -> None:
             rows.append({"length": length} | figures(length, seconds))
             show(rows[-1:])
     publish("prefill", rows, quick=options.quick, json_path=options.json)
+    publish("prefill_blocks", [blocks(ours, lengths[1], rounds)], quick=options.quick, json_path=None)
+
+
+def blocks(model: Any, length: int, rounds: int) -> dict[str, float]:
+    """Tokens a second by the size of a block."""
+    ids = some_ids(model, length)
+    with ExitStack() as stack:
+        work: dict[str, Callable[[], float]] = {
+            str(block): partial(
+                read_ours, stack.enter_context(memory_on(model, None, "int8", length + block, block=block)), ids
+            )
+            for block in BLOCKS
+        }
+        return {block: round(length / seconds, 1) for block, seconds in medians(work, rounds).items()}
 
 
 def read_ours(memory: Memory, ids: list[int]) -> float:

@@ -110,10 +110,10 @@ def transcript(dialogue: dict[str, Any]) -> list[int]:
     return ids
 
 
-def sized_plan(model: Any, capacity: int, shares: Sequence[float] = ()) -> Plan:
+def sized_plan(model: Any, capacity: int, shares: Sequence[float] = (), block: int = 256) -> Plan:
     """A plan with this many entries, a layer's mean where they get different `shares`."""
     geometry = Geometry.from_config(model.config.to_dict())
-    roomy = plan(geometry, 64 * GIB, 0, 4, 256)
+    roomy = plan(geometry, 64 * GIB, 0, 4, block)
     kv = geometry.kv_bytes_per_token(4) * capacity + capacity * 8 * len(geometry.layers) * geometry.layers[0].kv_heads
     weights = sum(one.nbytes for one in {one.data_ptr(): one for one in model.parameters()}.values())
     made = Plan(64 * GIB, weights, kv, roomy.staging, roomy.activations, capacity, roomy.block, roomy.patch)
@@ -132,6 +132,7 @@ def memory_on(
     policy: Policy | None = None,
     ends: frozenset[int] = frozenset(),
     shares: Sequence[float] = (),
+    block: int = 256,
 ) -> Iterator[Memory]:
     """A memory with tiers in `folder` (None: without), opened on one conversation; by default the latest stay."""
     geometry = Geometry.from_config(model.config.to_dict())
@@ -148,7 +149,7 @@ def memory_on(
             return DiskTier(KvFolder.open(folder), Fingerprint.of(fields), layout, sealed.names, shapes, 64 * GIB, 0)
 
         spill = Spill(sealed, lossless, ram, open_disk)
-    made = sized_plan(model, capacity, shares)
+    made = sized_plan(model, capacity, shares, block)
     chosen = policy or SinksRecent()
     memory = Memory(model, made, chosen, dtype=torch.float32, spill=spill, mode=mode, ends=ends)
     memory.open("bench")
