@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: chat test check format bench bench-quick bench-long pictures
+.PHONY: chat test check format docs bench bench-quick bench-long pictures
 
 chat: .venv/installed
 	$(BIN)/assistant chat
@@ -19,6 +19,10 @@ check: .venv/installed
 format: .venv/installed
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+# Writes the pages of docs/ that are made from the code: settings, keys, commands, policies, the manual page.
+docs: .venv/installed
+	$(BIN)/python docs/generate.py
 
 # Takes what the screens look like now as right (tests/tui/pictures).
 pictures: .venv/installed

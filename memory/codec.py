@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from memory.block import CHUNK
 from memory.errors import CodecError
+from memory.geometry import Geometry
 
 LOSSLESS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 BITS = {"int8": 8, "int4": 4}
@@ -206,6 +207,14 @@ def protected_layers(model: nn.Module) -> frozenset[int]:
     norms = torch.stack([bias.detach().to(torch.float32).norm().cpu() for bias in biases])
     large = (norms > _LARGE_BIAS * norms.median()).nonzero().flatten().tolist()
     return frozenset({0, len(biases) - 1, *large})
+
+
+def make_codecs(geometry: Geometry, name: str, dtype: torch.dtype, model: nn.Module) -> tuple[RowCodec, RowCodec]:
+    """The codec of sealed rows, and the lossless one of the open chunk."""
+    shapes = [(layer.kv_heads, layer.head_dim) for layer in geometry.layers]
+    protected = protected_layers(model)
+    sealed = RowCodec(shapes, layer_codecs(name, len(shapes), dtype, protected), protected=protected)
+    return sealed, RowCodec(shapes, layer_codecs("lossless", len(shapes), dtype, protected))
 
 
 def split(tensor: Tensor, dim: int, shape: Sequence[int]) -> Tensor:

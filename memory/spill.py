@@ -26,6 +26,7 @@ from memory.chunkfile import Layout
 from memory.codec import RowCodec
 from memory.errors import CodecError, RowDamaged
 from memory.forgetting import NO_HEIRS, Heirs
+from memory.geometry import Geometry
 from memory.sweep import CheckReport, check
 from memory.tailfile import Tail
 from memory.tier.disk import Branch, DiskTier, Found, QuotaReached
@@ -419,6 +420,13 @@ def half_bytes(layout: Layout) -> int:
     """Bytes of one half of the staging area: whole rows, and at least one group of the largest sections."""
     least = max(HALF, GROUP * max(layout.sections))
     return -(-least // layout.stride) * layout.stride
+
+
+def staging_bytes(geometry: Geometry, sealed: RowCodec, itemsize: int) -> int:
+    """Bytes that rows on their way take: both halves, raw rows that wait, and one group decoded."""
+    raw = CHUNK * geometry.kv_bytes_per_token(itemsize)
+    widest = max(layer.kv_heads * layer.head_dim for layer in geometry.layers)
+    return 2 * half_bytes(Layout(sealed.sections)) + (PENDING + 2) * raw + 2 * GROUP * CHUNK * widest * itemsize
 
 
 def _sentence(error: Exception) -> str:

@@ -44,6 +44,8 @@ def main() -> None:
 
     engine, runs, lock = Engine(), queue.Queue[Run | None](), threading.Lock()
     running: list[str] = []
+    cancelled: dict[str, bool] = {}
+    """Of every Run that was heard and has not ended."""
 
     def send(request: str, body: WorkerEvent) -> None:
         with lock:
@@ -59,10 +61,14 @@ def main() -> None:
                 continue
             match request:
                 case Run():
+                    cancelled[request.id] = False
                     runs.put(request)
-                case Cancel():
+                case Cancel() if request.id in cancelled:
+                    cancelled[request.id] = True
                     if running == [request.id]:
                         engine.cancelled.set()
+                case Cancel():
+                    pass
                 case Quit():
                     break
                 case _:
@@ -101,6 +107,8 @@ def main() -> None:
     while (request := runs.get()) is not None:
         engine.cancelled.clear()
         running[:] = [request.id]
+        if cancelled.get(request.id):  # while it waited for what is done between replies
+            engine.cancelled.set()
         try:
             send(request.id, engine.run(request, lambda body, to=request.id: send(to, body)))  # type: ignore[misc]
         except AssistantError as error:
@@ -111,6 +119,7 @@ def main() -> None:
             send(request.id, Failed(message=_unexpected(error), exit_code=Exit.FAILED))
         finally:
             running.clear()
+            cancelled.pop(request.id, None)
         rest()
     engine.close()
     os._exit(0)

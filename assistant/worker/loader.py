@@ -25,16 +25,18 @@ from assistant.worker.episodes import encoder_room, open_episodes
 from assistant.worker.halves import HalfLinear, can_halve, halve
 from assistant.worker.layers import layer_shares
 from assistant.worker.stored import restore_vectors, stored_dtype
-from assistant.worker.tiers import expected_staging, fingerprint_of, make_codecs, open_spill, ram_bytes, staging_bytes
+from assistant.worker.tiers import expected_staging, fingerprint_of, open_spill, ram_bytes
 from assistant.worker.words import caller
 from memory.attention import NAME, register
 from memory.budget import parse_size
+from memory.codec import make_codecs
 from memory.episode import Episodes
 from memory.errors import UnsupportedModel
 from memory.geometry import Geometry
 from memory.policy import POLICIES, Policy
 from memory.recall import recall_bytes
 from memory.selection import selection_bytes
+from memory.spill import staging_bytes
 from memory.store import Memory, make_policy
 
 LoadProgress = Callable[[int, int], None]

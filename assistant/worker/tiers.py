@@ -12,34 +12,19 @@ from assistant.errors import AssistantError, DaemonError
 from assistant.protocol import KvSpec, ModelSpec
 from memory.budget import GIB
 from memory.chunkfile import Layout
-from memory.codec import RowCodec, layer_codecs, protected_layers
+from memory.codec import RowCodec, layer_codecs
 from memory.errors import KvLocked
 from memory.fingerprint import Fingerprint
 from memory.folder import KvFolder
 from memory.geometry import Geometry
 from memory.identity import digest, files_digest, model_fields
-from memory.spill import PENDING, Spill, half_bytes
+from memory.spill import Spill, staging_bytes
 from memory.tier.disk import DiskTier
 
 WAIT_S = 10.0
 """How long a worker waits for one before it, which is just ending, to let go of the folder."""
 
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
-
-
-def make_codecs(geometry: Geometry, name: str, dtype: torch.dtype, model: nn.Module) -> tuple[RowCodec, RowCodec]:
-    """The codec of sealed rows, and the lossless one of the open chunk."""
-    shapes = [(layer.kv_heads, layer.head_dim) for layer in geometry.layers]
-    protected = protected_layers(model)
-    sealed = RowCodec(shapes, layer_codecs(name, len(shapes), dtype, protected), protected=protected)
-    return sealed, RowCodec(shapes, layer_codecs("lossless", len(shapes), dtype, protected))
-
-
-def staging_bytes(geometry: Geometry, sealed: RowCodec, itemsize: int) -> int:
-    """Bytes that rows on their way take: both halves, raw rows that wait, and one group decoded."""
-    raw = 64 * geometry.kv_bytes_per_token(itemsize)
-    widest = max(layer.kv_heads * layer.head_dim for layer in geometry.layers)
-    return 2 * half_bytes(Layout(sealed.sections)) + (PENDING + 2) * raw + 2 * 512 * widest * itemsize
 
 
 def expected_staging(geometry: Geometry, kv: KvSpec, dtype: torch.dtype) -> int:

@@ -3,10 +3,10 @@
     python -m benchmarks.quality --model ID --data FILE --policies a,b,c --budgets 1/16,1/8,1/4
         [--talks N] [--questions N] [--adversarial N] [--rag N] [--work FOLDER] [--json OUT] [--publish]
 
-A policy is a name of `memory.policy.POLICIES`, "default" (what the program uses by itself), "best" (for every token the
-best choice there is) or "episodic"; with "@sensitivity" and the like layers get different shares, with ":knob=value" a
-policy's knob is set, with "+bounded" it works over KV that was read in bounded mode. The full KV, sinks and recent
-tokens, the generic patch, RAG over dated segments and the oracle are always measured.
+A policy is a name of `memory.policy.POLICIES` ("all": every one), "default" (what the program uses by itself) or "best"
+(for every token the best choice there is); with "@sensitivity" and the like layers get different shares, with
+":knob=value" a policy's knob is set, with "+bounded" it works over KV that was read in bounded mode. The full KV, sinks
+and recent tokens, the generic patch, RAG over dated segments and the oracle are always measured.
 
 What was measured is kept in FOLDER: a run that was stopped goes on, and one with more questions adds to it.
 """
@@ -30,6 +30,7 @@ from memory.encoder import Encoder
 from memory.episode import Episodes
 from memory.layers import Profile, load_or_measure
 from memory.layers.measure import calibration_text, measure
+from memory.policy import POLICIES
 
 
 def main() -> None:
@@ -65,7 +66,7 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", required=True, help="id, alias or source of the catalogue")
     parser.add_argument("--data", required=True, type=Path, help="dialogue file with questions")
-    parser.add_argument("--policies", type=lambda text: text.split(","), default=["default"])
+    parser.add_argument("--policies", type=_policies, default=["default"], help=", ".join(POLICIES))
     parser.add_argument("--budgets", type=lambda text: text.split(","), default=["1/8"])
     parser.add_argument("--talks", type=int, default=10**6, help="conversations (default: all)")
     parser.add_argument("--questions", type=int, default=10**6, help="of a conversation, with an answer (default: all)")
@@ -75,6 +76,10 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--json", type=Path)
     parser.add_argument("--publish", metavar="NAME", help="write tables and plots to benchmarks/results")
     return parser.parse_args()
+
+
+def _policies(text: str) -> list[str]:
+    return [name for given in text.split(",") for name in (POLICIES if given == "all" else [given])]
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from memory.episode import Episodes
 from memory.layers import ALLOCATORS, Profile, allocate
 from memory.policy import POLICIES, LayerView, Policy, Protection, select
 from memory.policy.h2o import H2O
-from memory.policy.patched_prompt import INSTRUCTION, PatchedPrompt
+from memory.policy.patched_prompt import INSTRUCTION
 from memory.selection import cut
 from memory.store import RECENT
 
@@ -59,25 +59,28 @@ class Keeper:
 
     def patch(self, question: Question) -> list[int]:
         """What asks for the episode that a question goes to."""
-        return self._asking(self._key("episodic", question)[1])
+        return self._asking(self._route(question))
 
     def _asking(self, episode: int | None) -> list[int]:
         text = self.episodes.patch(self.history.talk.id, episode) if episode is not None else ""
         return cut([encode_text(self.tokenizer, part) for part in (text or INSTRUCTION).split("\n\n") if part.strip()])
 
     def _key(self, policy: str, question: Question) -> tuple[Any, ...]:
-        """What the choice depends on: for `episodic` the episode that the question goes to."""
-        if policy != "episodic":
+        """What the choice depends on: for one that begins with an episode, that which the question goes to."""
+        if policy not in POLICIES or POLICIES[policy].base != "episode":
             return (policy,)
+        return policy, self._route(question)
+
+    def _route(self, question: Question) -> int | None:
         route = self.episodes.route(self.history.talk.id, -1, question.text)
-        return policy, route.episode if route is not None else None
+        return route.episode if route is not None else None
 
     def _score_by(self, name: str, key: tuple[Any, ...]) -> list[Tensor]:
-        if name == "episodic":
-            return self._score(PatchedPrompt(), self._asking(key[1]))
         policy = POLICIES[name]()
         if policy.queries == "recent":
             return self._score(policy, self.history.talk.ids[-PATCH_TOKENS:])
+        if policy.queries == "patch" and policy.base == "episode":
+            return self._score(policy, self._asking(key[1]))
         if policy.queries == "patch":
             return self._score(policy, encode_text(self.tokenizer, policy.patch or "")[:PATCH_TOKENS])
         return [policy.score(self._view(layer, None, 1.0)) for layer in range(len(self.history.layers))]

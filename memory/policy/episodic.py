@@ -1,4 +1,4 @@
-"""Keep what the patch of the question's episode attends to (EpiCache, section 1), chosen from all that is stored."""
+"""Keep what the patch of the question's episode attends to (EpiCache), chosen from all that is stored."""
 
 from __future__ import annotations
 

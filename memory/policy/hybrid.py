@@ -1,4 +1,4 @@
-"""A part of the slots for the question's episode, the rest for what the current queries attend to (design 4.4, 4.7)."""
+"""Keep what the question's episode needs in a part of the slots, and recall into the others."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Recall what the current queries attend to: their probabilities summed over the query group (design 4.7)."""
+"""Recall what the current queries attend to: their probabilities summed over the query group."""
 
 from __future__ import annotations
 

@@ -13,15 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from assistant.cli import main
+from assistant.cli import COMMANDS, main
 from assistant.daemon.probe import listener
 from assistant.protocol import Usage
 from tests.assistant.command import PROGRAM, on_a_terminal, run, run_json
 from tests.assistant.talk import with_client
 from tests.conftest import RunningDaemon, wait_until
-
-COMMANDS = ["chat", "ask", "import", "export", "conversations", "search", "models", "daemon"]
-COMMANDS += ["mem", "doctor", "config", "tools"]
 
 
 def test_ask_json_is_one_object_with_the_whole_usage_record(daemon: RunningDaemon) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -14,6 +16,8 @@ from memory.policy import POLICIES, LayerView, Protection, select
 from memory.policy.recall import Recall
 from memory.store import make_policy
 from tests.memory.models import make_memory, make_plan, tokens
+
+PAGE = Path(__file__).parents[2] / "docs" / "policies.md"
 
 
 def view(entries: int = 40, queries: int | None = 6, dtype: torch.dtype = torch.float32) -> LayerView:
@@ -62,6 +66,15 @@ def test_every_policy_scores_every_entry_in_fp32_without_nan(name: str) -> None:
         assert scores.shape == (2, 40)
         assert scores.dtype == torch.float32
         assert torch.isfinite(scores).all()
+
+
+@pytest.mark.parametrize("name", POLICIES)
+def test_every_policy_is_a_file_whose_first_line_is_its_row_in_the_docs(name: str) -> None:
+    module = POLICIES[name].__module__
+    assert module == f"memory.policy.{name}"
+    first = (sys.modules[module].__doc__ or "").partition("\n")[0]
+    assert first
+    assert f"| {first} |" in PAGE.read_text(encoding="utf-8"), "run make docs"
 
 
 def test_a_sentence_gets_the_attention_of_its_mean_key() -> None:

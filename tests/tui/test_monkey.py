@@ -43,6 +43,7 @@ def places(jungle: Path, monkeypatch: pytest.MonkeyPatch) -> Places:
     """The home of the monkeys; a chat that finds no daemon there starts one with the scripted worker."""
     enter_home(jungle, monkeypatch)
     monkeypatch.setenv("EDITOR", "true")
+    monkeypatch.chdir(jungle)  # where it exports to
     monkeypatch.setattr(spawn, "COMMAND", (sys.executable, "-P", str(FAKE_DAEMON)))
     return find_places()
 

@@ -117,10 +117,12 @@ class WorkerProcess:
         self.process.stdin.flush()
 
     def receive(self) -> Any:
-        """The next event; every line of the worker's standard output must be one."""
-        line = self.process.stdout.readline()
-        assert line, "the worker ended"
-        return WorkerLine.model_validate(json.loads(line)).body
+        """The next event that answers something; every line of the worker's standard output must be an event."""
+        while line := self.process.stdout.readline():
+            said = WorkerLine.model_validate(json.loads(line))
+            if said.id:
+                return said.body
+        raise AssertionError("the worker ended")
 
     def status_bytes(self, field: str) -> int:
         """A size of the process as the kernel tells it, in bytes."""

@@ -11,6 +11,7 @@ from typing import Any, get_args
 import pytest
 
 from assistant.protocol import (
+    Cancel,
     Check,
     Explain,
     Failed,
@@ -20,12 +21,16 @@ from assistant.protocol import (
     ModelSpec,
     Piece,
     Plan,
+    Run,
+    Sampling,
     Status,
     Usage,
     WorkerDone,
+    WorkerTurn,
 )
 from memory.episode_view import NEW_QUESTION
 from memory.layers import ALLOCATORS
+from memory.policy import POLICIES
 from memory.stored import stored_tokens
 from tests.worker.process import WorkerProcess
 from tests.worker.tiny import WINDOW, make_model_folder
@@ -51,6 +56,22 @@ def on_disk(folder: Path) -> int:
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_model_folder(tmp_path_factory.mktemp("model"))
+
+
+def test_a_cancel_that_comes_while_its_request_still_waits_counts(folder: Path) -> None:
+    with WorkerProcess(folder) as worker:
+        sampling = Sampling(temperature=0.0, max_tokens=60)
+        for request in ("first", "second"):
+            turns = [WorkerTurn(id=0, role="user", text=f"Hello {request}")]
+            run = Run(id=request, spec=worker.spec, conversation=request, turns=turns, reply_id=1, sampling=sampling)
+            worker.send(run.model_dump_json())
+        worker.send(Cancel(id="second").model_dump_json())
+        ends = list[str]()
+        while len(ends) < 2:
+            if isinstance(event := worker.receive(), WorkerDone):
+                ends.append(event.finish)
+        assert ends[0] in ("length", "stop")
+        assert ends[1] == "cancelled"
 
 
 def test_pieces_add_up_to_the_reply_and_the_usage_record_is_whole(folder: Path) -> None:
@@ -228,7 +249,7 @@ def test_all_turns_of_an_import_get_their_ids(folder: Path) -> None:
     assert sum(map(len, done.token_ids.values())) == done.usage.stored_tokens
 
 
-@pytest.mark.parametrize("policy", ["sinks_recent", "patched_prompt"])
+@pytest.mark.parametrize("policy", POLICIES)
 def test_every_policy_can_be_chosen(folder: Path, policy: str) -> None:
     with WorkerProcess(folder, policy=policy) as worker:
         assert isinstance(worker.ask("z" * 3000), WorkerDone)

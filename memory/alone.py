@@ -1,0 +1,74 @@
+"""A memory for a loaded model in one call, tiers included: for whoever has no program around the library."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from memory.budget import GIB, PROCESS, Plan, plan
+from memory.chunkfile import Layout
+from memory.codec import RowCodec, make_codecs
+from memory.fingerprint import Fingerprint
+from memory.folder import KvFolder
+from memory.geometry import Geometry
+from memory.identity import model_fields
+from memory.policy import Policy
+from memory.recall import recall_bytes
+from memory.selection import selection_bytes
+from memory.spill import Spill, staging_bytes
+from memory.store import Memory, make_policy
+from memory.tier.disk import DiskTier
+
+BLOCK = 256
+QUOTA = 20 * GIB
+
+
+@contextmanager
+def memory_of(
+    model: Any, budget: int, folder: Path, weights: str, policy: str = "recall", codec: str = "int8"
+) -> Iterator[Memory]:
+    """A memory of `budget` bytes, weights included, whose stored KV lies in `folder`; all is written at the end.
+
+    Args:
+        model: a transformers causal LM in evaluation mode.
+        weights: what names the weights, for example their digest: KV is served under an equal name only.
+        policy: a name of `POLICIES`.
+        codec: how sealed rows are kept: "lossless", "int8" or "int4".
+
+    Raises:
+        UnsupportedModel: the attention is not standard.
+        BudgetTooSmall: the weights and the smallest working set do not fit.
+        KvLocked: another process uses the folder.
+    """
+    geometry, chosen = Geometry.from_config(model.config.to_dict()), make_policy(policy)
+    sealed, lossless = make_codecs(geometry, codec, model.dtype, model)
+    division = _divide(geometry, chosen, budget, model, sealed)
+    spill = Spill(sealed, lossless, 0, partial(_open_disk, folder, _fingerprint(model, weights, sealed), sealed))
+    try:
+        yield Memory(model, division, chosen, spill=spill)
+    finally:
+        spill.close()
+
+
+def _divide(geometry: Geometry, policy: Policy, budget: int, model: Any, sealed: RowCodec) -> Plan:
+    """The plan with room for rows on their way, and for choosing among those that are stored."""
+    itemsize = model.dtype.itemsize
+    recall = recall_bytes(geometry) if policy.queries == "current" else 0
+    selection = selection_bytes(geometry) if policy.base != "latest" else 0
+    staging = staging_bytes(geometry, sealed, itemsize) + recall + selection
+    return plan(geometry, budget, model.get_memory_footprint(), itemsize, BLOCK, staging=staging, process=PROCESS)
+
+
+def _fingerprint(model: Any, weights: str, sealed: RowCodec) -> Fingerprint:
+    dtype: torch.dtype = model.dtype
+    return Fingerprint.of(model_fields(model, dtype, sealed.names) | {"weights": weights})
+
+
+def _open_disk(folder: Path, fingerprint: Fingerprint, sealed: RowCodec) -> DiskTier:
+    layout = Layout(sealed.sections)
+    return DiskTier(KvFolder.open(folder), fingerprint, layout, sealed.names, sealed.shapes, QUOTA)
