@@ -44,7 +44,7 @@ def flat(text: str) -> str:
 
 
 @cache
-def functions_of(path: str) -> frozenset[str]:
+def names_in(path: str) -> frozenset[str]:
     """The tests that a file defines; none when it is not there."""
     file = ROOT / path
     if not file.is_file():
@@ -149,7 +149,7 @@ def test_a_promise_stands_where_it_says(promise: Promise) -> None:
 def test_the_tests_of_a_promise_are_there(promise: Promise) -> None:
     places = [test.split("::") for test in promise.tests]
     assert places
-    assert [name for path, name in places if name not in functions_of(f"tests/{path}")] == []
+    assert [name for path, name in places if name not in names_in(f"tests/{path}")] == []
 
 
 def test_every_promise_is_made_once() -> None:
@@ -176,7 +176,7 @@ def test_every_measured_row_names_a_command_that_is_there() -> None:
 def test_every_test_that_a_page_links_to_is_there(page: str) -> None:
     links = [(((ROOT / page).parent / path).resolve(), name) for path, name in _LINK.findall(read(page))]
     tests = [(str(path.relative_to(ROOT)), name) for path, name in links if path.name.startswith("test_")]
-    assert [(path, name) for path, name in tests if not functions_of(path) or (name and name not in functions_of(path))] == []
+    assert [(path, name) for path, name in tests if not names_in(path) or (name and name not in names_in(path))] == []
 
 
 def test_pages_on_exit_codes_name_every_code() -> None:
