@@ -37,7 +37,7 @@ class LlamaCpp:
     """The child process."""
 
     def __init__(self, python: Path, gguf: Path, tokens: int) -> None:
-        script = Path(__file__).with_name("llama_cpp.py")
+        script = Path(__file__).with_name("llama_child.py")
         command = [str(python), str(script), str(gguf), str(torch.get_num_threads()), str(tokens)]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self.version: str = self._answer()["version"]

@@ -1,6 +1,6 @@
 """llama.cpp as a child process: requests on standard input, answers on standard output, one JSON object a line.
 
-Runs in the environment that llama_cpp.sh makes, which has nothing of ours: `python llama_cpp.py GGUF THREADS TOKENS`.
+Runs in the environment that llama_cpp.sh makes, which has nothing of ours: `python llama_child.py GGUF THREADS TOKENS`.
 
     {"ids": [...], "known": n}  -> {"seconds": s}: keep the first n tokens that were read before, read the others,
                                    choose the next token
