@@ -63,7 +63,8 @@ def main() -> None:
 def home_of(model: Path) -> Iterator[dict[str, str]]:
     """The environment of an empty home that knows the model."""
     home = Path(tempfile.mkdtemp(prefix="a", dir="/tmp"))  # short: socket paths are limited
-    environment = os.environ | {"ASSISTANT_HOME": str(home), "ASSISTANT_MODELS": str(model.parent)}
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("ASSISTANT_")}
+    environment |= {"ASSISTANT_HOME": str(home), "ASSISTANT_MODELS": str(model.parent)}
     environment.pop("PYTHONDONTWRITEBYTECODE", None)  # an installed program has its bytecode
     try:
         yield environment
@@ -83,8 +84,9 @@ def daemon(home: dict[str, str]) -> float:
 def first_token(home: dict[str, str], model: Path) -> float:
     """Seconds until `ask` says its first word; a daemon is there, no model is loaded."""
     daemon(home)
-    while status(home)["worker_state"] != "ready":
-        pass
+    while (told := status(home))["worker_state"] != "ready":
+        if told["worker_failure"]:
+            raise SystemExit(f"No worker became ready: {told['worker_failure']}")
     return asked(home, model)
 
 

@@ -143,9 +143,11 @@ def _of_the_app(known: Iterable[Word]) -> Iterator[Word]:
     names = {name for one in known for name in one.names} | {"--help"}
     for action in flags._parser()._actions:
         if names.isdisjoint(action.option_strings):
-            text = re.sub(r" \(default: .*\)", "", action.help or "").capitalize()
+            text = re.sub(r" \(default: .*\)", "", action.help or "")
             default = str(action.default) if action.default else ""
-            yield Word(tuple(action.option_strings), str(action.metavar or ""), default, f"{text}.")
+            yield Word(
+                tuple(action.option_strings), str(action.metavar or ""), default, f"{text[:1].upper()}{text[1:]}."
+            )
 
 
 def policy_lines() -> Iterator[tuple[str, str]]:
@@ -162,14 +164,16 @@ def _parsed(file: Path) -> ast.Module:
     return ast.parse(file.read_text(encoding="utf-8"))
 
 
+_BOUNDS = ("minimum", "exclusiveMinimum", "maximum", "exclusiveMaximum")
+
+
 def bounds(schema: Mapping[str, Any]) -> str:
     """The range of a number in words; nothing where it has none."""
-    low, above, high = (schema.get(name) for name in ("minimum", "exclusiveMinimum", "maximum"))
-    if above is not None:
-        return f"above {_number(above)}, at most {_number(high)}"
-    if low is None:
-        return ""
-    return f"at least {_number(low)}" if high is None else f"{_number(low)} to {_number(high)}"
+    low, above, high, below = (schema.get(name) for name in _BOUNDS)
+    if None not in (low, high):
+        return f"{_number(low)} to {_number(high)}"
+    words = (("at least", low), ("above", above), ("at most", high), ("below", below))
+    return ", ".join(f"{word} {_number(value)}" for word, value in words if value is not None)
 
 
 def _number(value: Any) -> str:

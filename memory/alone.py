@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -30,27 +30,41 @@ QUOTA = 20 * GIB
 
 @contextmanager
 def memory_of(
-    model: Any, budget: int, folder: Path, weights: str, policy: str = "recall", codec: str = "int8"
+    model: Any,
+    budget: int,
+    folder: Path,
+    weights: str,
+    policy: str = "recall",
+    codec: str = "int8",
+    patch: Sequence[int] = (),
 ) -> Iterator[Memory]:
     """A memory of `budget` bytes, weights included, whose stored KV lies in `folder`; all is written at the end.
 
     Args:
         model: a transformers causal LM in evaluation mode.
         weights: what names the weights, for example their digest: KV is served under an equal name only.
-        policy: a name of `POLICIES`.
+        policy: a name of `POLICIES`; "episodic" and "hybrid" choose in `Memory.focus`, before a question.
         codec: how sealed rows are kept: "lossless", "int8" or "int4".
+        patch: token ids of the text that asks, for a policy that has one ("patched_prompt").
 
     Raises:
+        ValueError: the policy asks with a text, and there is none.
         UnsupportedModel: the attention is not standard.
         BudgetTooSmall: the weights and the smallest working set do not fit.
         KvLocked: another process uses the folder.
     """
     geometry, chosen = Geometry.from_config(model.config.to_dict()), make_policy(policy)
+    if chosen.patch and not patch:
+        raise ValueError(
+            f"{policy} asks with a text: give its ids as patch (POLICIES[{policy!r}].patch has the words)."
+        )
     sealed, lossless = make_codecs(geometry, codec, model.dtype, model)
     division = _divide(geometry, chosen, budget, model, sealed)
     spill = Spill(sealed, lossless, 0, partial(_open_disk, folder, _fingerprint(model, weights, sealed), sealed))
     try:
-        yield Memory(model, division, chosen, spill=spill)
+        memory = Memory(model, division, chosen, patch, spill=spill)
+        yield memory
+        memory.seal()
     finally:
         spill.close()
 

@@ -37,7 +37,13 @@ def output(command: Sequence[str | Path], folder: Path, code: int = 0, **environ
     """What a command writes in `folder`, with no setting of this process but `environment`."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith("ASSISTANT_")}
     done = subprocess.run(
-        command, cwd=folder, env=kept | environment, stdin=subprocess.DEVNULL, capture_output=True, text=True
+        command,
+        cwd=folder,
+        env=kept | environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=250,
     )
     assert done.returncode == code, (done.returncode, done.stdout, done.stderr)
     return done.stdout

@@ -66,7 +66,8 @@ class Session:
                 await self._drop()
             client_class = await asyncio.to_thread(_client_class)
             self._client = await client_class.connect()
-            await self._client.prepare()  # it starts while the user types
+            with suppress(AssistantError):
+                await self._client.prepare()  # it starts while the user types
             return await self._client.status()
 
     async def restart(self) -> None:

@@ -29,13 +29,16 @@ def lines(report: PsReport) -> list[str]:
 
 
 def _model(model: LoadedModel) -> list[str]:
+    if model.model is None:
+        doing = "is starting" if model.state == "starting" else "waits"
+        return [f"No model is loaded; worker {model.worker_pid} {doing}, {_until(model)}"]
     split = model.memory
     if split.elsewhere:
         return [f"{model.model}: on a server, worker {model.worker_pid}, {_until(model)}"]
     parts = {"weights": split.weights, "KV": split.kv, "staging": split.staging, "activations": split.activations}
     sizes = ", ".join(f"{name} {format_size(size)}" for name, size in parts.items() if size)
     return [
-        f"{model.model or 'a model'}: {model.quant} on {model.device}, worker {model.worker_pid}, {_until(model)}",
+        f"{model.model}: {model.quant} on {model.device}, worker {model.worker_pid}, {_until(model)}",
         f"  budget {format_size(split.budget)}: {sizes}",
         *(f"  {_resident(one)}" for one in model.resident),
     ]

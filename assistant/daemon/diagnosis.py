@@ -41,9 +41,10 @@ def worker(places: Places) -> str:
         return "none; the daemon starts one with the first message"
     status = _ask(places, pid)
     if status.worker_failure is not None:
+        again = "The next message starts a new one" if status.worker_pid is None else "Another one is there"
         raise AssistantError(
-            f"The last worker {status.worker_failure}. The next message starts a new one; if that dies too, set a "
-            f"smaller budget, and see {places.log}"
+            f"The last worker {status.worker_failure}. {again}; if that dies too, see {places.log}, and set a smaller "
+            "budget if memory ran out"
         )
     return "none; one is started with the next message" if status.worker_pid is None else f"pid {status.worker_pid}"
 

@@ -10,8 +10,9 @@ from collections.abc import Callable
 import structlog
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from assistant.daemon.lane import Job, Lane
+from assistant.daemon.lane import STOPPING, Job, Lane
 from assistant.daemon.worker import Worker
+from assistant.errors import DaemonError
 from assistant.protocol import Unloaded
 
 Clock = Callable[[], float]
@@ -92,18 +93,25 @@ class Keeper:
         return self._stay.left() == math.inf and not self._leaves
 
     async def prepare(self) -> None:
-        """Start a worker, without a model, ahead of a request that is likely; none where workers do not stay."""
+        """Start a worker, without a model, ahead of a request that is likely; none where workers do not stay.
+
+        Raises:
+            DaemonError: the daemon is stopping.
+        """
+        if self._lane.closed:
+            raise DaemonError(STOPPING)
         if self._worker.pid is None and self._stay.by_default:
             await self._worker.prepare()
-            self.used()
+            if self._worker.pid is not None:
+                self.used()
 
     async def unload(self) -> Unloaded:
         """End the worker when nothing is on its way to it, else as soon as that has ended."""
         self._stay.drop()
-        self._leaves = self._worker.pid is not None
+        self._leaves = self._worker.lives
         if self._leaves and self._lane.idle:
             await self._end()
-        return Unloaded(unloaded=self._worker.pid is None, pending=self._lane.pending)
+        return Unloaded(unloaded=not self._worker.lives, pending=self._lane.pending)
 
     async def serve(self) -> None:
         """End the worker whenever its time has come, for ever."""

@@ -125,7 +125,8 @@ class Daemon:
     async def _keep(self, service: Service) -> None:
         """Have a worker ready; once the door is open, since its start takes what this process would need."""
         await self._open.wait()
-        await service.keeper.prepare()
+        with suppress(DaemonError):
+            await service.keeper.prepare()
         await service.keeper.serve()
 
     async def _end_when_idle(self, service: Service) -> None:

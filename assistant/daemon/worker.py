@@ -19,6 +19,7 @@ from pydantic import ValidationError
 
 from assistant.daemon.log import open_raw
 from assistant.daemon.suspend import Suspension
+from assistant.errors import AssistantError
 from assistant.protocol import (
     DEVICE_LOST,
     Aside,
@@ -85,6 +86,11 @@ class Worker:
     def pid(self) -> int | None:
         """Process id of the living child."""
         return self._process.pid if self._process else None
+
+    @property
+    def lives(self) -> bool:
+        """Whether there is a child, or is about to be one."""
+        return self._process is not None or self._starting is not None
 
     @property
     def state(self) -> State:
@@ -215,25 +221,29 @@ class Worker:
 
     def _has_started(self, start: asyncio.Task[Process]) -> None:
         self._starting = None
-        start.exception()
+        if not start.cancelled():
+            start.exception()
 
     async def _start(self) -> Process:
-        stderr = open_raw(self._log_path)
         try:
-            # A session of its own: Ctrl+C in the daemon's terminal must not hit it before the daemon has drained.
-            process = await asyncio.create_subprocess_exec(
-                *self._command, stdin=PIPE, stdout=PIPE, stderr=stderr, limit=LONGEST_LINE, start_new_session=True
-            )
-        except OSError as error:
+            self._process = process = await self._spawned()
+        except (OSError, AssistantError) as error:
             raise WorkerDied(f"could not be started: {error}") from error
-        finally:
-            os.close(stderr)
-        self._process = process
         self._heard = self._dismissed = False
         self.starts += 1
         self._reader = asyncio.create_task(self._read(process))
         log.info("started", pid=process.pid)
         return process
+
+    async def _spawned(self) -> Process:
+        """A child in a session of its own: Ctrl+C in the terminal must not hit it before the daemon has drained."""
+        stderr = open_raw(self._log_path)
+        try:
+            return await asyncio.create_subprocess_exec(
+                *self._command, stdin=PIPE, stdout=PIPE, stderr=stderr, limit=LONGEST_LINE, start_new_session=True
+            )
+        finally:
+            os.close(stderr)
 
     async def _send(self, process: Process, message: Request) -> None:
         assert process.stdin is not None

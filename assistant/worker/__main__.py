@@ -10,6 +10,7 @@ import os
 import queue
 import sys
 import threading
+from contextlib import suppress
 from typing import TextIO
 
 from pydantic import ValidationError
@@ -103,7 +104,8 @@ def main() -> None:
             engine.recover()
 
     threading.Thread(target=listen, name="requests", daemon=True).start()
-    send("", engine.aside(Status(id="")))  # that it is there
+    with suppress(BrokenPipeError):  # the daemon has ended meanwhile; the end of the input says so too
+        send("", engine.aside(Status(id="")))
     while (request := runs.get()) is not None:
         engine.cancelled.clear()
         running[:] = [request.id]

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import math
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from assistant.client import Client
+from assistant.commands.ps import lines
 from assistant.daemon.keeper import Attendance, Stay
 from assistant.daemon.probe import lives
-from assistant.errors import DaemonError
+from assistant.errors import DaemonError, Exit
 from assistant.protocol import AskRequest, Piece, PsReport
 from tests.assistant.clock import Clock
 from tests.assistant.command import run, run_json
@@ -201,6 +203,7 @@ def test_a_worker_without_a_model_is_ready_before_anybody_asks_and_again_when_a_
 ) -> None:
     async def scene(client: Client) -> None:
         await eventually(lambda: is_ready(client), "a worker is ready")
+        assert "No model is loaded; worker" in "\n".join(lines(await client.ps()))
         first = (await client.ps()).models[0]
         assert first.model is None
         assert (await ask_for(client, "hello")).models[0].worker_pid == first.worker_pid
@@ -228,6 +231,5 @@ def test_no_worker_is_started_ahead_where_none_stays(start_daemon: Callable[...,
 
 def test_a_daemon_that_is_told_to_end_while_its_worker_starts_ends(start_daemon: Callable[..., RunningDaemon]) -> None:
     daemon = start_daemon()  # it answers from this moment, and has just begun to start a worker
-    daemon.process.terminate()
-    daemon.wait()
+    assert daemon.signal(signal.SIGTERM) == Exit.SIGTERM
     assert "Traceback" not in daemon.places.log.read_text()

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
+import pytest
+
+from memory.alone import memory_of
 from memory.budget import MIB, parse_size, plan
 from memory.geometry import Geometry
 from memory.store import Memory, make_policy
@@ -24,6 +28,28 @@ def test_the_example_of_the_package() -> None:
     assert len(memory.tokens) == 3 * WINDOW + 20
     assert memory.resident < WINDOW
     assert memory.ledger.peak <= 4 * MIB
+
+
+def test_what_was_read_is_there_the_next_time_to_the_token(tmp_path: Path) -> None:
+    model, ids = model_pair("qwen3")[0], tokens(WINDOW // 2 + 7)
+    with memory_of(model, parse_size("64MiB"), tmp_path, weights="w") as memory:
+        memory.open("talk")
+        memory.read(ids)
+    with memory_of(model, parse_size("64MiB"), tmp_path, weights="w") as memory:
+        memory.open("talk")
+        assert memory.resume([*ids, -1]).reused == len(ids)
+    with memory_of(model, parse_size("64MiB"), tmp_path, weights="other") as memory:
+        memory.open("talk")
+        assert memory.resume([*ids, -1]).reused == 0, "KV of other weights is never served"
+
+
+def test_a_policy_that_asks_with_a_text_wants_it(tmp_path: Path) -> None:
+    model = model_pair("qwen3")[0]
+    with (
+        pytest.raises(ValueError, match="give its ids as patch"),
+        memory_of(model, parse_size("64MiB"), tmp_path, weights="w", policy="patched_prompt"),
+    ):
+        pass
 
 
 def test_it_imports_nothing_of_the_program() -> None:
