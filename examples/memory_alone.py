@@ -12,6 +12,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from memory.alone import memory_of
 from memory.budget import parse_size
 
+if len(sys.argv) != 5:
+    sys.exit(__doc__)
 source, budget, file, question = sys.argv[1:]
 tokenizer = AutoTokenizer.from_pretrained(source)
 model = AutoModelForCausalLM.from_pretrained(source, dtype="float32")

@@ -61,7 +61,9 @@ class LlamaCpp:
 
     def _answer(self) -> dict[str, Any]:
         assert self._process.stdout is not None
-        found: dict[str, Any] = json.loads(self._process.stdout.readline())
+        if not (line := self._process.stdout.readline()):
+            raise SystemExit("llama.cpp has ended; what it said stands above.")
+        found: dict[str, Any] = json.loads(line)
         return found
 
 
