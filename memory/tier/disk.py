@@ -20,7 +20,7 @@ from memory.index import BranchRow
 from memory.publish import publish
 from memory.sweep import sweep
 from memory.tailfile import Tail, pack
-from memory.tier.branch import Branch, Found, Segment, until
+from memory.tier.branch import Branch, Extent, Found, until
 from memory.tier.room import QuotaReached
 from memory.tier.stored import StoredBranches
 
@@ -90,8 +90,8 @@ class DiskTier(StoredBranches):
             return parent
         branch = Branch(secrets.token_hex(8), conversation)
         if parent is not None and rows:
-            branch.headers, branch.segments = parent.headers[:rows], until(parent.segments, rows)
-            holder = branch.segments[-1].path.stem
+            branch.headers, branch.extents = parent.headers[:rows], until(parent.extents, rows)
+            holder = branch.extents[-1].path.stem
             branch.parent = (holder, rows)
         path = chunks_of(self.folder.path, conversation, branch.name)
         make_private(path.parent)
@@ -108,14 +108,14 @@ class DiskTier(StoredBranches):
         self._room.make(len(header.pack()), self.quota, {conversation, *self.in_use}, branch.parent)
         file = ChunkFile.create(path, header)
         self._files.keep(path, file)
-        branch.segments.append(Segment(path, branch.rows, branch.rows, branch.rows))
+        branch.extents.append(Extent(path, branch.rows, branch.rows, branch.rows))
         self._record(branch, header, file.size)
         self._room.used += file.size
         return branch
 
     def _sound(self, branch: Branch) -> bool:
         """Whether a branch's own file is there; it may have gone, behind its back, with rows that it builds on."""
-        last = branch.segments[-1]
+        last = branch.extents[-1]
         if self._files.where(last.path).exists():
             return True
         branch.resize(min(branch.rows, last.first))
@@ -139,8 +139,8 @@ class DiskTier(StoredBranches):
         self._room.make(self.layout.stride, self.quota, {branch.conversation, *self.in_use})
         parent = branch.link(branch.rows, self._root)
         row = RowHeader(branch.rows, extend(parent, ids), parent, tuple(ids), tuple(positions), exact)
-        segment = branch.segments[-1]
-        file = self._files.to_write(segment.path)
+        extent = branch.extents[-1]
+        file = self._files.to_write(extent.path)
         self._match(branch, file)
         written = file.append(row, sections)
         if self._durable:
@@ -156,11 +156,11 @@ class DiskTier(StoredBranches):
 
     def _match(self, branch: Branch, file: ChunkFile) -> None:
         """Rows that were given up leave the file; rows that the file has lost are no longer the branch's."""
-        rows = branch.rows - branch.segments[-1].base
+        rows = branch.rows - branch.extents[-1].base
         if file.rows > rows:
             file.truncate(rows)
         elif file.rows < rows:
-            branch.resize(branch.segments[-1].base + file.rows)
+            branch.resize(branch.extents[-1].base + file.rows)
             raise OSError(errno.ESTALE, "rows before it are not stored any more")
 
     def put_tail(self, branch: Branch, tail: Tail) -> None:
@@ -170,7 +170,7 @@ class DiskTier(StoredBranches):
             QuotaReached, OSError: as `append`.
         """
         bound = replace(tail, fingerprint=branch.link(tail.rows, self._root))
-        parts, path = pack(bound), branch.segments[-1].path.with_suffix(TAIL)
+        parts, path = pack(bound), branch.extents[-1].path.with_suffix(TAIL)
         size, before = sum(len(part) for part in parts), _size(path)
         self._room.make(size - before, self.quota, {branch.conversation, *self.in_use})
         publish(path, parts, durable=self._durable)
