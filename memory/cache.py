@@ -37,7 +37,7 @@ class LayerState:
 
 @dataclass(frozen=True, slots=True)
 class WorkingSetState:
-    """What besides keys and values makes a working set: with them, `WorkingSet.load` puts it back bit by bit."""
+    """What besides keys and values makes a working set: with them, `prepare` and `settle` put it back bit by bit."""
 
     seen: int
     next_position: int
@@ -123,7 +123,7 @@ class WorkingSetLayer(CacheLayerMixin):
         return self.capacity
 
     def reset(self) -> None:
-        """Forget every entry and go back to positions as read."""
+        """Let every entry go and return to positions as read."""
         self.length = self.seen = self.run = self._home_end = 0
         self.exchanged = False
         self._kept_origins = torch.empty((self.shape.kv_heads, 0), dtype=torch.int32, device=self.device)
@@ -467,7 +467,7 @@ class WorkingSet(Cache):
             layer.drop_last(count)
 
     def clear(self) -> None:
-        """Forget every entry of the active working set; the arenas stay."""
+        """Let every entry of the active working set go; the arenas stay."""
         self.position_shift = 0
         for layer in self.layers:
             layer.reset()

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from sqlite_utils import Database, Migrations
 
-from memory.database import DatabaseError, as_os_error, committed, open_disposable
+from memory.database import DatabaseError, as_os_error, committed, open_disposable, rewrite
 
 SCORES_FILE = "scores.db"
 SCORES_DB = Migrations("scores")
@@ -118,10 +118,8 @@ class ScoreStore:
             self._db.conn.executemany(f"DELETE FROM {table} WHERE patch = ?", [(patch,) for patch in patches])
 
     def _shrink(self) -> None:
-        """Write the file anew: pages that were rebalanced keep copies of rows outside of their cells."""
         with as_os_error(_WHAT):
-            for statement in ("PRAGMA temp_store = MEMORY", "VACUUM", "PRAGMA wal_checkpoint(TRUNCATE)"):
-                self._db.execute(statement).fetchall()
+            rewrite(self._db)
 
 
 @SCORES_DB()
