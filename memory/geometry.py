@@ -43,7 +43,6 @@ class LayerGeometry:
 class Geometry:
     """The shapes that decide what a model costs. `window` is the number of positions it was trained for."""
 
-    model_type: str
     layers: tuple[LayerGeometry, ...]
     query_heads: int
     hidden: int
@@ -66,7 +65,6 @@ class Geometry:
         kv_heads = int(text.get("num_key_value_heads") or heads)
         head_dim = int(text.get("head_dim") or hidden // heads)
         return cls(
-            model_type=str(text.get("model_type", "unknown")),
             layers=tuple(LayerGeometry(kv_heads, head_dim, window) for window in _windows(text)),
             query_heads=heads,
             hidden=hidden,
