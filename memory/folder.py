@@ -32,6 +32,9 @@ PROFILE = "layers-"
 _PLAIN = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
+WAIT_S = 10.0
+"""How long a program waits for the process before it to give the lock back."""
+
 KINDS = ("chunks", "tails", "quarantine", "index", "scores", "episodes", "profiles", "other")
 """What files in the folder are."""
 
