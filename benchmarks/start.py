@@ -3,9 +3,9 @@
     python -m benchmarks.start [MODEL_FOLDER] [--quick] [--json OUT]
 
 `daemon_s`: until `assistant daemon start` returns; `first_token_s`: `assistant ask` in a fresh process until the first
-word of the reply, with a daemon that has no model loaded; `from_nothing_s`: the same without a daemon; `read_s`: reading
-the file of the weights; `script_s`: a Python script that imports transformers, loads the same folder and writes one
-token. In turn, medians.
+word of the reply, with a daemon that has no model loaded; `from_nothing_s`: the same without a daemon; `read_s`:
+reading the file of the weights; `script_s`: a Python script that imports transformers, loads the same folder and writes
+one token. In turn, medians.
 
 MODEL_FOLDER: default, the pulled smollm2-135m.
 """
