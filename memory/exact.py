@@ -16,15 +16,15 @@ import torch
 from torch import Tensor
 
 from memory.attention import Partial, merge, partial_attention
-from memory.spill import GROUP, Scratch, Spill, Stored
+from memory.spill import ROW_GROUP, Scratch, Spill, Stored
 
 AGAIN = 256
 """Passes after which the way that was not chosen is measured once more."""
 
 
 def groups_of(rows: range) -> list[range]:
-    """`rows` in pieces of at most `GROUP`, cut at the same places whatever the range."""
-    cuts = sorted({rows.start, rows.stop, *range(-(-rows.start // GROUP) * GROUP, rows.stop, GROUP)})
+    """`rows` in pieces of at most `ROW_GROUP`, cut at the same places whatever the range."""
+    cuts = sorted({rows.start, rows.stop, *range(-(-rows.start // ROW_GROUP) * ROW_GROUP, rows.stop, ROW_GROUP)})
     return [range(first, stop) for first, stop in pairwise(cuts)]
 
 
@@ -95,7 +95,7 @@ class Beside(Way):
         into = spill.staging.halves[0][: len(group) * spill.codec.sections[layer]].view(len(group), -1)
         chains = [stored.branch.headers[number].chain for number in group]
         if spill.ram.capacity and spill.ram.gather(
-            stored.conversation, group.start, chains, into, spill.layout.offset(layer)
+            stored.conversation, group.start, chains, into, spill.layout.offsets[layer]
         ):
             return into
         return spill.call(spill.load_sections, stored, layer, group.start, len(group), 0)

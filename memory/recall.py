@@ -1,8 +1,9 @@
-"""Recall: the stored tokens that the current queries need take the places of those they do not (design 4.7).
+"""Recall: the stored tokens that the current queries need take the places of those they do not (docs/memory.md).
 
 Per layer, in two stages: digests of the stored chunks name a shortlist, and the shortlisted keys are scored token by
 token where they lie. Only the difference to what is resident moves. What is attended to afterwards is the working set,
-so a step costs what a step over the working set costs, and the choice.
+so a step costs what a step over the working set costs, and the choice. docs/decisions/0006-when-recall-chooses.md says
+when that is made.
 """
 
 from __future__ import annotations
@@ -28,13 +29,12 @@ from memory.geometry import Geometry
 from memory.policy import LayerView, Policy
 from memory.rest import Rest
 from memory.scoring import Scoring
-from memory.spill import GROUP as EXACT_GROUP
-from memory.spill import Scratch, Spill, Stored
+from memory.spill import ROW_GROUP, Scratch, Spill, Stored
 
 QUERIES = 4
 """Of a block of tokens, the last so many ask; one token asks by itself."""
 
-GROUP = 64
+SCORED_ROWS = 64
 """Rows whose keys are decoded at once: they stay in the processor's cache until they are scored."""
 
 NOTED = 5
@@ -95,7 +95,7 @@ def recall_bytes(geometry: Geometry) -> int:
     """Bytes that recall takes at most beside the working set, where the tiers lie: digests, decoded keys and scores."""
     sizes = [layer.kv_heads * layer.head_dim for layer in geometry.layers if layer.window is None]
     digests = DIGESTED * PARTS * 2 * sum(sizes)
-    keys = 4 * GROUP * CHUNK * max(sizes, default=0)
+    keys = 4 * SCORED_ROWS * CHUNK * max(sizes, default=0)
     return digests + keys + 3 * 4 * geometry.query_heads * QUERIES * MOST_ROWS * CHUNK
 
 
@@ -140,7 +140,7 @@ class Recaller:
         self.looked_at: dict[int, list[int]] = {}
         """Rows whose tokens a layer scored last."""
         self.following = dict(pairwise(layers))
-        self.keys = torch.empty(GROUP * CHUNK * max(heads * size for heads, size in spill.codec.shapes))
+        self.keys = torch.empty(SCORED_ROWS * CHUNK * max(heads * size for heads, size in spill.codec.shapes))
         self.scratch: Scratch | None = None
         self.kept: Mapping[int, Tensor] = {}
         """Tokens [KV heads, n] of a layer that stay where they are resident."""
@@ -372,10 +372,10 @@ class Recall:
     def _logits(self, scoring: Scoring, queries: Tensor, found: Candidates, always: int, slots: int) -> Tensor:
         """`queries` [KV heads, n, size], scaled, times the keys of the candidates and then of what is resident whatever
         is chosen, [KV heads, n, tokens + those]; the `always` first candidates are among the latter and count there."""
-        used = self._spill.codec.key_bytes(scoring.index)
+        used, rows = self._spill.codec.key_bytes(scoring.index), found.rows
         parts = [
-            scoring.dots(queries, found.part(first, GROUP, used), found.rows[first : first + GROUP]).flatten(2)
-            for first in range(0, found.rows.numel(), GROUP)
+            scoring.dots(queries, found.part(first, SCORED_ROWS, used), rows[first : first + SCORED_ROWS]).flatten(2)
+            for first in range(0, rows.numel(), SCORED_ROWS)
         ]
         parts[0][..., :always] = -torch.inf
         keys = scoring.layer.stored[0]
@@ -400,7 +400,7 @@ class Recall:
     def _scratch(self, query: Tensor) -> Scratch:
         """Room for decoded rows where the queries are; made once."""
         if self._owner.scratch is None:
-            size = 2 * EXACT_GROUP * CHUNK * max(heads * size for heads, size in self._spill.codec.shapes)
+            size = 2 * ROW_GROUP * CHUNK * max(heads * size for heads, size in self._spill.codec.shapes)
             self._owner.scratch = Scratch(torch.empty(size, dtype=query.dtype, device=query.device))
         return self._owner.scratch
 

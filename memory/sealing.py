@@ -19,7 +19,7 @@ from memory.exact import Beside, Costs, StoredAttention, Stream, Way
 from memory.policy import Policy
 from memory.recall import Reach, Recall, Recaller
 from memory.restore import pack_state
-from memory.spill import GROUP, RawRow, Scratch, Spill, Stored
+from memory.spill import ROW_GROUP, RawRow, Scratch, Spill, Stored
 from memory.tailfile import Tail
 
 BEARABLE = 4.0
@@ -189,9 +189,7 @@ class Sealer:
 
     def _seal(self) -> None:
         spill, trail = self._spill, self.trail
-        if spill is None:
-            return
-        if not spill.writing:
+        if spill is None or not spill.writing:
             return
         spill.retry(trail.stored)
         while not trail.stored.failed and (trail.stored.handed + 1) * CHUNK <= len(trail.tokens):
@@ -286,7 +284,7 @@ def _room(cache: WorkingSet, device: str | None = None) -> Tensor:
     widest = max(layer.shape.kv_heads * layer.shape.head_dim for layer in cache.layers)
     arena = cache.layers[0].pool.arena
     dtype = torch.float32 if device == "cpu" else arena.dtype
-    return torch.empty(2 * GROUP * CHUNK * widest, dtype=dtype, device=device or arena.device)
+    return torch.empty(2 * ROW_GROUP * CHUNK * widest, dtype=dtype, device=device or arena.device)
 
 
 def _whole(part: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from memory.block import CHUNK
+from memory.block import CHUNK, common
 from memory.chunkfile import RowHeader
 from memory.errors import RowDamaged
 from memory.tailfile import Tail
@@ -79,17 +79,11 @@ def compared(branch: Branch, matched: int, tail: Tail | None, ids: Sequence[int]
     open_ids = tail.ids if tail is not None and tail.rows == matched else ()
     begun = branch if matched < branch.rows else None
     stored = branch.headers[matched].ids if begun is not None else open_ids
-    if begun is not None and _common(open_ids, wanted) > _common(stored, wanted):
+    if begun is not None and common(open_ids, wanted) > common(stored, wanted):
         begun, stored = None, open_ids
-    further = _common(stored, wanted)
+    further = common(stored, wanted)
     differs = matched * CHUNK + further if further < min(len(stored), len(wanted)) else None
     return Found(branch, matched, further, begun, differs, tail=tail)
-
-
-def _common(stored: Sequence[int], wanted: Sequence[int]) -> int:
-    """How many tokens both begin with."""
-    pairs = zip(stored, wanted, strict=False)
-    return next((at for at, (old, new) in enumerate(pairs) if old != new), min(len(stored), len(wanted)))
 
 
 def until(extents: Sequence[Extent], rows: int) -> list[Extent]:

@@ -53,7 +53,7 @@ def fill(tier: DiskTier, conversation: str, seed: int) -> Path:
 def test_a_check_finds_what_is_damaged_and_repairing_removes_just_that(tier: DiskTier) -> None:
     sound, broken = fill(tier, "a", 1), fill(tier, "b", 2)
     data = bytearray(broken.read_bytes())
-    data[-3 * LAYOUT.stride + LAYOUT.offset(1)] ^= 4
+    data[-3 * LAYOUT.stride + LAYOUT.offsets[1]] ^= 4
     broken.write_bytes(data)
     tier.close_files()
 

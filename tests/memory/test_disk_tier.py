@@ -32,7 +32,7 @@ def reopened(tier: DiskTier, quota: int = 1 << 30) -> DiskTier:
 def flip(path: Path, row: int) -> None:
     """Damage a section of the file's row `row`."""
     data = bytearray(path.read_bytes())
-    data[PAGE + row * STRIDE + LAYOUT.offset(1)] ^= 1
+    data[PAGE + row * STRIDE + LAYOUT.offsets[1]] ^= 1
     path.write_bytes(data)
 
 
