@@ -19,7 +19,7 @@ SCORES_DB = Migrations("scores")
 _WHAT = "the scores"
 
 KEPT = 8
-"""Patches of a conversation that are kept, those used last."""
+"""Patches of a conversation that are kept: those that a turn began with last, or that were made since."""
 
 
 class ScoreStore:
@@ -63,7 +63,7 @@ class ScoreStore:
             self._remove([row[0] for row in old.fetchall()])
 
     def touch(self, patch: str) -> None:
-        """This patch was used just now."""
+        """A turn begins with this patch; nothing happens where it is not known."""
         with committed(self._db, _WHAT):
             sql = "UPDATE patches SET used = (SELECT max(used) + 1 FROM patches) WHERE patch = ?"
             self._db.execute(sql, [patch])

@@ -82,6 +82,7 @@ class StoredScores:
             RowDamaged: a row is not what was written.
         """
         parts = list(self.update(stored, rows, patch, ask, most))
+        self._on_disk(lambda store: store.touch(self._name(stored.conversation, patch[:PATCH])), None)
         return [part.transpose(0, 1).flatten(1) for part in self._by_layer(parts[-1])]
 
     def update(self, stored: Stored, rows: int, patch: Sequence[int], ask: Ask, most: int) -> Iterator[Tensor]:
