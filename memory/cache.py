@@ -135,6 +135,7 @@ class WorkingSetLayer(CacheLayerMixin):
 
     @property
     def device(self) -> torch.device:
+        """Where the arena lies."""
         return self.pool.arena.device
 
     @property
@@ -176,7 +177,7 @@ class WorkingSetLayer(CacheLayerMixin):
         return self.length == self.seen
 
     def keep(self, index: Tensor) -> None:
-        """Keep the entries `index` [KV heads, kept], ascending per head; the rest leave."""
+        """Keep the entries `index` [KV heads, kept] int64, ascending per head; the rest leave."""
         origins = self.origins().gather(1, index)
         if self._kept_homes is not None:
             self._kept_homes, self._home_end = self.homes().gather(1, index), self._home_end + self._tail
@@ -191,9 +192,9 @@ class WorkingSetLayer(CacheLayerMixin):
         """Entries before the run leave and others come; afterwards origins no longer ascend.
 
         `places` [2, n]: head and entry. `origins`, `homes` [n]: the tokens that come, and where their keys were first
-        rotated; `keys` as they were first computed, `values` [n, size]. In a re-indexed layer a key goes to the
-        position of the entry before it, as the entries stood when they were re-indexed: the order is kept. When many
-        came since, the layer is re-indexed.
+        rotated; all int64. `keys` as they were first computed, `values` [n, size]. In a re-indexed layer a key goes to
+        the position of the entry before it, as the entries stood when they were re-indexed: the order is kept. When
+        many came since, the layer is re-indexed.
         """
         heads, entries = places.unbind()
         self.exchanged = True
@@ -401,6 +402,7 @@ class WorkingSet(Cache):
 
     @property
     def reindexed(self) -> bool:
+        """Whether every layer is re-indexed (see `WorkingSetLayer.reindexed`)."""
         return self.layers[0].reindexed
 
     @property

@@ -218,7 +218,7 @@ def make_codecs(geometry: Geometry, name: str, dtype: torch.dtype, model: nn.Mod
 
 
 def split(tensor: Tensor, dim: int, shape: Sequence[int]) -> Tensor:
-    """`tensor` with dimension `dim` divided into `shape`, as a view."""
+    """`tensor`, of any shape, with dimension `dim` divided into `shape`, as a view."""
     return tensor.unflatten(dim, tuple(shape))  # type: ignore[no-untyped-call, no-any-return]
 
 

@@ -89,7 +89,11 @@ def open_disposable(path: Path, migrations: Migrations, what: str) -> Database:
 
 @contextmanager
 def as_os_error(what: str) -> Iterator[None]:
-    """To a conversation, a failing database in the KV folder is a failing disk; `what` names it."""
+    """To a conversation, a failing database in the KV folder is a failing disk; `what` names it.
+
+    Raises:
+        OSError: SQLite failed inside of it.
+    """
     try:
         yield
     except DatabaseError as error:

@@ -41,7 +41,11 @@ class LayerGeometry:
 
 @dataclass(frozen=True, slots=True)
 class Geometry:
-    """The shapes that decide what a model costs. `window` is the number of positions it was trained for."""
+    """The shapes that decide what a model costs.
+
+    `query_heads` of each layer; `hidden` and `intermediate`: numbers of a token between layers and inside the MLP;
+    `window`: positions that it was trained for; `tied`: whether the output head is the table of embeddings.
+    """
 
     layers: tuple[LayerGeometry, ...]
     query_heads: int

@@ -87,13 +87,13 @@ class Index:
             self._db.execute("UPDATE branches SET used = ? WHERE branch = ?", [self._next(), branch])
 
     def cut(self, branch: str, rows: int, size: int) -> None:
-        """Only the first `rows` rows are left, in a file of `size` bytes."""
+        """Only the first `rows` rows are left, its parents' too, its own in a file of `size` bytes."""
         with committed(self._db, _WHAT):
             self._db.execute("DELETE FROM chunks WHERE branch = ? AND number >= ?", [branch, rows])
             self._db.execute("UPDATE branches SET rows = ?, bytes = ? WHERE branch = ?", [rows, size, branch])
 
     def give(self, branch: str, conversation: str, rows: int, size: int) -> None:
-        """This branch, of which `rows` rows are left in a file of `size` bytes, belongs to `conversation` now."""
+        """This branch, of which `rows` rows are left (as in `cut`), belongs to `conversation` now."""
         with committed(self._db, _WHAT):
             self._db.execute("DELETE FROM chunks WHERE branch = ? AND number >= ?", [branch, rows])
             self._db.execute(

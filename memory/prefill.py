@@ -39,7 +39,11 @@ class Outside(Protocol):
     """What lies outside the working set: who keeps the tokens' KV once they leave."""
 
     def begin(self, tokens: int) -> Pass | None:
-        """A pass over `tokens` tokens starts; what it must attend to besides the working set."""
+        """A pass over `tokens` tokens starts; what it must attend to besides the working set.
+
+        Raises:
+            RowDamaged: a stored row is not what was written.
+        """
 
     def latest(self, count: int) -> list[int]:
         """The last `count` tokens that were read."""
@@ -96,7 +100,12 @@ class Reader:
             self._check_protected(reindexed=outgrown)
 
     def step(self, token: int) -> Tensor:
-        """Read one token; the logits [vocabulary] that follow it."""
+        """Read one token; the logits [vocabulary] that follow it.
+
+        Raises:
+            TextTooLong: the protected entries do not fit the working set.
+            torch.OutOfMemoryError: the device has no room for one token.
+        """
         self.make_room(1)
         return self._read([token])
 

@@ -162,7 +162,11 @@ class Recaller:
         self._mass = self._entries = torch.zeros(0)
 
     def begin(self, reach: Reach, read: Sequence[int], layers: Sequence[WorkingSetLayer]) -> Recall:
-        """A pass of the model after the tokens `read`; what lies in `reach` may be recalled."""
+        """A pass of the model after the tokens `read`; what lies in `reach` may be recalled.
+
+        Raises:
+            RowDamaged: a row that has no digest yet is not what was written.
+        """
         self.digests.extend(reach.stored, reach.rows)
         self._extend_homes(reach.stored, reach.rows)
         if self.policy.unit == "sentence":
@@ -249,6 +253,9 @@ class Recall:
         """Choose for layer `index` unless the last choice stands; `query` [1, query heads, tokens, size].
 
         The number of entries before the tail, to be attended to where they are stored, when the choice misses too much.
+
+        Raises:
+            RowDamaged: a row on disk is not what was written.
         """
         layer, asked = self._layers[index], self._owner.asked.get(index)
         slots = layer.length - (layer.seen - self._reach.rows * CHUNK)
@@ -270,14 +277,20 @@ class Recall:
         return slots
 
     def attend(self, layer: int, query: Tensor, scale: float) -> Partial:
-        """Exact attention to every stored row: the choice for this layer missed too much."""
+        """Exact attention of `query` [1, KV heads, rows, size] to every stored row, fp32: the choice for this layer
+        missed too much.
+
+        Raises:
+            RowDamaged: a row on disk is not what was written.
+        """
         way = Stream(self._spill, self._reach.stored, self._scratch(query))
         groups = groups_of(range(self._reach.rows))
         way.begin([layer], groups)
         return reduce(merge, [way.attend(layer, group, query, scale) for group in groups])
 
     def rest(self, layer: int, query: Tensor, scale: float) -> Partial | None:  # noqa: ARG002 - the layer looked at last
-        """What stands in for the stored tokens that were not chosen (`memory.rest`)."""
+        """What stands in for the stored tokens that were not chosen (`memory.rest`); `query` [1, KV heads, group,
+        size]."""
         return None if self._rest is None else self._rest.attend(query, scale)
 
     def finish(self) -> None:

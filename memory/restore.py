@@ -29,7 +29,7 @@ _BITS = torch.tensor([1, 2, 4, 8, 16, 32, 64, 128], dtype=torch.uint8)
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """What was resident when `seen` tokens had been read: origins [KV heads, entries] of each layer, None: all."""
+    """What was resident when `seen` tokens had been read: each layer's origins [KV heads, entries] int32, None: all."""
 
     seen: int
     next_position: int
@@ -48,7 +48,8 @@ class OpenChunk:
 
 @dataclass(frozen=True, slots=True)
 class Available:
-    """What can be put back: `tokens` of the conversation, the positions their keys are rotated at, the open chunk."""
+    """What can be put back: so many `tokens` of the conversation, the `positions` [tokens] int32 that their keys are
+    rotated at, the open chunk."""
 
     tokens: int
     positions: Tensor

@@ -30,8 +30,8 @@ _LEAST = ("exact", "recall", "bounded")
 
 @dataclass(slots=True)
 class Trail:
-    """One conversation: every token read, and what is stored of it. `exact`: every token was read with attention to
-    all before it."""
+    """One conversation: the ids of all `tokens` read, and what is stored of them. `exact`: every one was read with
+    attention to all before it."""
 
     conversation: str = ""
     tokens: list[int] = field(default_factory=list)
@@ -116,7 +116,11 @@ class Sealer:
     # --- what the reader asks ----------------------------------------------------------------------------------------
 
     def begin(self, tokens: int) -> StoredAttention | Recall | None:
-        """Exact attention to what is stored before the edge, or recall of it, where wanted and possible."""
+        """Exact attention to what is stored before the edge, or recall of it, where wanted and possible.
+
+        Raises:
+            RowDamaged: recall needs a row that is not what was written.
+        """
         edge = self.edge
         wanted = self.wanted.blocks if tokens > 1 else self.wanted.steps
         self._began, self._pass = time.perf_counter(), "exact" if not edge else "bounded"

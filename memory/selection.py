@@ -89,6 +89,9 @@ class StoredScores:
         """Score what is not known, a layer at a time, and keep it at the end; the caller may stop in between.
 
         Gives what there is so far after each layer, [rows, KV heads of all layers, 64] fp16.
+
+        Raises:
+            RowDamaged: a row is not what was written; as the next layer is asked for.
         """
         assert stored.branch is not None
         patch = patch[:PATCH]

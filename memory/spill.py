@@ -55,7 +55,8 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class RawRow:
-    """64 tokens of every layer, copied out of the working set: keys as computed and values, [KV heads, 64, size]."""
+    """64 tokens of every layer, copied out of the working set: keys as computed and values, [KV heads, 64, size] on the
+    CPU in the working set's dtype."""
 
     number: int
     ids: tuple[int, ...]
@@ -66,7 +67,8 @@ class RawRow:
 
 @dataclass(slots=True)
 class Stored:
-    """What is stored of one conversation. `rows` are on disk, `handed` were given to the I/O thread."""
+    """What is stored of one conversation, in rows of 64 tokens. `rows` are on disk, `handed` were given to the I/O
+    thread."""
 
     conversation: str
     branch: Branch | None = None
@@ -266,7 +268,11 @@ class Spill:
         return into
 
     def load_sections(self, stored: Stored, layer: int, first: int, count: int, half: int) -> Tensor:
-        """One layer's sections [count, bytes] of the rows from `first` on; the same otherwise."""
+        """One layer's sections [count, bytes] of the rows from `first` on; the same otherwise.
+
+        Raises:
+            RowDamaged: a section on disk is not what was written.
+        """
         size = self.codec.sections[layer]
         into = self.staging.halves[half][: count * size].view(count, size)
         self._load(stored, first, into, self.layout.offsets[layer], layer)
@@ -301,7 +307,12 @@ class Spill:
         return self.ram.tokens.get(stored.conversation, 0) // CHUNK if self.ram.capacity else 0
 
     def load_to_keep(self, stored: Stored, first: int, count: int) -> Tensor:
-        """`load_rows` into the first half; what was not in RAM is kept there while there is room. On the I/O thread."""
+        """Rows [count, stride] in the first half; what was not in RAM is kept there while there is room. On the I/O
+        thread.
+
+        Raises:
+            RowDamaged: a row on disk is not what was written.
+        """
         loaded = self.load_rows(stored, first, count, 0)
         if self.ram.capacity:
             assert stored.branch is not None
@@ -382,7 +393,11 @@ class Spill:
         self.ram.drop(stored.conversation, damage.row)
 
     def check(self, repair: bool) -> CheckReport:
-        """Verify every stored row. On the I/O thread."""
+        """Verify every stored row. On the I/O thread.
+
+        Raises:
+            OSError: the folder or its index cannot be used.
+        """
         self.disk.close_files()
         report = check(self.disk.folder, repair=repair)
         if repair:
@@ -390,7 +405,11 @@ class Spill:
         return report
 
     def forget(self, conversation: str, heirs: Heirs = NO_HEIRS) -> None:
-        """Remove everything stored of a conversation but what its forks, the `heirs` too, begin with."""
+        """Remove everything stored of a conversation but what its forks, the `heirs` too, begin with.
+
+        Raises:
+            OSError: something of it could not be removed.
+        """
         self.ram.drop(conversation)
         self.call(self.disk.forget, conversation, heirs)
 

@@ -109,6 +109,7 @@ class Memory:
 
     @property
     def working_set(self) -> WorkingSet:
+        """The KV on the device: of the active conversation, and of those that wait in the pool."""
         return self.reader.working_set
 
     @property
@@ -197,7 +198,11 @@ class Memory:
             self.spill.disk.in_use = {conversation, *cache.waiting}
 
     def forget(self, conversation: str) -> None:
-        """Drop a conversation from the device and remove everything stored of it."""
+        """Drop a conversation from the device and remove everything stored of it.
+
+        Raises:
+            OSError: something of it could not be removed.
+        """
         self.forget_later(conversation)
         self._drop_forgotten()
         if self.spill is not None:
@@ -288,7 +293,7 @@ class Memory:
         return self._repaired(lambda: self.reader.read(whole[len(self.tokens) :], progress), whole)
 
     def step(self, token: int) -> Tensor:
-        """Read one token of the reply; the logits [vocabulary] after it."""
+        """Read one token of the reply; the logits [vocabulary] after it. See `Reader.step` for what it raises."""
         whole = [*self.tokens, token]
         return self._repaired(lambda: self.reader.step(token), whole)
 

@@ -92,7 +92,11 @@ def until(extents: Sequence[Extent], rows: int) -> list[Extent]:
 
 
 def pieces(branch: Branch, first: int, count: int) -> list[tuple[Extent, int, int]]:
-    """(extent, first row, row after the last) of every file that holds some of the rows asked for."""
+    """(extent, first row, row after the last) of every file that holds some of the rows asked for.
+
+    Raises:
+        RowDamaged: the branch does not have all of them.
+    """
     if first + count > branch.rows:
         raise RowDamaged(branch.rows, "it is not stored any more")
     spans = [(part, max(first, part.first), min(first + count, part.stop)) for part in branch.extents]
@@ -100,7 +104,11 @@ def pieces(branch: Branch, first: int, count: int) -> list[tuple[Extent, int, in
 
 
 def compare(branch: Branch, rows: memoryview, start: int, stop: int, stride: int) -> None:
-    """What was read must be the very rows whose headers were verified before."""
+    """What was read must be the very rows whose headers were verified before.
+
+    Raises:
+        RowDamaged: another row lies there.
+    """
     for number in range(start, stop):
         expected = branch.headers[number].pack()
         at = (number - start) * stride

@@ -39,7 +39,8 @@ class DiskTier(StoredBranches):
         """The longest stored beginning of `ids`, whole rows by chained ids *and* token ids, and the open chunk.
 
         `origins`: the conversations that this one was forked from, whose rows it may begin with; it gets a branch of
-        its own that builds on them. `share`: the same for whole rows of any conversation.
+        its own that builds on them. `share`: the same for whole rows of any conversation. When the disk fails nothing
+        is found, and nothing raised.
         """
         try:
             return self._find(conversation, ids, origins, share)
@@ -194,7 +195,11 @@ class DiskTier(StoredBranches):
         self._room.measure()
 
     def forget(self, conversation: str, heirs: Heirs = NO_HEIRS) -> None:
-        """Delete everything of a conversation but the rows that others build on (see `memory.forgetting`)."""
+        """Delete everything of a conversation but the rows that others build on (see `memory.forgetting`).
+
+        Raises:
+            OSError: something of it could not be removed.
+        """
         self._files.close_in(self.folder.conversation(conversation))
         self._files.moved(forget(self.folder, conversation, heirs))
         self._room.measure()
