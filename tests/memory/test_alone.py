@@ -5,9 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
-from memory.budget import MIB, parse_size, plan
-from memory.geometry import Geometry
-from memory.store import Memory, make_policy
+from memory import Geometry, Memory, make_policy, parse_size, plan
+from memory.budget import MIB
 from tests.memory.models import WINDOW, model_pair, tokens
 
 
@@ -28,4 +27,9 @@ def test_the_example_of_the_package() -> None:
 
 def test_it_imports_nothing_of_the_program() -> None:
     code = "import sys, memory.store; sys.exit(any(name.split('.')[0] in ('assistant', 'tui') for name in sys.modules))"
+    assert subprocess.run([sys.executable, "-P", "-c", code], check=False).returncode == 0
+
+
+def test_its_names_come_when_asked_for_those_without_torch_without_it() -> None:
+    code = "import sys; from memory import Geometry, parse_size, plan; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-P", "-c", code], check=False).returncode == 0
