@@ -15,17 +15,16 @@ from rich.table import Table
 from rich.text import Text
 
 from assistant.client import Client
+from assistant.commands.asked import In, named
 from assistant.commands.options import AsJson
 from assistant.commands.progress import plain_console
 from assistant.commands.terminal import without_controls
-from assistant.errors import UsageError
 from assistant.protocol import Episodes, Segment, Turn
 from assistant.views.atlas import MEANING, SHAPES, Sitting, atlas, episode_mark, rows, states
 from assistant.views.history import PAGE, every_turn
 
 app = typer.Typer()
 
-In = Annotated[str | None, typer.Option("--conversation", "-c", metavar="NAME", help="Default: the latest one.")]
 Lines = Annotated[int, typer.Option("--lines", "-n", metavar="N", min=0, help="The last N stretches; 0: all.")]
 
 Sittings = Annotated[bool, typer.Option("--sittings", help="A row a sitting, a mark an exchange: where its KV lies.")]
@@ -212,18 +211,6 @@ def _count(number: int, what: str) -> str:
 
 async def _ask(conversation: str | None) -> tuple[str, Episodes, list[Turn]]:
     async with await Client.connect() as client:
-        name = conversation or await latest(client)
+        name = await named(client, conversation)
         found = await client.episodes(name)
         return name, found, await every_turn(lambda before: client.turns(name, before, PAGE))
-
-
-async def latest(client: Client) -> str:
-    """The conversation written to last.
-
-    Raises:
-        UsageError: there is none.
-    """
-    known = await client.conversations()
-    if not known:
-        raise UsageError('There are no conversations yet. Begin one: assistant ask -c trip "hello"')
-    return max(known, key=lambda one: one.updated).name

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from assistant.client import Client
+from assistant.commands.asked import In, latest
 from assistant.commands.memory import show, show_ledger, show_plan
 from assistant.commands.options import AsJson
 from assistant.protocol import Episodes, MemoryReport, MemorySplit, Turn
@@ -22,7 +23,6 @@ from assistant.views.plan import compare, consequence
 
 app = typer.Typer()
 
-In = Annotated[str | None, typer.Option("--conversation", "-c", metavar="NAME", help="Default: the latest one.")]
 Ledger = Annotated[bool, typer.Option("--ledger", help="What left the working set, came back, was read again.")]
 Planned = Annotated[str | None, typer.Option("--plan", metavar="SIZE", help="What this budget would come to.")]
 
@@ -88,7 +88,7 @@ async def _ask(
 ) -> tuple[str | None, MemoryReport, list[Turn], Episodes, MemorySplit | None]:
     async with await Client.connect() as client:
         planned = None if budget is None else await client.plan(budget)
-        name = conversation or next((one.name for one in await client.conversations()), None)
+        name = conversation or await latest(client)
         turns = [] if name is None else await every_turn(lambda before: client.turns(name, before, PAGE))
         found = Episodes() if name is None else await client.episodes(name)
         return name, await client.memory(), turns, found, planned

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from assistant.client import Client
-from assistant.commands.map import In, latest
+from assistant.commands.asked import In, named
 from assistant.commands.options import AsJson
 from assistant.commands.terminal import without_controls
 from assistant.errors import UsageError
@@ -42,7 +42,7 @@ async def _ask(message: str, conversation: str | None) -> tuple[str, Turn, Episo
     async with await Client.connect() as client:
         number = _number(message)
         if conversation is None:
-            conversation = await latest(client) if number is None else (await client.owner(number)).name
+            conversation = await named(client, None) if number is None else (await client.owner(number)).name
         question = await _question(client, conversation, number)
         return conversation, question, await client.episodes(conversation)
 

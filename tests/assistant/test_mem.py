@@ -78,6 +78,8 @@ def test_what_happened_to_the_tokens(daemon: RunningDaemon) -> None:
     shown = run("mem", "--ledger", "-c", "trip").stdout
     assert f"{entry['tokens']:,} tokens left the working set (4,096 of " in " ".join(shown.split())
     assert "Nothing has left" in run("mem", "--ledger").stdout, "the latest conversation is another one"
+    run("conversations", "pin", "trip")
+    assert run_json("mem")["conversation"] == "work", "also where the list begins with one that is pinned"
 
 
 def test_a_budget_is_planned_before_it_is_used(daemon: RunningDaemon) -> None:

@@ -1,0 +1,30 @@
+"""How a command asks the daemon one thing, and which conversation it means when none was named."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from assistant.client import Client
+from assistant.errors import UsageError
+
+In = Annotated[str | None, typer.Option("--conversation", "-c", metavar="NAME", help="Default: the latest one.")]
+
+
+async def latest(client: Client) -> str | None:
+    """The conversation written to last, if there is any."""
+    last = max(await client.conversations(), key=lambda one: one.updated, default=None)
+    return None if last is None else last.name
+
+
+async def named(client: Client, conversation: str | None) -> str:
+    """The conversation of that name, or the one written to last.
+
+    Raises:
+        UsageError: there is none.
+    """
+    name = conversation or await latest(client)
+    if name is None:
+        raise UsageError('There are no conversations yet. Begin one: assistant ask -c trip "hello"')
+    return name
