@@ -28,7 +28,7 @@ from assistant.commands.terminal import checked_name, read_prompt, say, show
 from assistant.errors import AssistantError, UsageError
 from assistant.places import find_places
 from assistant.protocol import Sampling
-from assistant.settings import Settings
+from assistant.settings import Settings, load_settings
 
 app = typer.Typer()
 
@@ -114,7 +114,7 @@ def agent(
         return 0
     teller = Teller(output, into)
     try:
-        settings = opt.settings_of(
+        settings = load_settings(
             model=model,
             budget=budget,
             quant=quant,

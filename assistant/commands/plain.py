@@ -20,7 +20,7 @@ from assistant.commands.terminal import checked, checked_name, new_name, say, wi
 from assistant.commands.watch import Watch
 from assistant.errors import AssistantError, UsageError
 from assistant.protocol import AskRequest, Done, Failed, Piece
-from assistant.settings import Settings
+from assistant.settings import Settings, load_settings
 
 app = typer.Typer()
 
@@ -42,7 +42,7 @@ def chat(
     In plain mode /help lists the commands, /stop ends the running reply and /quit leaves; Ctrl+C leaves too and keeps
     what was written.
     """
-    settings = opt.settings_of(model=model, budget=budget, quant=quant, policy=policy, mode=mode)
+    settings = load_settings(model=model, budget=budget, quant=quant, policy=policy, mode=mode)
     name = checked_name(new_name() if conversation is None else conversation)
     asyncio.run(_chat(settings, name))
 

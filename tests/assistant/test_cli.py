@@ -351,6 +351,7 @@ def test_settings_of_the_caller_decide(daemon: RunningDaemon, home: Path, monkey
     assert run_json("ask", "hello")["model"] == "other"
     monkeypatch.chdir(home)
     assert run_json("ask", "--model", "file:fake", "hello")["model"] == "fake"
+    assert "names a user who does not exist" in run("ask", "--model", "file:~nobody-here/m", "hello", code=2).stderr
     (home / "assistant.toml").write_text("modle = 'x'\n")
     assert "'modle'" in run("ask", "hello", code=2).stderr
 
