@@ -14,8 +14,9 @@ import typer
 from assistant.client import Client, error_of
 from assistant.commands import options as opt
 from assistant.commands.supply import supply_model
-from assistant.commands.terminal import checked_name, say, without_controls
+from assistant.commands.terminal import checked_name, say
 from assistant.commands.watch import Watch
+from assistant.controls import without_controls
 from assistant.dialogue import As, Dialogue, read_dialogues
 from assistant.errors import AssistantError, UsageError
 from assistant.protocol import Done, Failed, ImportRequest

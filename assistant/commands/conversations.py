@@ -14,7 +14,7 @@ from rich.table import Table
 from assistant.client import Client
 from assistant.commands.options import AsJson
 from assistant.commands.progress import plain_console
-from assistant.commands.terminal import without_controls
+from assistant.controls import without_controls
 from assistant.protocol import Conversation, ConversationChange
 
 app = typer.Typer(help="List, name, sort, fork, put away and remove conversations.", no_args_is_help=True)

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from assistant.client import Client
-from assistant.commands.terminal import without_controls
+from assistant.controls import without_controls
 from assistant.export import Form, exported
 from assistant.protocol import Conversation, Turn
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from assistant.commands.terminal import without_controls
+from assistant.controls import without_controls
 from assistant.protocol import KvStatus, StoredUse
 from memory.budget import format_size
 

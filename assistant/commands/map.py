@@ -18,7 +18,7 @@ from assistant.client import Client
 from assistant.commands.asked import In, named
 from assistant.commands.options import AsJson
 from assistant.commands.progress import plain_console
-from assistant.commands.terminal import without_controls
+from assistant.controls import without_controls
 from assistant.protocol import Episodes, Segment, Turn
 from assistant.views.atlas import MEANING, SHAPES, Sitting, atlas, episode_mark, rows, states
 from assistant.views.history import PAGE, every_turn

@@ -8,7 +8,7 @@ from rich.table import Table
 
 from assistant.commands.forks import fork_lines
 from assistant.commands.progress import plain_console
-from assistant.commands.terminal import without_controls
+from assistant.controls import without_controls
 from assistant.protocol import KvStatus, MemoryReport, MemorySplit, ResidentSet, TierUse
 from assistant.views.forecast import Forecast
 from assistant.views.held import Held

@@ -16,8 +16,9 @@ from assistant.commands import options as opt
 from assistant.commands.ask import system_for
 from assistant.commands.spoken import Talk, obey
 from assistant.commands.supply import supply_model
-from assistant.commands.terminal import checked, checked_name, new_name, say, without_controls
+from assistant.commands.terminal import checked, checked_name, new_name, say
 from assistant.commands.watch import Watch
+from assistant.controls import without_controls
 from assistant.errors import AssistantError, UsageError
 from assistant.protocol import AskRequest, Done, Failed, Piece
 from assistant.settings import Settings, load_settings

@@ -10,7 +10,7 @@ import typer
 
 from assistant.client import Client
 from assistant.commands.options import AsJson
-from assistant.commands.terminal import without_controls
+from assistant.controls import without_controls
 from assistant.protocol import Hit
 
 app = typer.Typer()

@@ -11,7 +11,7 @@ import typer
 from assistant.client import Client
 from assistant.commands.asked import In, named
 from assistant.commands.options import AsJson
-from assistant.commands.terminal import without_controls
+from assistant.controls import without_controls
 from assistant.errors import UsageError
 from assistant.protocol import LARGEST, Episodes, Turn
 from assistant.views.reason import as_record, told
