@@ -21,7 +21,6 @@ from assistant.commands.progress import plain_console
 from assistant.controls import without_controls
 from assistant.protocol import Episodes, Segment, Turn
 from assistant.views.atlas import MEANING, SHAPES, Sitting, atlas, episode_mark, rows, states
-from assistant.views.history import PAGE, every_turn
 
 app = typer.Typer()
 
@@ -213,4 +212,4 @@ async def _ask(conversation: str | None) -> tuple[str, Episodes, list[Turn]]:
     async with await Client.connect() as client:
         name = await named(client, conversation)
         found = await client.episodes(name)
-        return name, found, await every_turn(lambda before: client.turns(name, before, PAGE))
+        return name, found, await client.all_turns(name)

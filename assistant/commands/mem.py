@@ -16,7 +16,6 @@ from assistant.commands.options import AsJson
 from assistant.protocol import Episodes, MemoryReport, MemorySplit, Turn
 from assistant.views.forecast import forecast
 from assistant.views.held import held
-from assistant.views.history import PAGE, every_turn
 from assistant.views.ledger import ledger
 from assistant.views.meter import meter, surroundings
 from assistant.views.plan import compare, consequence
@@ -89,6 +88,6 @@ async def _ask(
     async with await Client.connect() as client:
         planned = None if budget is None else await client.plan(budget)
         name = conversation or await latest(client)
-        turns = [] if name is None else await every_turn(lambda before: client.turns(name, before, PAGE))
+        turns = [] if name is None else await client.all_turns(name)
         found = Episodes() if name is None else await client.episodes(name)
         return name, await client.memory(), turns, found, planned

@@ -13,13 +13,14 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from assistant.client import Client, pull
+from assistant.client import PAGE, Client, every_turn, pull
 from assistant.daemon import spawn
 from assistant.daemon.probe import listener
 from assistant.errors import DaemonError, ModelError, UsageError
 from assistant.places import Places
 from assistant.protocol import AskRequest
 from tests.assistant.talk import with_client
+from tests.assistant.views.made import turn
 from tests.conftest import RunningDaemon, wait_until
 
 
@@ -154,3 +155,21 @@ def test_a_pull_that_is_cancelled_again_and_again_leaves_no_child(home: Path) ->
         assert children() == before
 
     asyncio.run(scene())
+
+
+async def _paged(total: int) -> list[int]:
+    asked = list[int | None]()
+
+    async def page(before: int | None) -> list:  # type: ignore[type-arg]
+        asked.append(before)
+        last = total if before is None else before - 1
+        return [turn(number) for number in range(max(1, last - PAGE + 1), last + 1)]
+
+    found = await every_turn(page)
+    assert len(asked) == total // PAGE + 1
+    return [one.id for one in found]
+
+
+@pytest.mark.parametrize("total", [0, 1, PAGE, PAGE + 1, 3 * PAGE - 1])
+def test_every_page_of_a_conversation_is_read_once_and_in_order(total: int) -> None:
+    assert asyncio.run(_paged(total)) == list(range(1, total + 1))
