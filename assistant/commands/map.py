@@ -20,7 +20,7 @@ from assistant.commands.options import AsJson
 from assistant.commands.progress import plain_console
 from assistant.controls import without_controls
 from assistant.protocol import Episodes, Segment, Turn
-from assistant.views.atlas import MEANING, SHAPES, Sitting, atlas, episode_mark, rows, states
+from assistant.views.atlas import MEANING, SHAPES, Sitting, atlas, episode_mark, rows, share_of, states
 
 app = typer.Typer()
 
@@ -30,9 +30,6 @@ Sittings = Annotated[bool, typer.Option("--sittings", help="A row a sitting, a m
 
 STRIP = 76
 """Characters of the strip: episodes over time."""
-
-CHUNK = 64
-"""Tokens that one figure of the residency is about."""
 
 _COLOURS = ("cyan", "magenta", "green", "yellow", "blue", "red")
 
@@ -142,27 +139,17 @@ def stretches(segments: Sequence[Segment], residency: Sequence[float] | None) ->
     for episode, group in groupby(segments, key=lambda one: one.episode):
         part = list(group)
         turns = [turn for one in part for turn in one.turns]
-        first, last = turns[0].first_token, turns[-1].last_token
         yield Stretch(
             episode=episode,
             segments=len(part),
             first_turn=turns[0].turn,
             last_turn=turns[-1].turn,
-            first_token=first,
-            last_token=last,
+            first_token=turns[0].first_token,
+            last_token=turns[-1].last_token,
             dates=list(dict.fromkeys(turn.date for turn in turns if turn.date)),
             speakers=list(dict.fromkeys(turn.speaker for turn in turns)),
-            resident=None if residency is None else _share(residency, first, last),
+            resident=None if residency is None else share_of(residency, turns),
         )
-
-
-def _share(residency: Sequence[float], first: int, last: int) -> float:
-    """The mean of what `residency` says of the tokens `first` to `last`."""
-    total = 0.0
-    for chunk in range(first // CHUNK, -(-last // CHUNK)):
-        held = residency[chunk] if chunk < len(residency) else 0.0
-        total += held * (min(last, (chunk + 1) * CHUNK) - max(first, chunk * CHUNK))
-    return round(total / max(1, last - first), 4)
 
 
 def _overall(every: Sequence[Stretch]) -> float | None:
