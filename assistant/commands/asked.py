@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Annotated, Any, TypeVar
 
 import typer
 
 from assistant.client import Client
 from assistant.errors import UsageError
 
+T = TypeVar("T")
+
 In = Annotated[str | None, typer.Option("--conversation", "-c", metavar="NAME", help="Default: the latest one.")]
+
+
+def asked(action: Callable[[Client], Coroutine[Any, Any, T]], *, start: bool = True) -> T:
+    """What `action` gets from the daemon; without `start` none is started for it."""
+
+    async def connected() -> T:
+        async with await Client.connect(start=start) as client:
+            return await action(client)
+
+    return asyncio.run(connected())
 
 
 async def latest(client: Client) -> str | None:

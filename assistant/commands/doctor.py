@@ -15,14 +15,13 @@ import typer
 from sqlite_utils import Database
 
 from assistant.catalog import load_catalog
-from assistant.client import Client
+from assistant.commands.asked import asked
 from assistant.commands.options import AsJson
 from assistant.daemon.diagnosis import daemon, worker
 from assistant.daemon.token import read_token
 from assistant.errors import AssistantError, Exit
 from assistant.machine import look
 from assistant.places import Places, find_places
-from assistant.protocol import KvCheck
 from assistant.served.upstream import Upstream
 from assistant.settings import Settings, load_settings
 from memory.budget import MIB, format_size, parse_size
@@ -185,15 +184,10 @@ def _there(path: Path) -> Path:
 def _rows(repair: bool) -> list[Finding]:
     """Every stored row, verified by the daemon, which is started for it."""
     try:
-        report = asyncio.run(_check(repair))
+        report = asked(lambda client: client.check(repair=repair))
     except AssistantError as error:
         return [Finding("stored rows", False, str(error))]
     verified = f"{report.rows_ok:,} sound in {report.files:,} files, {format_size(report.bytes)}"
     then = "Repaired; what is missing is read again." if report.repaired else "Run: assistant doctor --kv --repair"
     problems = [Finding("stored rows", report.repaired, f"{problem} {then}") for problem in report.problems]
     return [Finding("stored rows", True, verified), *problems]
-
-
-async def _check(repair: bool) -> KvCheck:
-    async with await Client.connect() as client:
-        return await client.check(repair=repair)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -15,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from assistant.client import Client
-from assistant.commands.asked import In, named
+from assistant.commands.asked import In, asked, named
 from assistant.commands.options import AsJson
 from assistant.commands.progress import plain_console
 from assistant.controls import without_controls
@@ -55,7 +54,7 @@ def show_map(conversation: In = None, lines: Lines = 20, sittings: Sittings = Fa
 
     With --sittings, every exchange of every sitting instead: verbatim, compressed, on disk or text only.
     """
-    name, found, turns = asyncio.run(_ask(conversation))
+    name, found, turns = asked(lambda client: _ask(client, conversation))
     drawn = atlas(turns, found)
     if as_json:
         record = {"conversation": name, **as_record(found), "sittings": sittings_record(drawn), "states": states(drawn)}
@@ -195,8 +194,6 @@ def _count(number: int, what: str) -> str:
     return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
-async def _ask(conversation: str | None) -> tuple[str, Episodes, list[Turn]]:
-    async with await Client.connect() as client:
-        name = await named(client, conversation)
-        found = await client.episodes(name)
-        return name, found, await client.all_turns(name)
+async def _ask(client: Client, conversation: str | None) -> tuple[str, Episodes, list[Turn]]:
+    name = await named(client, conversation)
+    return name, await client.episodes(name), await client.all_turns(name)

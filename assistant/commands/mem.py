@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from dataclasses import asdict
 from typing import Annotated, Any
@@ -10,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from assistant.client import Client
-from assistant.commands.asked import In, latest
+from assistant.commands.asked import In, asked, latest
 from assistant.commands.memory import show, show_ledger, show_plan
 from assistant.commands.options import AsJson
 from assistant.protocol import Episodes, MemoryReport, MemorySplit, Turn
@@ -33,7 +32,7 @@ def mem(conversation: In = None, with_ledger: Ledger = False, budget: Planned = 
     With --ledger, what happened to the tokens of a conversation, reply by reply. With --plan, what another budget would
     come to, before it is used; exit code 5 when it would not hold the model.
     """
-    name, report, turns, found, planned = asyncio.run(_ask(conversation, budget))
+    name, report, turns, found, planned = asked(lambda client: _ask(client, conversation, budget))
     if planned is not None:
         _out(plan_record(report, planned, turns)) if as_json else show_plan(report, planned, _stored(turns))
     elif as_json:
@@ -83,11 +82,10 @@ def _out(record: dict[str, Any]) -> None:
 
 
 async def _ask(
-    conversation: str | None, budget: str | None
+    client: Client, conversation: str | None, budget: str | None
 ) -> tuple[str | None, MemoryReport, list[Turn], Episodes, MemorySplit | None]:
-    async with await Client.connect() as client:
-        planned = None if budget is None else await client.plan(budget)
-        name = conversation or await latest(client)
-        turns = [] if name is None else await client.all_turns(name)
-        found = Episodes() if name is None else await client.episodes(name)
-        return name, await client.memory(), turns, found, planned
+    planned = None if budget is None else await client.plan(budget)
+    name = conversation or await latest(client)
+    turns = [] if name is None else await client.all_turns(name)
+    found = Episodes() if name is None else await client.episodes(name)
+    return name, await client.memory(), turns, found, planned
