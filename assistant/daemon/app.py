@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
@@ -26,7 +26,7 @@ from assistant.daemon.lane import STOPPING, LaneFull
 from assistant.daemon.names import DIGITS, IdInPath, IdInQuery, Named, ProgramId, TrueFalse
 from assistant.daemon.programs import Programs
 from assistant.daemon.service import Service
-from assistant.daemon.sse import PING_S
+from assistant.daemon.sse import stream
 from assistant.daemon.turns import Turn
 from assistant.daemon.v1 import create_router
 from assistant.daemon.v1.errors import error_reply
@@ -329,17 +329,9 @@ def _add_programs(app: FastAPI, service: Service) -> None:
 
 
 def _stream(service: Service, turn: Turn) -> EventSourceResponse:
-    """The turn's events as SSE; a client that goes away cancels it, unless it was asked to go on."""
-
-    async def events() -> AsyncIterator[ServerSentEvent]:
-        async for event in turn.events():
-            yield ServerSentEvent(dump(event), event=event.event)
-
-    async def gone(_message: Any) -> None:
-        if not turn.detached:
-            await service.lane.cancel(turn)
-
-    return EventSourceResponse(events(), ping=PING_S, client_close_handler_callable=gone)
+    """The turn's events as SSE."""
+    events = (ServerSentEvent(dump(event), event=event.event) async for event in turn.events())
+    return stream(service.lane, turn, events)
 
 
 def _add_errors(app: FastAPI, failures: Failures) -> None:
