@@ -19,7 +19,7 @@ from starlette.responses import Response
 from starlette.routing import Match
 
 from assistant import __version__
-from assistant.daemon.failures import Failures, declared
+from assistant.daemon.failures import Failures, broken, declared, where
 from assistant.daemon.guard import Guard, Rules, check_model
 from assistant.daemon.keeper import Doorkeeper
 from assistant.daemon.lane import STOPPING, LaneFull
@@ -342,9 +342,7 @@ def _add_errors(app: FastAPI, failures: Failures) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> Response:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"][1:])
-        said = f"{where or 'The request'}: {first['msg'].removeprefix('Value error, ')}."
+        said = f"{where(error) or 'The request'}: {error.errors()[0]['msg'].removeprefix('Value error, ')}."
         return failures.answer(request.scope["path"], 422, said, Exit.USAGE)
 
     @app.exception_handler(HTTPException)
@@ -353,9 +351,8 @@ def _add_errors(app: FastAPI, failures: Failures) -> None:
         return failures.answer(request.scope["path"], error.status_code, f"{error.detail}.", Exit.USAGE, headers)
 
     @app.exception_handler(Exception)
-    async def broken(request: Request, error: Exception) -> Response:
-        said = f"The daemon failed ({type(error).__name__}); its log says where."
-        return failures.answer(request.scope["path"], 500, said, Exit.FAILED)
+    async def fault(request: Request, error: Exception) -> Response:
+        return failures.answer(request.scope["path"], 500, broken(error), Exit.FAILED)
 
 
 def _allowed(request: Request) -> dict[str, str]:
