@@ -16,8 +16,8 @@ from sqlite_utils import Database
 
 from assistant.catalog import load_catalog
 from assistant.commands.asked import asked
+from assistant.commands.diagnosis import daemon, worker
 from assistant.commands.options import AsJson
-from assistant.daemon.diagnosis import daemon, worker
 from assistant.daemon.token import read_token
 from assistant.errors import AssistantError, Exit
 from assistant.machine import look
