@@ -71,9 +71,9 @@ def doctor(kv: Kv = False, repair: Repair = False, as_json: AsJson = False) -> N
 
 def findings(places: Places) -> Iterator[Finding]:
     """Everything that can be seen without starting a daemon."""
-    settings: list[Settings] = []
+    settings, says = _settings(places)
     yield _look("SQLite", _sqlite)
-    yield _look("settings", lambda: _settings(places, settings))
+    yield Finding("settings", settings is not None, says)
     yield _look("data folder", lambda: _folder(places.data))
     yield _look("state folder", lambda: _folder(places.state))
     yield _look("runtime folder", lambda: _folder(places.runtime))
@@ -82,10 +82,10 @@ def findings(places: Places) -> Iterator[Finding]:
     yield _look("daemon", lambda: daemon(places))
     yield _look("worker", lambda: worker(places))
     yield _look("token", lambda: _token(places))
-    if settings:
-        yield _look("model", lambda: _model(places, settings[0]))
-        yield _look("budget", lambda: _budget(settings[0]))
-        yield _look("stored KV", lambda: _kv(places, settings[0]))
+    if settings is not None:
+        yield _look("model", lambda: _model(places, settings))
+        yield _look("budget", lambda: _budget(settings))
+        yield _look("stored KV", lambda: _kv(places, settings))
     yield _look("episodes", _embeddings)
 
 
@@ -101,9 +101,11 @@ def _sqlite() -> str:
     return f"{Database(memory=True).execute('SELECT sqlite_version()').fetchone()[0]}, new enough to lose nothing"
 
 
-def _settings(places: Places, found: list[Settings]) -> str:
-    found.append(load_settings(places=places))
-    return "readable, no unknown key"
+def _settings(places: Places) -> tuple[Settings | None, str]:
+    try:
+        return load_settings(places=places), "readable, no unknown key"
+    except AssistantError as error:
+        return None, str(error)
 
 
 def _folder(path: Path) -> str:
