@@ -18,6 +18,11 @@ from assistant.protocol import Turn, Usage
 
 _ASIDE = re.compile(r"\[[^\]]*\]")
 TITLE_LENGTH = 80
+LINE = """
+    WITH RECURSIVE line(id, parent, depth) AS (
+        SELECT id, parent, depth FROM turns WHERE id = :turn
+        UNION ALL SELECT t.id, t.parent, t.depth FROM line JOIN turns t ON t.id = line.parent)"""
+"""The turns that lead to `:turn`, itself included, as a table of a statement."""
 
 
 class UnknownConversation(UsageError):
