@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 
 from assistant.errors import AssistantError, UsageError
-from assistant.history import History, NameTaken, UnknownConversation, pack_ids, unpack_ids
+from assistant.history import History, NameTaken, UnknownConversation, unpack_ids
 from assistant.protocol import NewTurn, Usage
+from memory.block import pack_ids
 from memory.database import OldSqlite, check_sqlite
 
 WRITER = """
