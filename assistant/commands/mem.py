@@ -10,7 +10,7 @@ import typer
 
 from assistant.client import Client
 from assistant.commands.asked import In, asked, latest
-from assistant.commands.memory import show, show_ledger, show_plan
+from assistant.commands.mem_text import show, show_ledger, show_plan
 from assistant.commands.options import AsJson
 from assistant.protocol import Episodes, MemoryReport, MemorySplit, Turn
 from assistant.views.forecast import forecast

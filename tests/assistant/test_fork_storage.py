@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 
-from assistant.commands.forks import fork_lines
+from assistant.commands.mem_text import fork_lines
 from assistant.protocol import KvStatus, StoredUse
 from memory.block import CHUNK
 from memory.budget import format_size

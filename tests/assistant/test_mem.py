@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 
 from assistant.commands.mem import as_record
-from assistant.commands.memory import show
+from assistant.commands.mem_text import show
 from assistant.protocol import KvStatus, MemoryReport, MemorySplit, ResidentSet, TierUse
 from tests.assistant.command import run, run_json
 from tests.assistant.talk import with_client

@@ -6,10 +6,9 @@ from collections.abc import Sequence
 
 from rich.table import Table
 
-from assistant.commands.forks import fork_lines
 from assistant.commands.progress import plain_console
 from assistant.controls import without_controls
-from assistant.protocol import KvStatus, MemoryReport, MemorySplit, ResidentSet, TierUse
+from assistant.protocol import KvStatus, MemoryReport, MemorySplit, ResidentSet, StoredUse, TierUse
 from assistant.views.forecast import Forecast
 from assistant.views.held import Held
 from assistant.views.ledger import Entry, counted, hit_rate
@@ -65,6 +64,11 @@ def meter_lines(drawn: Meter, outside: Surroundings | None) -> list[str]:
         gap = f", {format_size(outside.gap)} unaccounted" if outside.gap else ""
         lines.append(f"The system sees {format_size(outside.seen)}: in use {format_size(outside.ours)}{beside}{gap}")
     return lines
+
+
+def fork_lines(kv: KvStatus) -> list[str]:
+    """A line for every conversation that was forked from another one, or begins with rows of one."""
+    return [_fork(one) for one in kv.stored if one.shared or one.origin is not None]
 
 
 def show_ledger(name: str | None, entries: Sequence[Entry]) -> None:
@@ -175,6 +179,13 @@ def _episodes(parts: Sequence[Held]) -> Table:
         name = "belongs to none yet" if one.episode is None else f"{one.episode} {without_controls(one.title)}"
         table.add_row(name, f"{one.tokens:,}", _size(one.device), _size(one.disk))
     return table
+
+
+def _fork(one: StoredUse) -> str:
+    name, origin = without_controls(one.conversation), without_controls(one.origin or "another conversation")
+    if not one.own:
+        return f"{name}, forked from {origin}: 0 B of its own until it diverges"
+    return f"{name}, forked from {origin}: {format_size(one.own)} of its own, {format_size(one.shared)} shared"
 
 
 def _counters(kv: KvStatus) -> str:
