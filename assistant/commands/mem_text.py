@@ -11,15 +11,13 @@ from assistant.controls import without_controls
 from assistant.protocol import KvStatus, MemoryReport, MemorySplit, ResidentSet, StoredUse, TierUse
 from assistant.views.forecast import Forecast
 from assistant.views.held import Held
-from assistant.views.ledger import Entry, counted, hit_rate
+from assistant.views.ledger import BYTES, Entry, counted, hit_rate
 from assistant.views.meter import Meter, Surroundings, cells, meter, surroundings
-from assistant.views.plan import Line, compare, consequence
-from memory.budget import MIB, format_size
+from assistant.views.plan import Line, compare, consequence, written
+from memory.budget import format_size
 
 BAR = 64
 """Characters of the meter."""
-
-_BYTES = "bytes written to disk"
 
 
 def show(report: MemoryReport, expected: Forecast | None = None, parts: Sequence[Held] = ()) -> None:
@@ -96,12 +94,7 @@ def show_plan(report: MemoryReport, planned: MemorySplit, stored: int | None) ->
         table.add_row(line.what, figure(line, line.now), figure(line, line.then))
     console.print(table)
     console.print(consequence(report.memory, planned), soft_wrap=True)
-    console.print(f"Nothing was changed. To use it: assistant chat --budget {_typed(planned.budget)}", soft_wrap=True)
-
-
-def _typed(size: int) -> str:
-    """A size as it is written on a command line."""
-    return f"{size // MIB}MiB" if size % MIB == 0 else str(size)
+    console.print(f"Nothing was changed. To use it: assistant chat --budget {written(planned.budget)}", soft_wrap=True)
 
 
 def figure(line: Line, value: float | str | None) -> str:
@@ -189,7 +182,7 @@ def _fork(one: StoredUse) -> str:
 
 
 def _counters(kv: KvStatus) -> str:
-    told = [f"{words} {_size(count) if words == _BYTES else f'{count:,}'}" for words, count in counted(kv.counters)]
+    told = [f"{words} {_size(count) if words == BYTES else f'{count:,}'}" for words, count in counted(kv.counters)]
     rate = hit_rate(kv.counters)
     hits = [] if rate is None else [f"of the rows read {rate:.0%} were in RAM"]
     return f"Since the model was loaded: {', '.join([*hits, *told])}"
