@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, wait
 from dataclasses import dataclass, field
 from itertools import takewhile
-from typing import Literal
 
 import torch
 from torch import Tensor
@@ -24,6 +23,7 @@ from assistant.protocol import (
     Explain,
     Explained,
     Failed,
+    Finish,
     Forget,
     Forgotten,
     Loading,
@@ -42,7 +42,6 @@ from assistant.protocol import (
     TooLong,
     Usage,
     WorkerDone,
-    WorkerEvent,
     WorkerStatus,
 )
 from assistant.template import Prompt, build_prompt
@@ -51,14 +50,11 @@ from assistant.worker.episodes import explain, focus, prepare, recalled_json, ro
 from assistant.worker.loader import Loaded, load
 from assistant.worker.preview import preview, split_of
 from assistant.worker.sampling import Likelihoods, Sampler, TextStream
-from assistant.worker.served import Served
+from assistant.worker.served import Send, Served
 from assistant.worker.shelf import check, forget, kv_status
 from memory.episode_view import Route
 from memory.errors import BudgetExceeded, BudgetTooSmall, Cancelled, TextTooLong
 from memory.store import Resumed as Found
-
-Send = Callable[[WorkerEvent], None]
-Finish = Literal["stop", "length", "cancelled", "read"]
 
 _LOST = "its KV was no longer in memory, and nothing is kept on disk (spill is off)"
 

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Coroutine
 from concurrent.futures import wait
 from contextlib import suppress
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
@@ -20,6 +20,7 @@ from assistant.dialogue import said_in
 from assistant.errors import BudgetError
 from assistant.protocol import (
     SERVER,
+    Attended,
     MemorySplit,
     ModelSpec,
     Notice,
@@ -283,7 +284,7 @@ def _written(request: Run, reply: Reply) -> Written | None:
     return written
 
 
-def _mode(fitted: Fitted) -> Literal["exact", "recall", "bounded"]:
+def _mode(fitted: Fitted) -> Attended:
     if not fitted.left_out:
         return "exact"
     return "recall" if fitted.recalled else "bounded"
