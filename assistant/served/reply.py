@@ -6,9 +6,8 @@ import json
 import time
 from dataclasses import dataclass, field
 
-from assistant.agent.formats import SERVED
+from assistant.agent.formats import SERVED, THOUGHT
 from assistant.protocol import Alternative, Finish, Piece, TokenLogprob
-from assistant.served.messages import THOUGHT
 from assistant.served.wire import CallPart, Choice, Chunk, Delta, Likelihoods, Spent
 
 
