@@ -15,7 +15,7 @@ import pytest
 
 from assistant.errors import AssistantError, UsageError
 from assistant.history import History, NameTaken, UnknownConversation, unpack_ids
-from assistant.protocol import NewTurn, Usage
+from assistant.protocol import ConversationChange, NewTurn, Usage
 from memory.block import pack_ids
 from memory.database import OldSqlite, check_sqlite
 
@@ -164,10 +164,10 @@ def test_the_system_prompt_belongs_to_the_beginning(history: History) -> None:
 def test_rename(history: History) -> None:
     history.begin("one", "x")
     history.begin("two", "x")
-    history.rename("one", "three/ü")
+    history.change("one", ConversationChange(name="three/ü"))
     assert {found.name for found in history.conversations()} == {"three/ü", "two"}
     with pytest.raises(NameTaken, match="already a conversation 'two'"):
-        history.rename("three/ü", "two")
+        history.change("three/ü", ConversationChange(name="two"))
     with pytest.raises(UnknownConversation, match="Did you mean 'two'"):
         history.find("twoo")
 
