@@ -125,9 +125,9 @@ def headline(name: str, found: Episodes) -> str:
     return f"{without_controls(name)}: {', '.join(counts)}, {turns[-1].last_token:,} tokens\n{where}"
 
 
-def strip(episodes: Sequence[int | None], width: int = STRIP) -> Iterator[Text]:
-    """A character a segment; when there are more than `width`, the most frequent one of each stretch of them."""
-    columns = min(width, len(episodes))
+def strip(episodes: Sequence[int | None]) -> Iterator[Text]:
+    """A character a segment; when there are more than `STRIP`, the most frequent one of each stretch of them."""
+    columns = min(STRIP, len(episodes))
     for column in range(columns):
         part = episodes[column * len(episodes) // columns : (column + 1) * len(episodes) // columns]
         yield _mark(Counter(part).most_common(1)[0][0])
