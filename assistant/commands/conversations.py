@@ -21,6 +21,7 @@ app = typer.Typer(help="List, name, sort, fork, put away and remove conversation
 Query = Annotated[str, typer.Argument(metavar="[TEXT]", help="Only those with this in their name or title.")]
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The conversation.")]
 Names = Annotated[list[str], typer.Argument(metavar="NAME...", help="The conversations.")]
+Title = Annotated[str, typer.Argument(metavar="TITLE", help="What lists show beside the name.")]
 New = Annotated[str | None, typer.Option("--as", metavar="NEW", help="The name; without it, one is found.")]
 TurnId = Annotated[int | None, typer.Option("--turn", metavar="ID", min=1, help="The last turn to take along.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask on a terminal.")]
@@ -49,8 +50,8 @@ def list_conversations(
 
 @app.command(epilog='Example: assistant conversations rename "2026-11-21-093000-a1b2" trip')
 def rename(
-    old: Annotated[str, typer.Argument(metavar="OLD")],
-    new: Annotated[str, typer.Argument(metavar="NEW")],
+    old: Annotated[str, typer.Argument(metavar="OLD", help="The name that it has.")],
+    new: Annotated[str, typer.Argument(metavar="NEW", help="The name that it gets.")],
     as_json: AsJson = False,
 ) -> None:
     """Give a conversation another name."""
@@ -59,7 +60,7 @@ def rename(
 
 
 @app.command(epilog='Example: assistant conversations title trip "Three days in Lisbon"')
-def title(name: Name, text: Annotated[str, typer.Argument(metavar="TITLE")], as_json: AsJson = False) -> None:
+def title(name: Name, text: Title, as_json: AsJson = False) -> None:
     """Give a conversation a title; it keeps it from then on."""
     _change([name], ConversationChange(title=text), "titled", as_json)
 

@@ -42,6 +42,11 @@ class Kind(StrEnum):
     LAUNCHD = "launchd"
 
 
+Which = Annotated[
+    Kind, typer.Argument(metavar="KIND", help="systemd: its service; systemd-socket: its socket; launchd: its agent.")
+]
+
+
 @app.command(epilog="Example: assistant daemon start --listen 127.0.0.1:8123")
 def start(listen: Listen = None, as_json: AsJson = False) -> None:
     """Start the daemon in the background and wait until it answers. Does nothing when one runs.
@@ -102,7 +107,7 @@ def unload(as_json: AsJson = False) -> None:
 
 
 @app.command(epilog="Example: assistant daemon service systemd > ~/.config/systemd/user/assistant.service")
-def service(kind: Kind) -> None:
+def service(kind: Which) -> None:
     """Print what a service manager needs to run the daemon: two units for systemd, or a property list for launchd."""
     from assistant.commands import units
 

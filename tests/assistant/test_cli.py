@@ -373,6 +373,13 @@ def test_help_of_every_command_has_an_example(in_process: None, capsys: pytest.C
         assert "COMMAND [ARGS]" in shown or "Example" in shown
 
 
+def test_the_help_of_chat_is_that_of_the_app(in_process: None, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["chat", "--help"]) == 0
+    assert {"--web", "--port"} <= set(capsys.readouterr().out.split())
+    assert main(["chat", "--plain", "--help"]) == 0
+    assert "/quit leaves" in " ".join(capsys.readouterr().out.split())
+
+
 def test_help_and_version(in_process: None, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--help"]) == 0
     shown = capsys.readouterr().out
