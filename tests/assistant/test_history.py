@@ -8,7 +8,6 @@ import signal
 import stat
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -37,13 +36,6 @@ while True:
         print("done", begun.reply_id, number, flush=True)
     number += 1
 """
-
-
-@pytest.fixture
-def history(tmp_path: Path) -> Iterator[History]:
-    opened = History(tmp_path / "data" / "history.db")
-    yield opened
-    opened.close()
 
 
 def usage(**figures: int) -> Usage:
