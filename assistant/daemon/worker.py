@@ -34,6 +34,7 @@ from assistant.protocol import (
     WorkerDone,
     WorkerEvent,
     WorkerLine,
+    WorkerState,
     WorkerStatus,
     dump,
 )
@@ -45,7 +46,6 @@ STATUS_S = 0.5
 FLUSH_S = 10.0
 """How long a worker that was asked to end may write what waits to be written."""
 
-State = Literal["none", "starting", "ready", "busy"]
 Inbox = asyncio.Queue[WorkerEvent | None]
 log = structlog.get_logger("worker")
 
@@ -87,7 +87,7 @@ class Worker:
         return self._process.pid if self._process else None
 
     @property
-    def state(self) -> State:
+    def state(self) -> WorkerState:
         """None, or a child that starts, waits or works."""
         if self._process is None:
             return "none"
