@@ -33,11 +33,11 @@ def running(
         _end(process)
 
 
-def watch(process: Process, look: Callable[[], None], every_s: float = 0.2) -> int:
+def watch(process: Process, look: Callable[[], None]) -> int:
     """Wait for the end of `process`, calling `look` in between; its exit status."""
     while True:
         try:
-            return process.wait(every_s)
+            return process.wait(0.2)
         except subprocess.TimeoutExpired:
             look()
 

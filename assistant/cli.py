@@ -54,7 +54,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         if COMPLETE in os.environ:
             return _complete()
-        if args[:1] == ["chat"] and _on_a_terminal(args):
+        if args[:1] == ["chat"] and _wants_app(args):
             return _chat(args[1:])
         signal.signal(signal.SIGTERM, ending.terminate)
         return ending.named(_finished(_run(args)))
@@ -67,17 +67,19 @@ def main(argv: list[str] | None = None) -> int:
         return _hang_up()
 
 
-def _on_a_terminal(args: list[str]) -> bool:
-    """Whether the terminal app is wanted; `--web` brings its own terminal."""
-    if "--web" in args and "--plain" not in args:
-        return True
-    return not {"--plain", "--help"} & set(args) and sys.stdin.isatty() and sys.stdout.isatty()
+def _wants_app(args: list[str]) -> bool:
+    """Whether the terminal app is wanted: on a terminal, with `--web`, which brings its own, and for its flags."""
+    if "--plain" in args:
+        return False
+    return bool({"--web", "--help"} & set(args)) or (sys.stdin.isatty() and sys.stdout.isatty())
 
 
 def _chat(args: list[str]) -> int:
     """The chat that this program's own distribution registers; looking through all installed ones takes longer."""
     for found in distribution(DISTRIBUTION).entry_points.select(group="assistant.commands", name="chat"):
         return int(found.load()(args))
+    if "--help" in args:
+        return _run(["chat", *args])
     raise UsageError("No terminal app is installed with this program. Run: assistant chat --plain")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from asyncio.subprocess import PIPE, Process
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import suppress
 from typing import Any
 from urllib.parse import quote
@@ -121,11 +121,7 @@ class Client(Connection):
 
     async def all_turns(self, name: str, versions: bool = False) -> list[Turn]:
         """Every turn, oldest first, however many there are."""
-        turns = page = await self.turns(name, None, PAGE, versions)
-        while len(page) == PAGE:
-            page = await self.turns(name, page[0].id, PAGE, versions)
-            turns = page + turns
-        return turns
+        return await every_turn(lambda before: self.turns(name, before, PAGE, versions))
 
     async def siblings(self, name: str, turn: int) -> list[Turn]:
         """The versions of a turn, itself included, oldest first."""
@@ -255,6 +251,14 @@ class Client(Connection):
     async def shutdown(self) -> None:
         """Ask the daemon to drain and end."""
         await self._send("POST", "/api/shutdown", json={})
+
+
+async def every_turn(page: Callable[[int | None], Awaitable[list[Turn]]]) -> list[Turn]:
+    """Every turn, oldest first; `page`: the newest `PAGE` turns before a turn's id (None: of all)."""
+    pages = [await page(None)]
+    while len(pages[-1]) == PAGE:
+        pages.append(await page(pages[-1][0].id))
+    return [turn for one in reversed(pages) for turn in one]
 
 
 async def pull(model_id: str) -> AsyncGenerator[PullProgress, None]:

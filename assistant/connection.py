@@ -127,13 +127,13 @@ class Connection:
         yield last
 
 
-async def restart(places: Places | None = None) -> int:
+async def restart() -> int:
     """End the daemon, of whatever version it is, and start one of this program's; its pid.
 
     Raises:
         DaemonError: it does not end, or none could be started.
     """
-    places = places or find_places()
+    places = find_places()
     await asyncio.to_thread(spawn.stop, places, RESTART_S)
     return await asyncio.to_thread(spawn.start, places)
 

@@ -39,6 +39,10 @@ Role = Literal["system", "user", "assistant", "transcript", "tool"]
 TurnState = Literal["pending", "done", "interrupted"]
 Quant = Literal["auto", "none", "fp16", "int8", "nf4"]
 Mode = Literal["auto", "exact", "bounded"]
+Attended = Literal["exact", "recall", "bounded"]
+"""What tokens attended to: everything before them, what was recalled for them, or what a policy kept."""
+Finish = Literal["stop", "length", "cancelled", "read"]
+WorkerState = Literal["none", "starting", "ready", "busy"]
 KvCodec = Literal["lossless", "int8", "int4"]
 Layers = Literal["uniform", "pyramid", "drafter_refiner", "sensitivity"]
 _MOMENT = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d(:\d\d(\.\d+)?)?([Zz]|[+-]\d\d:?\d\d)", re.ASCII)
@@ -213,8 +217,7 @@ class Usage(Wire):
     decode_tok_s: float | None
     peak_bytes: int
     budget_bytes: int
-    mode: Literal["exact", "recall", "bounded"]
-    """What the tokens attended to: everything before them, what was recalled for them, or what a policy kept."""
+    mode: Attended
     recomputed_tokens: int = 0
     """Of `computed_tokens`, those that an earlier reply had already read once."""
     recompute_reason: str | None = None
@@ -614,7 +617,7 @@ class Done(Wire):
     conversation: str
     reply_id: int | None
     text: str
-    finish: Literal["stop", "length", "cancelled", "read"]
+    finish: Finish
     model: str
     usage: Usage
     written: Written | None = None
@@ -916,7 +919,7 @@ class WorkerDone(Wire):
 
     event: Literal["worker_done"] = "worker_done"
     text: str
-    finish: Literal["stop", "length", "cancelled", "read"]
+    finish: Finish
     usage: Usage
     token_ids: dict[int, list[int]]
     memory: MemorySplit
@@ -999,7 +1002,7 @@ class DaemonStatus(Wire):
     listen: str | None = None
     """Where it listens on TCP, if anywhere."""
     worker_pid: int | None
-    worker_state: Literal["none", "starting", "ready", "busy"]
+    worker_state: WorkerState
     worker_failure: str | None = None
     """How the last worker died ("was ended by SIGKILL"), until another one has finished a reply."""
     model: str | None

@@ -26,7 +26,7 @@ from assistant.protocol import Sampling
 from assistant.worker.halves import HalfLinear
 from assistant.worker.sampling import Sampler
 from benchmarks.models import as_used, in_full, options_of, some_ids
-from benchmarks.pairs import medians
+from benchmarks.pairs import clock, medians
 from benchmarks.report import publish
 from memory.budget import GIB, plan
 from memory.geometry import Geometry
@@ -153,14 +153,7 @@ def copy_seconds_per_byte() -> float:
     """What reading and writing memory takes, a byte that is read; the best of five."""
     source = torch.ones(COPIED, dtype=torch.uint8)
     target = torch.empty_like(source)
-    best = min(_clocked(source, target) for _ in range(5))
-    return best / (2 * COPIED)
-
-
-def _clocked(source: Tensor, target: Tensor) -> float:
-    started = time.perf_counter()
-    target.copy_(source)
-    return time.perf_counter() - started
+    return min(clock(lambda: target.copy_(source)) for _ in range(5)) / (2 * COPIED)
 
 
 if __name__ == "__main__":

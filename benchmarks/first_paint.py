@@ -8,7 +8,6 @@ frame that holds all their lines (not the first partial one). Figures are median
 
 from __future__ import annotations
 
-import argparse
 import fcntl
 import os
 import pty
@@ -25,7 +24,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.report import publish
+from benchmarks.report import parser_of, publish
 
 LIMIT = 1.3
 DEADLINE_S = 60.0
@@ -124,10 +123,7 @@ def row_of(times: dict[str, list[float]]) -> dict[str, Any]:
 
 def main() -> int:
     """Measure, print, save; 1 when the limit is not met."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="5 runs of each instead of 21")
-    parser.add_argument("--json", type=Path)
-    options = parser.parse_args()
+    options = parser_of(__doc__, "5 runs of each instead of 21").parse_args()
     row = row_of(measure(5 if options.quick else 21))
     publish("first_paint", [row], quick=options.quick, json_path=options.json)
     return 0 if row["ratio_vs_bare"] <= LIMIT else 1

@@ -10,14 +10,12 @@ over the limit.
 
 from __future__ import annotations
 
-import argparse
 import random
 import statistics
 import sys
-from pathlib import Path
 from typing import Any
 
-from benchmarks.report import publish
+from benchmarks.report import parser_of, publish
 from benchmarks.scene import CHAT, Terminal, paragraphs, running_daemon, seed
 
 LIMIT_MS = 50.0
@@ -45,10 +43,7 @@ Bare().run()
 
 def main() -> int:
     """Measure, print, save; 1 when the limit is not met."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="2 rounds instead of 8")
-    parser.add_argument("--json", type=Path)
-    options = parser.parse_args()
+    options = parser_of(__doc__, "2 rounds instead of 8").parse_args()
     with running_daemon():
         seed("long", [paragraphs(turn, LINES) for turn in range(TURNS)])
         times = measure(2 if options.quick else 8)

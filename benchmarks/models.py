@@ -13,14 +13,13 @@ from assistant.catalog import load_catalog
 from assistant.places import find_places
 from assistant.template import prepare_tokenizer
 from assistant.worker.halves import can_halve, halve
+from benchmarks.report import parser_of
 
 
 def options_of(description: str | None) -> argparse.Namespace:
     """The command line of a benchmark of speed: `model` (a folder), `quick`, `json`."""
-    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_of(description, "shorter texts, fewer rounds (about a minute)")
     parser.add_argument("model", type=Path, nargs="?")
-    parser.add_argument("--quick", action="store_true", help="shorter texts, fewer rounds (about a minute)")
-    parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     options.model = options.model or folder_of("smollm2-135m")
     return options
@@ -56,6 +55,11 @@ def as_used(folder: Path) -> Any:
 
 def some_ids(model: Any, length: int) -> list[int]:
     """The same random tokens each time."""
-    generator = torch.Generator().manual_seed(length)
-    ids: list[int] = torch.randint(100, model.config.vocab_size, (length,), generator=generator).tolist()
+    return random_ids(length, model.config.vocab_size, length)
+
+
+def random_ids(length: int, vocabulary: int = 40_000, seed: int = 1) -> list[int]:
+    """Random tokens, always the same."""
+    generator = torch.Generator().manual_seed(seed)
+    ids: list[int] = torch.randint(100, vocabulary, (length,), generator=generator).tolist()
     return ids

@@ -9,13 +9,11 @@ with 1 over the limit.
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import sys
-from pathlib import Path
 from typing import Any
 
-from benchmarks.report import publish
+from benchmarks.report import parser_of, publish
 from benchmarks.scene import CHAT, Terminal, running_daemon, seed
 
 LIMIT_S = 1.0
@@ -25,10 +23,7 @@ LAST = "the last turn of "
 
 def main() -> int:
     """Measure, print, save; 1 when the limit is not met."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="3 runs of each instead of 15")
-    parser.add_argument("--json", type=Path)
-    options = parser.parse_args()
+    options = parser_of(__doc__, "3 runs of each instead of 15").parse_args()
     with running_daemon():
         for name, turns in {**TURNS, "empty": 2}.items():  # its title, the first line, is not what is waited for
             seed(name, [*(f"Turn {turn}, some words about the ferry" for turn in range(turns - 1)), LAST + name])

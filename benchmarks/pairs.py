@@ -14,6 +14,13 @@ def clock(work: Callable[[], object]) -> float:
     return time.perf_counter() - started
 
 
+def speedups(seconds: Mapping[str, float], other: str) -> dict[str, float]:
+    """Seconds of each, and how many times faster than `other` the rest are."""
+    return {f"{name}_s": round(taken, 4) for name, taken in seconds.items()} | {
+        f"{name}_speedup": round(seconds[other] / taken, 1) for name, taken in seconds.items() if name != other
+    }
+
+
 def medians(sides: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, float]:
     """Each side's median of `rounds` figures; every round asks all of them, every other one backwards."""
     figures: dict[str, list[float]] = {name: [] for name in sides}

@@ -8,19 +8,16 @@ interleaved rounds, with the stored rows in RAM and on disk. FILE is a dialogue 
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from benchmarks.models import load_model
+from benchmarks.models import load_model, random_ids
 from benchmarks.quality.data import read
 from benchmarks.quality.score import share_of
-from benchmarks.report import publish, show
+from benchmarks.report import parser_of, publish, show
 from benchmarks.tiers import memory_on
 from memory.budget import PATCH_TOKENS
 from memory.policy.recall import Recall
@@ -36,13 +33,11 @@ Row = dict[str, Any]
 
 def main() -> None:
     """Measure and publish."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_of(__doc__, "the last length alone, in RAM")
     parser.add_argument("--model", default="smollm2-135m")
     parser.add_argument("--data", type=Path)
     parser.add_argument("--lengths", type=lambda text: [int(one) for one in text.split(",")], default=[4096, 7680])
     parser.add_argument("--share", default="1/8")
-    parser.add_argument("--json", type=Path)
-    parser.add_argument("--quick", action="store_true", help="the last length alone, in RAM")
     options = parser.parse_args()
     model, tokenizer = load_model(options.model)
     lengths = options.lengths[-1:] if options.quick else options.lengths
@@ -101,7 +96,7 @@ def _take(memory: Memory, name: str, policy: Recall, more: Any, seconds: list[fl
 
 def _text(path: Path | None, tokenizer: Any, length: int) -> list[int]:
     if path is None:
-        return torch.randint(100, 40_000, (length,), generator=torch.Generator().manual_seed(1)).tolist()
+        return random_ids(length)
     ids = [token for talk in read(path, tokenizer, 0, 0) for token in talk.ids]
     assert len(ids) >= length
     return ids[:length]

@@ -1,7 +1,8 @@
-"""What every benchmark does with its rows: a table on the terminal, a CSV under results/, JSON where asked."""
+"""What every benchmark has: two flags; of its rows a table on the terminal, a CSV under results/, JSON where asked."""
 
 from __future__ import annotations
 
+import argparse
 import csv
 import json
 import os
@@ -19,6 +20,14 @@ def device_name() -> str:
     if torch.cuda.is_available():
         return torch.cuda.get_device_name().lower().replace(" ", "-")
     return f"cpu-{platform.machine()}-{len(os.sched_getaffinity(0))}-cores"
+
+
+def parser_of(description: str | None, quick: str) -> argparse.ArgumentParser:
+    """A command line with `--json` and `--quick`, which means `quick`."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help=quick)
+    parser.add_argument("--json", type=Path)
+    return parser
 
 
 def publish(name: str, rows: list[dict[str, Any]], *, quick: bool, json_path: Path | None) -> None:

@@ -13,15 +13,15 @@ import argparse
 import json
 import statistics
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from transformers import AutoTokenizer
 
 from assistant.dialogue import read_dialogues, said_in
 from benchmarks.models import folder_of
-from benchmarks.report import publish
+from benchmarks.pairs import clock
+from benchmarks.report import parser_of, publish
 from benchmarks.tiers import DEFAULT, Row, load, memory_on, read, row, transcript
 from memory.encoder import Encoder
 from memory.episode import Episodes
@@ -45,20 +45,20 @@ def measured(options: argparse.Namespace) -> Iterator[Row]:
     with memory_on(model, None, "int8", 8192) as whole:
         read(whole, ids[:256])
         whole.clear()
-        prefill = _seconds(lambda: whole.read(ids[:length]))
+        prefill = clock(lambda: whole.read(ids[:length]))
     with (
         tempfile.TemporaryDirectory() as folder,
         memory_on(model, Path(folder), "int8", length // 8 + 320, "bounded", policy=make_policy("episodic")) as memory,
     ):
         read(memory, ids[:length])
         memory.seal()
-        built = _seconds(lambda: [memory.prepare(patch) for patch in patches])
+        built = clock(lambda: [memory.prepare(patch) for patch in patches])
         detail = f"{len(patches)} patches over {length} tokens {built:.2f} s, prefill {prefill:.2f} s"
         yield row("build / prefill", built / prefill, "<= 0.5", built <= 0.5 * prefill, detail)
-        route = statistics.median(_seconds(lambda: episodes.route("c", 0, question)) for _ in range(9))
+        route = statistics.median(clock(lambda: episodes.route("c", 0, question)) for _ in range(9))
         moved, switches = list[int](), list[float]()
         for patch in [*patches, *patches, *patches]:
-            switches.append(_seconds(lambda patch=patch: moved.append(memory.focus(patch))))  # type: ignore[misc]
+            switches.append(clock(lambda patch=patch: moved.append(memory.focus(patch))))  # type: ignore[misc]
         switch = statistics.median(switches[1:])
         turn = statistics.median(_turn(memory, ids) for _ in range(3)) + route + switch
         share = (route + switch) / turn
@@ -67,7 +67,7 @@ def measured(options: argparse.Namespace) -> Iterator[Row]:
         yield row("routing and switching / turn", share, "<= 0.1", share <= 0.1, detail)
         read(memory, [*memory.tokens, *ids[length : length + GROWN]])
         memory.seal()
-        grown = _seconds(lambda: [memory.prepare(patch) for patch in patches])
+        grown = clock(lambda: [memory.prepare(patch) for patch in patches])
         detail = f"{GROWN} tokens for {len(patches)} patches {grown:.3f} s"
         yield row("growth / turn", grown / turn, "beside the turn", True, detail)
     episodes.close()
@@ -87,25 +87,19 @@ def _episodes(path: Path) -> tuple[Episodes, str]:
 
 def _turn(memory: Memory, ids: list[int]) -> float:
     """Seconds of reading a question and writing a reply."""
-    started = time.perf_counter()
-    memory.read(ids[:QUESTION])
-    for token in ids[QUESTION : QUESTION + REPLY]:
-        memory.step(token)
-    return time.perf_counter() - started
 
+    def work() -> None:
+        memory.read(ids[:QUESTION])
+        for token in ids[QUESTION : QUESTION + REPLY]:
+            memory.step(token)
 
-def _seconds(action: Callable[[], object]) -> float:
-    started = time.perf_counter()
-    action()
-    return time.perf_counter() - started
+    return clock(work)
 
 
 def main() -> None:
     """Measure and publish."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser = parser_of(__doc__, "2K tokens")
     parser.add_argument("--dialogues", type=Path, required=True)
-    parser.add_argument("--quick", action="store_true", help="2K tokens")
-    parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     publish("selection", list(measured(options)), quick=options.quick, json_path=options.json)
 

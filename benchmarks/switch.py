@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.models import as_used, in_full, options_of, some_ids
-from benchmarks.pairs import clock, medians
+from benchmarks.pairs import clock, medians, speedups
 from benchmarks.prefill import BLOCK, read_theirs
 from benchmarks.report import publish, show
 from benchmarks.tiers import memory_on
@@ -50,7 +50,7 @@ def main() -> None:
                 "reread": partial(read_theirs, theirs, talks["one"]),
             }
             seconds = medians(work, rounds)
-        rows.append({"length": length} | row(seconds))
+        rows.append({"length": length} | speedups(seconds, "reread"))
         show(rows[-1:])
     publish("switch", rows, quick=options.quick, json_path=options.json)
 
@@ -68,13 +68,6 @@ def ask(memory: Memory, name: str, ids: list[int]) -> int:
     memory.open(name, tokens=len(ids))
     memory.resume([*ids[:-TURN], -1])
     return int(memory.read(ids[len(memory.tokens) :]).argmax())
-
-
-def row(seconds: dict[str, float]) -> dict[str, float]:
-    """Seconds of each, and how many times faster than reading again."""
-    return {f"{name}_s": round(taken, 4) for name, taken in seconds.items()} | {
-        f"{name}_speedup": round(seconds["reread"] / seconds[name], 1) for name in ("together", "apart")
-    }
 
 
 if __name__ == "__main__":

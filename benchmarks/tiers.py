@@ -26,8 +26,8 @@ from typing import Any
 import torch
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
-from benchmarks.models import folder_of, in_full
-from benchmarks.report import RESULTS, device_name, publish, show
+from benchmarks.models import folder_of, in_full, random_ids
+from benchmarks.report import RESULTS, device_name, parser_of, publish, show
 from benchmarks.tensor_peak import TensorPeak
 from memory.budget import GIB, MIB, Plan, divide_capacity, plan
 from memory.chunkfile import Layout
@@ -48,9 +48,7 @@ Row = dict[str, Any]
 
 def main() -> None:
     """Measure and publish."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="shorter texts (about two minutes)")
-    parser.add_argument("--json", type=Path)
+    parser = parser_of(__doc__, "shorter texts (about two minutes)")
     parser.add_argument("--dialogues", type=Path)
     parser.add_argument("--only", nargs="*", choices=list(MEASURES), help="these; the other recorded rows stay")
     parser.add_argument("--child", nargs=3, help=argparse.SUPPRESS)
@@ -93,8 +91,7 @@ def load() -> Any:
 def text_of(options: argparse.Namespace, length: int) -> list[int]:
     """`length` tokens of the first conversation, or random ones."""
     if options.dialogues is None:
-        generator = torch.Generator().manual_seed(1)
-        return torch.randint(100, 40_000, (length,), generator=generator).tolist()
+        return random_ids(length)
     ids = transcript(json.loads(options.dialogues.read_text().splitlines()[0]))
     assert len(ids) >= length
     return ids[:length]

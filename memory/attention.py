@@ -91,7 +91,8 @@ def partial_attention(
 ) -> tuple[Tensor, Tensor]:
     """Softmax attention over one part of the keys, and the log of the part's softmax denominator.
 
-    Shapes [batch, heads, tokens, size] -> result of the same shape and log-sum-exp [batch, heads, tokens] in fp32.
+    Shapes [batch, heads, tokens, size] -> result of the same shape and dtype and log-sum-exp [batch, heads, tokens] in
+    fp32.
     `mask` is additive, broadcast to [batch, heads, tokens, entries]; `causal` needs as many keys as queries.
     """
     if query.device.type == "cpu":
@@ -106,7 +107,8 @@ def partial_attention(
 
 
 def merge(first: Partial, second: Partial) -> Partial:
-    """The attention over both parts; fp32 weights, exact, associative, and safe when one part or both are empty."""
+    """The attention over both parts, results [..., tokens, size] and log-sum-exps [..., tokens] as `partial_attention`
+    gives them; fp32 weights, exact, associative, and safe when one part or both are empty."""
     weight = torch.sigmoid(second[1] - first[1]).nan_to_num_(0.0)[..., None].to(first[0].dtype)
     return torch.lerp(first[0], second[0], weight), torch.logaddexp(first[1], second[1])
 

@@ -24,6 +24,12 @@ def extend(parent: bytes, ids: Sequence[int]) -> bytes:
     return blake2b(parent + pack_ids(ids), digest_size=32).digest()
 
 
+def common(one: Sequence[object], other: Sequence[object]) -> int:
+    """How many tokens (or whatever they hold) both begin with."""
+    pairs = zip(one, other, strict=False)
+    return next((at for at, (mine, theirs) in enumerate(pairs) if mine != theirs), min(len(one), len(other)))
+
+
 def chain(root: bytes, ids: Sequence[int]) -> list[bytes]:
     """One id for every whole chunk of `ids`; `root` is the fingerprint's digest."""
     links = [root]

@@ -37,7 +37,7 @@ class LayerState:
 
 @dataclass(frozen=True, slots=True)
 class WorkingSetState:
-    """What besides keys and values makes a working set: with them, `WorkingSet.load` puts it back bit by bit."""
+    """What besides keys and values makes a working set: with them, `prepare` and `settle` put it back bit by bit."""
 
     seen: int
     next_position: int
@@ -123,7 +123,7 @@ class WorkingSetLayer(CacheLayerMixin):
         return self.capacity
 
     def reset(self) -> None:
-        """Forget every entry and go back to positions as read."""
+        """Let every entry go and return to positions as read."""
         self.length = self.seen = self.run = self._home_end = 0
         self.exchanged = False
         self._kept_origins = torch.empty((self.shape.kv_heads, 0), dtype=torch.int32, device=self.device)
@@ -135,6 +135,7 @@ class WorkingSetLayer(CacheLayerMixin):
 
     @property
     def device(self) -> torch.device:
+        """Where the arena lies."""
         return self.pool.arena.device
 
     @property
@@ -176,7 +177,7 @@ class WorkingSetLayer(CacheLayerMixin):
         return self.length == self.seen
 
     def keep(self, index: Tensor) -> None:
-        """Keep the entries `index` [KV heads, kept], ascending per head; the rest leave."""
+        """Keep the entries `index` [KV heads, kept] int64, ascending per head; the rest leave."""
         origins = self.origins().gather(1, index)
         if self._kept_homes is not None:
             self._kept_homes, self._home_end = self.homes().gather(1, index), self._home_end + self._tail
@@ -191,9 +192,9 @@ class WorkingSetLayer(CacheLayerMixin):
         """Entries before the run leave and others come; afterwards origins no longer ascend.
 
         `places` [2, n]: head and entry. `origins`, `homes` [n]: the tokens that come, and where their keys were first
-        rotated; `keys` as they were first computed, `values` [n, size]. In a re-indexed layer a key goes to the
-        position of the entry before it, as the entries stood when they were re-indexed: the order is kept. When many
-        came since, the layer is re-indexed.
+        rotated; all int64. `keys` as they were first computed, `values` [n, size]. In a re-indexed layer a key goes to
+        the position of the entry before it, as the entries stood when they were re-indexed: the order is kept. When
+        many came since, the layer is re-indexed.
         """
         heads, entries = places.unbind()
         self.exchanged = True
@@ -401,6 +402,7 @@ class WorkingSet(Cache):
 
     @property
     def reindexed(self) -> bool:
+        """Whether every layer is re-indexed (see `WorkingSetLayer.reindexed`)."""
         return self.layers[0].reindexed
 
     @property
@@ -467,7 +469,7 @@ class WorkingSet(Cache):
             layer.drop_last(count)
 
     def clear(self) -> None:
-        """Forget every entry of the active working set; the arenas stay."""
+        """Let every entry of the active working set go; the arenas stay."""
         self.position_shift = 0
         for layer in self.layers:
             layer.reset()

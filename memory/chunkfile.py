@@ -56,10 +56,6 @@ class Layout:
         object.__setattr__(self, "offsets", tuple(offsets))
         object.__setattr__(self, "stride", _up(at, PAGE))
 
-    def offset(self, layer: int) -> int:
-        """Where the section of `layer` starts in a row."""
-        return self.offsets[layer]
-
 
 @dataclass(frozen=True, slots=True)
 class FileHeader:
@@ -261,7 +257,7 @@ class ChunkFile:
             OSError: the disk failed.
         """
         size, stride = self.layout.sections[layer], self.layout.stride
-        offset = self._start + self.layout.offset(layer)
+        offset = self._start + self.layout.offsets[layer]
         for at in range(count):
             piece = into[at * size : (at + 1) * size]
             got = _read_into(self._descriptor, piece, offset + (index + at) * stride)
@@ -270,7 +266,7 @@ class ChunkFile:
 
     def expect_sections(self, layer: int, index: int, count: int) -> None:
         """The same sections will be read soon: where the system takes such hints it begins to fetch them."""
-        start = self._start + self.layout.offset(layer)
+        start = self._start + self.layout.offsets[layer]
         for at in range(index, index + count):
             _expect(self._descriptor, start + at * self.layout.stride, self.layout.sections[layer])
 

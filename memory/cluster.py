@@ -36,9 +36,9 @@ Reason = Literal["first", "doubled", "drifted"]
 
 
 def kmeans(vectors: Tensor, groups: int, seed: int = SEED, tries: int = TRIES) -> Tensor:
-    """The group of each vector [n], the best of `tries` k-means++ starts; at most `groups`, numbered by appearance.
+    """The group of each vector, the best of `tries` k-means++ starts; at most `groups`, numbered by appearance.
 
-    Euclidean, as published for EpiCache; `vectors` is [n, size].
+    Euclidean, as published for EpiCache. `vectors` [n, size]; returns [n] int64.
     """
     random = torch.Generator().manual_seed(seed)
     centres = torch.stack([_spread(vectors, min(groups, len(vectors)), random) for _ in range(tries)])
@@ -57,7 +57,8 @@ def kmeans(vectors: Tensor, groups: int, seed: int = SEED, tries: int = TRIES) -
 
 
 def _spread(vectors: Tensor, groups: int, random: torch.Generator) -> Tensor:
-    """k-means++: each next centre is drawn with the square of its distance to the ones before."""
+    """k-means++ (Arthur and Vassilvitskii, 2007): each next centre is drawn with the square of its distance to the ones
+    before."""
     weights = torch.ones(len(vectors))
     chosen = list[Tensor]()
     for _ in range(groups):
@@ -96,14 +97,14 @@ class Grouping:
 
     @classmethod
     def of(cls, vectors: Sequence[Tensor], labels: Sequence[int], next_id: int, log: list[Clustering]) -> Grouping:
-        """Groups as they were recorded."""
+        """Groups as they were recorded: unit vectors [size], and the group of each."""
         grouping = cls(rows=list(vectors), next_id=next_id, log=log)
         for vector, label in zip(vectors, labels, strict=True):
             grouping._put(vector, label)
         return grouping
 
     def add(self, vector: Tensor) -> int:
-        """Put a vector into the nearest group, or into a new one; then group anew if it is time. Its group."""
+        """Put a unit vector [size] into the nearest group, or a new one; then group anew if it is time. Its group."""
         group = self._nearest(vector)
         self.rows.append(vector)
         self._put(vector, group)
@@ -128,7 +129,7 @@ class Grouping:
         return [place for place, label in enumerate(self.labels) if label == group]
 
     def similarities(self, group: int) -> Tensor:
-        """Cosines of a group's vectors to its centroid, in the order of `members`."""
+        """Cosines [members] of a group's vectors to its centroid, in the order of `members`."""
         rows = torch.stack([self.rows[place] for place in self.members(group)])
         return rows @ normalize(self.sums[group], dim=-1)
 
@@ -188,7 +189,8 @@ class Grouping:
 
 
 def regrouped(vectors: Sequence[Tensor], next_id: int = 1) -> Grouping:
-    """The groups of these vectors from scratch; ids below `next_id` that they do not get are not given again."""
+    """The groups of these unit vectors [size] from scratch; ids below `next_id` that they do not get are not given
+    again."""
     grouping = Grouping()
     for vector in vectors:
         grouping.add(vector)

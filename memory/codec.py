@@ -23,7 +23,7 @@ from memory.geometry import Geometry
 
 LOSSLESS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 BITS = {"int8": 8, "int4": 4}
-GROUP = 64
+VALUE_GROUP = 64
 """Dimensions of a value that share a range in int4."""
 
 _SHRINK = 2.0**-21
@@ -218,7 +218,7 @@ def make_codecs(geometry: Geometry, name: str, dtype: torch.dtype, model: nn.Mod
 
 
 def split(tensor: Tensor, dim: int, shape: Sequence[int]) -> Tensor:
-    """`tensor` with dimension `dim` divided into `shape`, as a view."""
+    """`tensor`, of any shape, with dimension `dim` divided into `shape`, as a view."""
     return tensor.unflatten(dim, tuple(shape))  # type: ignore[no-untyped-call, no-any-return]
 
 
@@ -231,7 +231,7 @@ def _products(queries: Tensor, keys: Tensor) -> Tensor:
 
 
 def _parts(kv_heads: int, size: int, name: str) -> dict[str, _Part]:
-    groups = -(-size // GROUP) if name == "int4" else 1
+    groups = -(-size // VALUE_GROUP) if name == "int4" else 1
     if size % groups or size % 2:
         raise CodecError(f"Heads of size {size} cannot be stored in {name}.")
     plain = LOSSLESS.get(name, torch.uint8)
@@ -269,7 +269,7 @@ def _codes(numbers: Tensor, low: Tensor, high: Tensor, bits: int) -> Tensor:
 
 
 def _quantised(keys: Tensor, low: Tensor, high: Tensor, values: Tensor, bits: int) -> dict[str, Tensor]:
-    groups = -(-values.shape[-1] // GROUP) if bits == 4 else 1
+    groups = -(-values.shape[-1] // VALUE_GROUP) if bits == 4 else 1
     grouped = split(values, -1, (groups, values.shape[-1] // groups))
     bottom, top = _outward(grouped.amin(-1), grouped.amax(-1))
     key_codes = _codes(keys, low[:, None].to(torch.float32), high[:, None].to(torch.float32), bits)

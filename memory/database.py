@@ -8,7 +8,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -89,7 +89,11 @@ def open_disposable(path: Path, migrations: Migrations, what: str) -> Database:
 
 @contextmanager
 def as_os_error(what: str) -> Iterator[None]:
-    """To a conversation, a failing database in the KV folder is a failing disk; `what` names it."""
+    """To a conversation, a failing database in the KV folder is a failing disk; `what` names it.
+
+    Raises:
+        OSError: SQLite failed inside of it.
+    """
     try:
         yield
     except DatabaseError as error:
@@ -116,20 +120,37 @@ def committed(db: Database, what: str) -> Iterator[None]:
             raise
 
 
-def quick_check(path: Path) -> str:
-    """ "ok", or what is wrong with the database at `path`; it is not changed.
+def open_read_only(path: Path) -> Database:
+    """Open `path` to be read, also while another process writes it.
 
     Raises:
-        OSError: it cannot be opened.
+        DatabaseError: it is not there, damaged or no database.
     """
+    connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=5.0)
     try:
-        connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=5.0)
-        try:
-            return str(connection.execute("PRAGMA quick_check(1)").fetchone()[0])
-        finally:
-            connection.close()
-    except sqlite3.DatabaseError as error:
+        connection.execute("PRAGMA schema_version").fetchone()
+        return Database(connection)
+    except BaseException:
+        connection.close()
+        raise
+
+
+def quick_check(path: Path) -> str:
+    """ "ok", or what is wrong with the database at `path`, also that it cannot be opened; it is not changed."""
+    try:
+        with closing(open_read_only(path)) as db:
+            return str(db.execute("PRAGMA quick_check(1)").fetchone()[0])
+    except DatabaseError as error:
         return str(error)
+
+
+def rewrite(db: Database) -> None:
+    """Write the file anew when rows were deleted, so that none of their bytes is left in it.
+
+    Deleting with secure_delete is not enough: pages that were rebalanced keep copies of rows outside of their cells.
+    """
+    for statement in ("PRAGMA temp_store = MEMORY", "VACUUM", "PRAGMA wal_checkpoint(TRUNCATE)"):
+        db.execute(statement).fetchall()
 
 
 def _prepared(connection: Any, migrations: Migrations, synchronous: str) -> Database:
@@ -159,18 +180,3 @@ def _create_private(path: Path) -> None:
     with suppress(FileExistsError):
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
     path.chmod(0o600)
-
-
-def open_read_only(path: Path) -> Database:
-    """Open `path` to be read, also while another process writes it.
-
-    Raises:
-        DatabaseError: it is not there, damaged or no database.
-    """
-    connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=5.0)
-    try:
-        connection.execute("PRAGMA schema_version").fetchone()
-        return Database(connection)
-    except BaseException:
-        connection.close()
-        raise

@@ -88,7 +88,7 @@ class Digests:
     def _take(self, first: int, rows: Tensor) -> None:
         """Encoded rows [n, stride] from row `first` on."""
         for layer, part in self._parts.items():
-            start = self._spill.layout.offset(layer)
+            start = self._spill.layout.offsets[layer]
             sections = rows[:, start : start + self._spill.codec.sections[layer]]
             low, high, mean = self._spill.codec.digest(layer, sections)
             values = self._spill.codec.mean_values(layer, sections).to(torch.float16)

@@ -75,7 +75,7 @@ class Encoder:
         return [self._begin, *ids, self._end]
 
     def embed_ids(self, ids: Sequence[Sequence[int]]) -> Tensor:
-        """The same for texts as ids, marks included."""
+        """The same vectors [texts, dimensions] for texts as ids, marks included."""
         vectors = torch.zeros(len(ids), self.dimensions)
         with torch.inference_mode():
             for batch in _batches(ids):

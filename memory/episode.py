@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
+from memory.block import common
 from memory.encoder import Encoder
 from memory.episode_state import Known, bytes_of, read, save, tensor_of
 from memory.episode_store import EpisodeStore
@@ -185,7 +186,7 @@ class Episodes:
         known = self._store.known(conversation)
         places = {turn: position for position, (turn, *_) in enumerate(known)}
         start = places.get(turns[0].id, len(known)) if turns else len(known)
-        same = _same(known[start:], turns)
+        same = common([turn[:2] for turn in known[start:]], [(turn.id, turn.digest) for turn in turns])
         if any(old[2:] != (turn.first, turn.last) for old, turn in zip(known[start:], turns[:same], strict=False)):
             self._store.move(conversation, start, [(turn.first, turn.last) for turn in turns[:same]])
         if same < len(turns):
@@ -271,10 +272,3 @@ def _nearest(asked: Route, centroids: Centroids, vector: Tensor, last: int | Non
         switched=last is not None and last != episodes[0],
         new=cosines[0] < NEW_QUESTION,
     )
-
-
-def _same(known: Sequence[tuple[int, str, int, int]], turns: Sequence[EpisodeTurn]) -> int:
-    """How many of the first turns are those that are known."""
-    pairs = zip(known, turns, strict=False)
-    same = (old[:2] == (turn.id, turn.digest) for old, turn in pairs)
-    return next((index for index, equal in enumerate(same) if not equal), min(len(known), len(turns)))

@@ -37,14 +37,14 @@ class Known:
     saved: bool = False
 
     def grow(self, segments: Sequence[int], vectors: Iterable[Tensor]) -> None:
-        """Add the next segments."""
+        """Add the next segments, with their unit vectors [size]."""
         for segment, vector in zip(segments, vectors, strict=True):
             self.segments.append(segment)
             self.grouping.add(vector)
             self.saved = False
 
     def nearest_to(self, vector: Tensor, count: int = NEAREST) -> list[tuple[int, float]]:
-        """The `count` segments most similar to a unit vector, the most similar first, with their cosines."""
+        """The `count` segments most similar to a unit vector [size], the most similar first, with cosines."""
         if not self.segments:
             return []
         similar = torch.stack(self.grouping.rows) @ vector
@@ -89,17 +89,17 @@ def patch_text(segments: Iterable[Sequence[str]]) -> str:
 
 
 def nearest(similar: Tensor, count: int = PATCH_SEGMENTS) -> list[int]:
-    """Places of the `count` highest similarities, the highest first."""
+    """Places of the `count` highest of the similarities [n], the highest first."""
     return similar.topk(min(count, similar.numel())).indices.tolist()
 
 
 def bytes_of(vector: Tensor) -> bytes:
-    """A vector as little-endian float32."""
+    """A vector [size] as little-endian float32."""
     return vector.to(torch.float32).numpy().astype("<f4").tobytes()
 
 
 def tensor_of(stored: bytes) -> Tensor:
-    """The inverse of `bytes_of`."""
+    """The inverse of `bytes_of`, [size] fp32."""
     return torch.frombuffer(bytearray(stored), dtype=torch.float32)
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from memory.database import committed
+from memory.database import as_os_error, committed, rewrite
 from memory.episode_reader import WHAT, EpisodeReader
 from memory.episode_schema import EPISODES_FILE, open_episodes
 from memory.episode_view import EpisodeRow, Route
@@ -213,9 +213,9 @@ class EpisodeStore(EpisodeReader):
         with committed(self._db, WHAT):
             sql = "DELETE FROM {} WHERE conversation = ?"
             gone = sum(self._db.execute(sql.format(table), [conversation]).rowcount for table in _TABLES)
-        if gone:  # pages that were rebalanced keep copies of rows outside of their cells (see memory.index)
-            for statement in ("PRAGMA temp_store = MEMORY", "VACUUM", "PRAGMA wal_checkpoint(TRUNCATE)"):
-                self._read(statement)
+        if gone:
+            with as_os_error(WHAT):
+                rewrite(self._db)
         return bool(gone)
 
     # --- parts -------------------------------------------------------------------------------------------------------

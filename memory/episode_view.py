@@ -54,10 +54,12 @@ class SegmentView:
 
     @property
     def first_token(self) -> int:
+        """The first token of its first turn."""
         return self.turns[0].first_token
 
     @property
     def last_token(self) -> int:
+        """The token after its last turn's."""
         return self.turns[-1].last_token
 
     @property

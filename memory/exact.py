@@ -16,15 +16,15 @@ import torch
 from torch import Tensor
 
 from memory.attention import Partial, merge, partial_attention
-from memory.spill import GROUP, Scratch, Spill, Stored
+from memory.spill import ROW_GROUP, Scratch, Spill, Stored
 
 AGAIN = 256
 """Passes after which the way that was not chosen is measured once more."""
 
 
 def groups_of(rows: range) -> list[range]:
-    """`rows` in pieces of at most `GROUP`, cut at the same places whatever the range."""
-    cuts = sorted({rows.start, rows.stop, *range(-(-rows.start // GROUP) * GROUP, rows.stop, GROUP)})
+    """`rows` in pieces of at most `ROW_GROUP`, cut at the same places whatever the range."""
+    cuts = sorted({rows.start, rows.stop, *range(-(-rows.start // ROW_GROUP) * ROW_GROUP, rows.stop, ROW_GROUP)})
     return [range(first, stop) for first, stop in pairwise(cuts)]
 
 
@@ -41,7 +41,11 @@ class Way(ABC):
 
     @abstractmethod
     def attend(self, layer: int, group: range, query: Tensor, scale: float) -> Partial:
-        """`query` [1, KV heads, rows, size] over the rows of `group`; fp32 on the query's device."""
+        """`query` [1, KV heads, rows, size] over the rows of `group`; fp32 on the query's device.
+
+        Raises:
+            RowDamaged: a row on disk is not what was written.
+        """
 
     def _over(self, layer: int, sections: Tensor, query: Tensor, scale: float) -> Partial:
         """Decode sections [rows, bytes] and attend to them, where the scratch lies."""
@@ -64,7 +68,7 @@ class Stream(Way):
         self._ask()
 
     def attend(self, layer: int, group: range, query: Tensor, scale: float) -> Partial:
-        """Take the group that was asked for, ask for the next, attend."""
+        """Take the group that was asked for, ask for the next, attend; shapes as in `Way.attend`."""
         assert self._ahead is not None
         sections = self._ahead.result()
         self._ask()
@@ -84,7 +88,7 @@ class Beside(Way):
     """Attention on the CPU, over rows that lie in RAM; only the result and its log-sum-exp travel."""
 
     def attend(self, layer: int, group: range, query: Tensor, scale: float) -> Partial:
-        """Gather, decode and attend on this thread; what is not in RAM is loaded."""
+        """Gather, decode and attend on this thread; what is not in RAM is loaded. Shapes as in `Way.attend`."""
         out, lse = self._over(layer, self._sections(layer, group), query.to("cpu", self.scratch.numbers.dtype), scale)
         self.spill.counters["rows_beside"] += len(group)
         return out.to(query.device), lse.to(query.device)
@@ -95,7 +99,7 @@ class Beside(Way):
         into = spill.staging.halves[0][: len(group) * spill.codec.sections[layer]].view(len(group), -1)
         chains = [stored.branch.headers[number].chain for number in group]
         if spill.ram.capacity and spill.ram.gather(
-            stored.conversation, group.start, chains, into, spill.layout.offset(layer)
+            stored.conversation, group.start, chains, into, spill.layout.offsets[layer]
         ):
             return into
         return spill.call(spill.load_sections, stored, layer, group.start, len(group), 0)
@@ -103,7 +107,7 @@ class Beside(Way):
 
 @dataclass(slots=True)
 class Costs:
-    """Measured seconds per row and pass of each way, for single tokens and for blocks apart."""
+    """Measured seconds per row and pass, by the way's name and whether the pass was of a single token."""
 
     seconds: dict[tuple[str, bool], float] = field(default_factory=dict)
     passes: int = 0
@@ -147,11 +151,16 @@ class StoredAttention:
         self._way.begin(list(fronts), self._groups)
 
     def look(self, layer: int, query: Tensor, scale: float) -> int:  # noqa: ARG002 - nothing is chosen
-        """Everything before the tail is attended to where it is stored."""
+        """Everything before the tail is attended to where it is stored, whatever `query` [1, query heads, tokens, size]
+        is."""
         return self._fronts[layer]
 
     def attend(self, layer: int, query: Tensor, scale: float) -> Partial:
-        """`query` [1, KV heads, rows, size] over every stored row of this pass."""
+        """`query` [1, KV heads, rows, size] over every stored row of this pass; fp32.
+
+        Raises:
+            RowDamaged: a row on disk is not what was written.
+        """
         started = time.perf_counter()
         result: Partial | None = None
         for group in self._groups:
@@ -164,7 +173,7 @@ class StoredAttention:
         return result
 
     def rest(self, layer: int, query: Tensor, scale: float) -> None:
-        """Nothing stands in for anything."""
+        """Nothing stands in for anything, whatever `query` [1, KV heads, group, size] is."""
 
     def finish(self) -> None:
         """The pass is over: note what it took."""

@@ -14,7 +14,8 @@ from memory.codec import RowCodec
 
 @dataclass(frozen=True, slots=True)
 class Candidates:
-    """Stored rows of a layer: their numbers, and where their sections lie (`at` names the row of `sections`)."""
+    """Stored rows of a layer: their numbers `rows` [m] int64, ascending, and where their sections lie: those of `rows`
+    are `sections` [n, bytes] uint8 at `at` [m] int64."""
 
     rows: Tensor
     sections: Tensor
@@ -22,7 +23,7 @@ class Candidates:
 
     @property
     def tokens(self) -> Tensor:
-        """Every token of the rows, ascending."""
+        """Every token of the rows, ascending, [m x 64] int64."""
         return (self.rows[:, None] * CHUNK + torch.arange(CHUNK)).flatten()
 
     def part(self, first: int, count: int, used: int) -> Tensor:
@@ -48,17 +49,17 @@ class Slots:
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """Tokens [n] that come, and the head and entry [2, n] that each takes."""
+    """Tokens [n] that come, and the head and entry [2, n] that each takes; int64."""
 
     tokens: Tensor
     places: Tensor
 
 
 def exchange(slots: Slots, chosen: Tensor, found: Candidates, homes: Tensor, codec: RowCodec) -> float:
-    """Let the entries leave that are not `chosen` [KV heads, n], and those come that are and are not resident.
+    """Let the entries leave that are not `chosen` [KV heads, n] int64, and those come that are and are not resident.
 
-    `found` holds every chosen token that may have to come, `homes` the position at which each token's key was first
-    rotated. Returns the entries per head that came, a mean over the heads.
+    `found` holds every chosen token that may have to come, `homes` [tokens] int64 the position at which each token's
+    key was first rotated. Returns the entries per head that came, a mean over the heads.
     """
     move = difference(slots, chosen)
     put(slots, move, found, homes, codec)
@@ -66,7 +67,7 @@ def exchange(slots: Slots, chosen: Tensor, found: Candidates, homes: Tensor, cod
 
 
 def difference(slots: Slots, chosen: Tensor) -> Move:
-    """What has to move for `chosen` [KV heads, n] to be resident; of those that leave, the first ones do."""
+    """What has to move for `chosen` [KV heads, n] int64 to be resident; of those that leave, the first ones do."""
     heads, span = chosen.shape[0], slots.rows * CHUNK
     lines = span * torch.arange(heads)[:, None]
     held = (slots.layer.origins()[:, slots.first : slots.stop].to("cpu", torch.int64) + lines).flatten()
@@ -82,7 +83,7 @@ def difference(slots: Slots, chosen: Tensor) -> Move:
 
 
 def put(slots: Slots, move: Move, found: Candidates, homes: Tensor, codec: RowCodec) -> None:
-    """Bring the tokens of `move`, all of which lie in `found`, to their places."""
+    """Bring the tokens of `move`, all of which lie in `found`, to their places; `homes` [tokens] as in `exchange`."""
     tokens, places, layer = move.tokens, move.places, slots.layer
     if not tokens.numel():
         return

@@ -1,4 +1,4 @@
-"""What a turn begins with: of all that is stored, the tokens that a patch attends to most (design 4.4)."""
+"""What a turn begins with: of all that is stored, the tokens that a patch attends to most (docs/memory.md)."""
 
 from __future__ import annotations
 

@@ -32,6 +32,9 @@ PROFILE = "layers-"
 _PLAIN = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
+WAIT_S = 10.0
+"""How long a program waits for the process before it to give the lock back."""
+
 KINDS = ("chunks", "tails", "quarantine", "index", "scores", "episodes", "profiles", "other")
 """What files in the folder are."""
 
@@ -103,7 +106,11 @@ class KvFolder:
         return self._scores
 
     def drop_scores(self) -> None:
-        """Remove every score, which can be made again, and the file."""
+        """Remove every score, which can be made again, and the file.
+
+        Raises:
+            OSError: it could not be removed.
+        """
         if self._scores is not None:
             self._scores.close()
         self._scores = None
@@ -123,7 +130,11 @@ class KvFolder:
         return any(self.path.glob(f"*/{branch}{CHUNKS}"))
 
     def remove(self, row: BranchRow) -> None:
-        """Delete a branch: chunk file, tail, index row. Children of it are useless and go too."""
+        """Delete a branch: chunk file, tail, index row. Children of it are useless and go too.
+
+        Raises:
+            OSError: a file or the index row could not be removed.
+        """
         for child in self.index.children(row.branch):
             self.remove(child)
         for path in (self.chunks(row), self.chunks(row).with_suffix(TAIL)):

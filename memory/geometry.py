@@ -41,9 +41,12 @@ class LayerGeometry:
 
 @dataclass(frozen=True, slots=True)
 class Geometry:
-    """The shapes that decide what a model costs. `window` is the number of positions it was trained for."""
+    """The shapes that decide what a model costs.
 
-    model_type: str
+    `query_heads` of each layer; `hidden` and `intermediate`: numbers of a token between layers and inside the MLP;
+    `window`: positions that it was trained for; `tied`: whether the output head is the table of embeddings.
+    """
+
     layers: tuple[LayerGeometry, ...]
     query_heads: int
     hidden: int
@@ -66,7 +69,6 @@ class Geometry:
         kv_heads = int(text.get("num_key_value_heads") or heads)
         head_dim = int(text.get("head_dim") or hidden // heads)
         return cls(
-            model_type=str(text.get("model_type", "unknown")),
             layers=tuple(LayerGeometry(kv_heads, head_dim, window) for window in _windows(text)),
             query_heads=heads,
             hidden=hidden,

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sqlite_utils import Database, Migrations
 
-from memory.database import as_os_error, committed, open_disposable, open_read_only
+from memory.database import as_os_error, committed, open_disposable, open_read_only, rewrite
 
 INDEX = Migrations("kv-index")
 _WHAT = "the index"
@@ -86,13 +87,13 @@ class Index:
             self._db.execute("UPDATE branches SET used = ? WHERE branch = ?", [self._next(), branch])
 
     def cut(self, branch: str, rows: int, size: int) -> None:
-        """Only the first `rows` rows are left, in a file of `size` bytes."""
+        """Only the first `rows` rows are left, its parents' too, its own in a file of `size` bytes."""
         with committed(self._db, _WHAT):
             self._db.execute("DELETE FROM chunks WHERE branch = ? AND number >= ?", [branch, rows])
             self._db.execute("UPDATE branches SET rows = ?, bytes = ? WHERE branch = ?", [rows, size, branch])
 
     def give(self, branch: str, conversation: str, rows: int, size: int) -> None:
-        """This branch, of which `rows` rows are left in a file of `size` bytes, belongs to `conversation` now."""
+        """This branch, of which `rows` rows are left (as in `cut`), belongs to `conversation` now."""
         with committed(self._db, _WHAT):
             self._db.execute("DELETE FROM chunks WHERE branch = ? AND number >= ?", [branch, rows])
             self._db.execute(
@@ -106,27 +107,21 @@ class Index:
             self._remove(branch)
 
     def forget(self, conversation: str) -> None:
-        """Remove a conversation, and the bytes it lay in.
-
-        Deleting with secure_delete is not enough: pages that were rebalanced keep copies of keys outside of their
-        cells, so the file is written anew.
-        """
+        """Remove a conversation, and the bytes it lay in."""
         with committed(self._db, _WHAT):
             self._db.execute(
                 "DELETE FROM chunks WHERE branch IN (SELECT branch FROM branches WHERE conversation = ?)",
                 [conversation],
             )
             self._db.execute("DELETE FROM branches WHERE conversation = ?", [conversation])
-        for statement in ("PRAGMA temp_store = MEMORY", "VACUUM", "PRAGMA wal_checkpoint(TRUNCATE)"):
-            self._read(statement)
+        with as_os_error(_WHAT):
+            rewrite(self._db)
 
     # --- reading -----------------------------------------------------------------------------------------------------
 
     def branches(self, conversation: str | None = None) -> list[BranchRow]:
         """Branches (of one conversation), the one used longest ago first."""
-        where, values = ("", []) if conversation is None else ("WHERE conversation = ?", [conversation])
-        rows = self._read(f"SELECT {_COLUMNS} FROM branches {where} ORDER BY used", values)
-        return [BranchRow(*row) for row in rows]
+        return [BranchRow(*row) for row in self._read(*_listing(conversation))]
 
     def branch(self, name: str) -> BranchRow | None:
         """One branch."""
@@ -191,10 +186,6 @@ class Index:
         """Bytes of all chunk files, as recorded."""
         return int(self._read("SELECT coalesce(sum(bytes), 0) FROM branches")[0][0])
 
-    def chunks(self) -> int:
-        """Rows recorded."""
-        return int(self._read("SELECT count(*) FROM chunks")[0][0])
-
     def chains(self) -> dict[str, list[str]]:
         """The chained ids (hex) of all rows, by branch, in order."""
         found = dict[str, list[str]]()
@@ -221,17 +212,19 @@ class Index:
         self._db.conn.executemany("INSERT INTO chunks (branch, number, chain) VALUES (?, ?, ?)", rows)
 
 
-def look(path: Path) -> list[BranchRow]:
-    """Every branch in the index at `path`, which another process may be writing, the one used longest ago first.
+def look(path: Path, conversation: str | None = None) -> list[BranchRow]:
+    """`Index.branches` of the index at `path`, which another process may be writing.
 
     Raises:
         DatabaseError: it is not there, damaged or no index.
     """
-    db = open_read_only(path)
-    try:
-        return [BranchRow(*row) for row in db.execute(f"SELECT {_COLUMNS} FROM branches ORDER BY used").fetchall()]
-    finally:
-        db.close()
+    with closing(open_read_only(path)) as db:
+        return [BranchRow(*row) for row in db.execute(*_listing(conversation)).fetchall()]
+
+
+def _listing(conversation: str | None) -> tuple[str, list[str]]:
+    where = "" if conversation is None else "WHERE conversation = ?"
+    return f"SELECT {_COLUMNS} FROM branches {where} ORDER BY used", [] if conversation is None else [conversation]
 
 
 @INDEX()

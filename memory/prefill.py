@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
-from memory.attention import Tap
+from memory.attention import Beyond, Tap
 from memory.budget import Ledger
 from memory.cache import WorkingSet
 from memory.errors import RowDamaged, TextTooLong
@@ -28,21 +28,22 @@ OOM_RETRIES = 2
 """How often an out-of-memory block is halved before the error is passed on."""
 
 
-class Pass(Protocol):
-    """Stored rows in one pass of the model (`memory.attention.Beyond`)."""
+class Pass(Beyond, Protocol):
+    """Stored rows in one pass of the model."""
 
-    def look(self, layer: int, query: Tensor, scale: float) -> int | None: ...
-
-    def attend(self, layer: int, query: Tensor, scale: float) -> tuple[Tensor, Tensor]: ...
-
-    def finish(self) -> None: ...
+    def finish(self) -> None:
+        """The pass is over; not called when it did not end."""
 
 
 class Outside(Protocol):
     """What lies outside the working set: who keeps the tokens' KV once they leave."""
 
     def begin(self, tokens: int) -> Pass | None:
-        """A pass over `tokens` tokens starts; what it must attend to besides the working set."""
+        """A pass over `tokens` tokens starts; what it must attend to besides the working set.
+
+        Raises:
+            RowDamaged: a stored row is not what was written.
+        """
 
     def latest(self, count: int) -> list[int]:
         """The last `count` tokens that were read."""
@@ -99,7 +100,12 @@ class Reader:
             self._check_protected(reindexed=outgrown)
 
     def step(self, token: int) -> Tensor:
-        """Read one token; the logits [vocabulary] that follow it."""
+        """Read one token; the logits [vocabulary] that follow it.
+
+        Raises:
+            TextTooLong: the protected entries do not fit the working set.
+            torch.OutOfMemoryError: the device has no room for one token.
+        """
         self.make_room(1)
         return self._read([token])
 
@@ -215,7 +221,7 @@ class Reader:
         return [index for index, layer in enumerate(self.working_set.layers) if not layer.is_sliding]
 
     def _forward(
-        self, ids: Sequence[int], start: int | None = None, tap: Any = None, beyond: Pass | None = None
+        self, ids: Sequence[int], start: int | None = None, tap: Tap | None = None, beyond: Pass | None = None
     ) -> Tensor:
         """The model over `ids`; when it cannot finish, the cache is put back to where it was."""
         cache, device = self.working_set, self.working_set.layers[0].device

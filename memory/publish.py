@@ -33,22 +33,22 @@ def publish(path: Path, parts: Sequence[bytes | memoryview], *, durable: bool) -
         _sync_folder(path.parent)
 
 
-def write_all(descriptor: int, parts: Sequence[bytes | memoryview]) -> None:
+def _write(path: Path, parts: Sequence[bytes | memoryview], *, durable: bool) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        _write_all(descriptor, parts)
+        if durable:
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _write_all(descriptor: int, parts: Sequence[bytes | memoryview]) -> None:
     """Write every byte of `parts`, however few the system takes at a time."""
     for part in parts:
         view = memoryview(part).cast("B")
         while view:
             view = view[os.write(descriptor, view) :]
-
-
-def _write(path: Path, parts: Sequence[bytes | memoryview], *, durable: bool) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    try:
-        write_all(descriptor, parts)
-        if durable:
-            os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _sync_folder(folder: Path) -> None:

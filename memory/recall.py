@@ -1,8 +1,9 @@
-"""Recall: the stored tokens that the current queries need take the places of those they do not (design 4.7).
+"""Recall: the stored tokens that the current queries need take the places of those they do not (docs/memory.md).
 
 Per layer, in two stages: digests of the stored chunks name a shortlist, and the shortlisted keys are scored token by
 token where they lie. Only the difference to what is resident moves. What is attended to afterwards is the working set,
-so a step costs what a step over the working set costs, and the choice.
+so a step costs what a step over the working set costs, and the choice. docs/decisions/0006-when-recall-chooses.md says
+when that is made.
 """
 
 from __future__ import annotations
@@ -28,13 +29,12 @@ from memory.geometry import Geometry
 from memory.policy import LayerView, Policy
 from memory.rest import Rest
 from memory.scoring import Scoring
-from memory.spill import GROUP as EXACT_GROUP
-from memory.spill import Scratch, Spill, Stored
+from memory.spill import ROW_GROUP, Scratch, Spill, Stored
 
 QUERIES = 4
 """Of a block of tokens, the last so many ask; one token asks by itself."""
 
-GROUP = 64
+SCORED_ROWS = 64
 """Rows whose keys are decoded at once: they stay in the processor's cache until they are scored."""
 
 NOTED = 5
@@ -95,7 +95,7 @@ def recall_bytes(geometry: Geometry) -> int:
     """Bytes that recall takes at most beside the working set, where the tiers lie: digests, decoded keys and scores."""
     sizes = [layer.kv_heads * layer.head_dim for layer in geometry.layers if layer.window is None]
     digests = DIGESTED * PARTS * 2 * sum(sizes)
-    keys = 4 * GROUP * CHUNK * max(sizes, default=0)
+    keys = 4 * SCORED_ROWS * CHUNK * max(sizes, default=0)
     return digests + keys + 3 * 4 * geometry.query_heads * QUERIES * MOST_ROWS * CHUNK
 
 
@@ -140,7 +140,7 @@ class Recaller:
         self.looked_at: dict[int, list[int]] = {}
         """Rows whose tokens a layer scored last."""
         self.following = dict(pairwise(layers))
-        self.keys = torch.empty(GROUP * CHUNK * max(heads * size for heads, size in spill.codec.shapes))
+        self.keys = torch.empty(SCORED_ROWS * CHUNK * max(heads * size for heads, size in spill.codec.shapes))
         self.scratch: Scratch | None = None
         self.kept: Mapping[int, Tensor] = {}
         """Tokens [KV heads, n] of a layer that stay where they are resident."""
@@ -162,7 +162,11 @@ class Recaller:
         self._mass = self._entries = torch.zeros(0)
 
     def begin(self, reach: Reach, read: Sequence[int], layers: Sequence[WorkingSetLayer]) -> Recall:
-        """A pass of the model after the tokens `read`; what lies in `reach` may be recalled."""
+        """A pass of the model after the tokens `read`; what lies in `reach` may be recalled.
+
+        Raises:
+            RowDamaged: a row that has no digest yet is not what was written.
+        """
         self.digests.extend(reach.stored, reach.rows)
         self._extend_homes(reach.stored, reach.rows)
         if self.policy.unit == "sentence":
@@ -249,6 +253,9 @@ class Recall:
         """Choose for layer `index` unless the last choice stands; `query` [1, query heads, tokens, size].
 
         The number of entries before the tail, to be attended to where they are stored, when the choice misses too much.
+
+        Raises:
+            RowDamaged: a row on disk is not what was written.
         """
         layer, asked = self._layers[index], self._owner.asked.get(index)
         slots = layer.length - (layer.seen - self._reach.rows * CHUNK)
@@ -270,14 +277,20 @@ class Recall:
         return slots
 
     def attend(self, layer: int, query: Tensor, scale: float) -> Partial:
-        """Exact attention to every stored row: the choice for this layer missed too much."""
+        """Exact attention of `query` [1, KV heads, rows, size] to every stored row, fp32: the choice for this layer
+        missed too much.
+
+        Raises:
+            RowDamaged: a row on disk is not what was written.
+        """
         way = Stream(self._spill, self._reach.stored, self._scratch(query))
         groups = groups_of(range(self._reach.rows))
         way.begin([layer], groups)
         return reduce(merge, [way.attend(layer, group, query, scale) for group in groups])
 
     def rest(self, layer: int, query: Tensor, scale: float) -> Partial | None:  # noqa: ARG002 - the layer looked at last
-        """What stands in for the stored tokens that were not chosen (`memory.rest`)."""
+        """What stands in for the stored tokens that were not chosen (`memory.rest`); `query` [1, KV heads, group,
+        size]."""
         return None if self._rest is None else self._rest.attend(query, scale)
 
     def finish(self) -> None:
@@ -372,10 +385,10 @@ class Recall:
     def _logits(self, scoring: Scoring, queries: Tensor, found: Candidates, always: int, slots: int) -> Tensor:
         """`queries` [KV heads, n, size], scaled, times the keys of the candidates and then of what is resident whatever
         is chosen, [KV heads, n, tokens + those]; the `always` first candidates are among the latter and count there."""
-        used = self._spill.codec.key_bytes(scoring.index)
+        used, rows = self._spill.codec.key_bytes(scoring.index), found.rows
         parts = [
-            scoring.dots(queries, found.part(first, GROUP, used), found.rows[first : first + GROUP]).flatten(2)
-            for first in range(0, found.rows.numel(), GROUP)
+            scoring.dots(queries, found.part(first, SCORED_ROWS, used), rows[first : first + SCORED_ROWS]).flatten(2)
+            for first in range(0, rows.numel(), SCORED_ROWS)
         ]
         parts[0][..., :always] = -torch.inf
         keys = scoring.layer.stored[0]
@@ -400,7 +413,7 @@ class Recall:
     def _scratch(self, query: Tensor) -> Scratch:
         """Room for decoded rows where the queries are; made once."""
         if self._owner.scratch is None:
-            size = 2 * EXACT_GROUP * CHUNK * max(heads * size for heads, size in self._spill.codec.shapes)
+            size = 2 * ROW_GROUP * CHUNK * max(heads * size for heads, size in self._spill.codec.shapes)
             self._owner.scratch = Scratch(torch.empty(size, dtype=query.dtype, device=query.device))
         return self._owner.scratch
 

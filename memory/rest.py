@@ -23,7 +23,7 @@ _NOTHING = 1e-30
 @dataclass(frozen=True, slots=True)
 class Rest:
     """`keys` [query heads, size, 1], `values` [1, KV heads, group, size], and the log-sum-exp `level` [query heads, 1,
-    1] of a query of zeros."""
+    1] of a query of zeros; fp32, but for values that `to` converted."""
 
     level: Tensor
     keys: Tensor
@@ -52,7 +52,7 @@ class Rest:
         return Rest(self.level.to(other.device), self.keys.to(other.device), values)
 
     def attend(self, query: Tensor, scale: float) -> Partial:
-        """For one token's `query` [1, KV heads, group, size]."""
+        """For one token's `query` [1, KV heads, group, size]: `values`, and log-sum-exps [1, KV heads, group] fp32."""
         asking = query.reshape(self.keys.shape[0], 1, -1).to(torch.float32)
         level = torch.baddbmm(self.level, asking, self.keys, alpha=scale)
         return self.values, level.view(query.shape[:3])

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import partial
 from itertools import accumulate, pairwise
 
 import torch
@@ -20,7 +20,7 @@ from memory.block import CHUNK
 from memory.cache import LayerState, WorkingSet, WorkingSetLayer, WorkingSetState
 from memory.codec import RowCodec, split
 from memory.errors import DamagedFile, RowDamaged
-from memory.spill import GROUP, Scratch, Spill, Stored
+from memory.spill import ROW_GROUP, Scratch, Spill, Stored, pieces_of
 from memory.tailfile import Tail
 from memory.tier.disk import Found
 
@@ -29,7 +29,7 @@ _BITS = torch.tensor([1, 2, 4, 8, 16, 32, 64, 128], dtype=torch.uint8)
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """What was resident when `seen` tokens had been read: origins [KV heads, entries] of each layer, None: all."""
+    """What was resident when `seen` tokens had been read: each layer's origins [KV heads, entries] int32, None: all."""
 
     seen: int
     next_position: int
@@ -48,7 +48,8 @@ class OpenChunk:
 
 @dataclass(frozen=True, slots=True)
 class Available:
-    """What can be put back: `tokens` of the conversation, the positions their keys are rotated at, the open chunk."""
+    """What can be put back: so many `tokens` of the conversation, the `positions` [tokens] int32 that their keys are
+    rotated at, the open chunk."""
 
     tokens: int
     positions: Tensor
@@ -210,7 +211,7 @@ def put_back(
         targets = _targets(cache, state, scratch)
         for batch, rows in _read(spill, stored, targets, available.tokens // CHUNK):
             for index, target in enumerate(targets):
-                start, size = spill.layout.offset(index), spill.codec.sections[index]
+                start, size = spill.layout.offsets[index], spill.codec.sections[index]
                 target.take(spill.codec, index, batch, rows[:, start : start + size])
         if available.open is not None:
             _take_open(available.open, targets, available.tokens // CHUNK)
@@ -242,8 +243,8 @@ class _Target:
             whole = [split(part[:, low[0] : high[0]], 1, (len(rows), CHUNK)) for part in self.layer.as_computed]
             codec.decode(index, sections.to(self.layer.device), *whole)
             return
-        for first in range(rows.start, rows.stop, GROUP):
-            group = range(first, min(first + GROUP, rows.stop))
+        for first in range(rows.start, rows.stop, ROW_GROUP):
+            group = range(first, min(first + ROW_GROUP, rows.stop))
             self._scatter(codec, index, group, sections[first - rows.start :][: len(group)])
 
     def _scatter(self, codec: RowCodec, index: int, rows: range, sections: Tensor) -> None:
@@ -268,26 +269,7 @@ def _targets(cache: WorkingSet, state: WorkingSetState, scratch: Scratch) -> lis
 def _read(spill: Spill, stored: Stored, targets: Sequence[_Target], rows: int) -> Iterator[tuple[range, Tensor]]:
     """Every row that any layer needs, in pieces of one half; the next piece is read while one is used."""
     needed = [row for row in range(rows) if any(target.needs(row) for target in targets)]
-    pieces = list(_pieces(needed, spill.rows_per_half))
-    ahead = [_ask(spill, stored, piece, index) for index, piece in enumerate(pieces[:1])]
-    for index, piece in enumerate(pieces):
-        loaded = ahead.pop().result()
-        if index + 1 < len(pieces):
-            ahead.append(_ask(spill, stored, pieces[index + 1], index + 1))
-        yield piece, loaded
-
-
-def _ask(spill: Spill, stored: Stored, piece: range, index: int) -> Future[Tensor]:
-    return spill.submit(spill.load_rows, stored, piece.start, len(piece), index % 2)
-
-
-def _pieces(rows: Sequence[int], most: int) -> Iterator[range]:
-    """Consecutive runs of `rows`, at most `most` long."""
-    start = 0
-    for index in range(1, len(rows) + 1):
-        if index == len(rows) or rows[index] != rows[index - 1] + 1 or index - start == most:
-            yield range(rows[start], rows[index - 1] + 1)
-            start = index
+    return spill.ahead(list(pieces_of(needed, spill.rows_per_half)), partial(spill.load_rows, stored))
 
 
 def open_tail(spill: Spill, tail: Tail) -> OpenChunk:

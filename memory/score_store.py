@@ -12,14 +12,14 @@ from pathlib import Path
 
 from sqlite_utils import Database, Migrations
 
-from memory.database import DatabaseError, as_os_error, committed, open_disposable
+from memory.database import DatabaseError, as_os_error, committed, open_disposable, rewrite
 
 SCORES_FILE = "scores.db"
 SCORES_DB = Migrations("scores")
 _WHAT = "the scores"
 
 KEPT = 8
-"""Patches of a conversation that are kept, those used last."""
+"""Patches of a conversation that are kept: those that a turn began with last, or that were made since."""
 
 
 class ScoreStore:
@@ -63,7 +63,7 @@ class ScoreStore:
             self._remove([row[0] for row in old.fetchall()])
 
     def touch(self, patch: str) -> None:
-        """This patch was used just now."""
+        """A turn begins with this patch; nothing happens where it is not known."""
         with committed(self._db, _WHAT):
             sql = "UPDATE patches SET used = (SELECT max(used) + 1 FROM patches) WHERE patch = ?"
             self._db.execute(sql, [patch])
@@ -118,10 +118,8 @@ class ScoreStore:
             self._db.conn.executemany(f"DELETE FROM {table} WHERE patch = ?", [(patch,) for patch in patches])
 
     def _shrink(self) -> None:
-        """Write the file anew: pages that were rebalanced keep copies of rows outside of their cells."""
         with as_os_error(_WHAT):
-            for statement in ("PRAGMA temp_store = MEMORY", "VACUUM", "PRAGMA wal_checkpoint(TRUNCATE)"):
-                self._db.execute(statement).fetchall()
+            rewrite(self._db)
 
 
 @SCORES_DB()

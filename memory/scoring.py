@@ -19,7 +19,8 @@ from memory.codec import RowCodec, split
 
 @dataclass(frozen=True, slots=True)
 class Scoring:
-    """For layer `index`; `homes` [tokens] is where the key of each was first rotated, `room` fp32 is written over."""
+    """For layer `index`; `homes` [tokens] int64 is where the key of each was first rotated, `room` fp32 is written
+    over."""
 
     codec: RowCodec
     layer: WorkingSetLayer

@@ -19,7 +19,7 @@ from memory.exact import Beside, Costs, StoredAttention, Stream, Way
 from memory.policy import Policy
 from memory.recall import Reach, Recall, Recaller
 from memory.restore import pack_state
-from memory.spill import GROUP, RawRow, Scratch, Spill, Stored
+from memory.spill import ROW_GROUP, RawRow, Scratch, Spill, Stored
 from memory.tailfile import Tail
 
 BEARABLE = 4.0
@@ -30,8 +30,8 @@ _LEAST = ("exact", "recall", "bounded")
 
 @dataclass(slots=True)
 class Trail:
-    """One conversation: every token read, and what is stored of it. `exact`: every token was read with attention to
-    all before it."""
+    """One conversation: the ids of all `tokens` read, and what is stored of them. `exact`: every one was read with
+    attention to all before it."""
 
     conversation: str = ""
     tokens: list[int] = field(default_factory=list)
@@ -116,7 +116,11 @@ class Sealer:
     # --- what the reader asks ----------------------------------------------------------------------------------------
 
     def begin(self, tokens: int) -> StoredAttention | Recall | None:
-        """Exact attention to what is stored before the edge, or recall of it, where wanted and possible."""
+        """Exact attention to what is stored before the edge, or recall of it, where wanted and possible.
+
+        Raises:
+            RowDamaged: recall needs a row that is not what was written.
+        """
         edge = self.edge
         wanted = self.wanted.blocks if tokens > 1 else self.wanted.steps
         self._began, self._pass = time.perf_counter(), "exact" if not edge else "bounded"
@@ -189,9 +193,7 @@ class Sealer:
 
     def _seal(self) -> None:
         spill, trail = self._spill, self.trail
-        if spill is None:
-            return
-        if not spill.writing:
+        if spill is None or not spill.writing:
             return
         spill.retry(trail.stored)
         while not trail.stored.failed and (trail.stored.handed + 1) * CHUNK <= len(trail.tokens):
@@ -286,7 +288,7 @@ def _room(cache: WorkingSet, device: str | None = None) -> Tensor:
     widest = max(layer.shape.kv_heads * layer.shape.head_dim for layer in cache.layers)
     arena = cache.layers[0].pool.arena
     dtype = torch.float32 if device == "cpu" else arena.dtype
-    return torch.empty(2 * GROUP * CHUNK * widest, dtype=dtype, device=device or arena.device)
+    return torch.empty(2 * ROW_GROUP * CHUNK * widest, dtype=dtype, device=device or arena.device)
 
 
 def _whole(part: Tensor) -> Tensor:

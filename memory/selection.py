@@ -1,4 +1,4 @@
-"""Scores of stored tokens: how much a patch attends to each, kept beside them (design 4.4; EpiCache, section 1).
+"""Scores of stored tokens: how much a patch attends to each, kept beside them (docs/memory.md; EpiCache, section 1).
 
 The score of a token in a KV head is the most attention that any query of the patch pays to it, in proportion to what
 the query pays to the rows there were when the patch was first read. That sum is kept with the queries, so a score never
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from hashlib import blake2b
 from itertools import pairwise
 from typing import TypeVar
@@ -22,7 +23,7 @@ from memory.block import CHUNK, pack_ids
 from memory.geometry import Geometry
 from memory.score_store import ScoreStore
 from memory.segment import share_out
-from memory.spill import GROUP, Spill, Stored, runs_of
+from memory.spill import ROW_GROUP, Spill, Stored, pieces_of
 
 PATCH = 256
 """Tokens of a patch that ask, at most; the rest is cut. Four patches of so many tokens cost a third of reading 8K."""
@@ -50,7 +51,7 @@ def selection_bytes(geometry: Geometry) -> int:
     size = max((layer.head_dim for layer in layers), default=0)
     heads, widest = geometry.query_heads, max((layer.kv_heads * layer.head_dim for layer in layers), default=0)
     queries = PATCH * heads * sum(2 * 2 * layer.head_dim + 4 for layer in layers)
-    row = PATCH * heads * 4 * (2 * CHUNK + size) + 4 * GROUP * CHUNK * widest
+    row = PATCH * heads * 4 * (2 * CHUNK + size) + 4 * ROW_GROUP * CHUNK * widest
     scores = geometry.window * (4 * sum(layer.kv_heads for layer in layers) + 64)
     return queries + row + scores
 
@@ -81,12 +82,16 @@ class StoredScores:
             RowDamaged: a row is not what was written.
         """
         parts = list(self.update(stored, rows, patch, ask, most))
+        self._on_disk(lambda store: store.touch(self._name(stored.conversation, patch[:PATCH])), None)
         return [part.transpose(0, 1).flatten(1) for part in self._by_layer(parts[-1])]
 
     def update(self, stored: Stored, rows: int, patch: Sequence[int], ask: Ask, most: int) -> Iterator[Tensor]:
         """Score what is not known, a layer at a time, and keep it at the end; the caller may stop in between.
 
         Gives what there is so far after each layer, [rows, KV heads of all layers, 64] fp16.
+
+        Raises:
+            RowDamaged: a row is not what was written; as the next layer is asked for.
         """
         assert stored.branch is not None
         patch = patch[:PATCH]
@@ -204,15 +209,10 @@ class StoredScores:
         One shape whatever is asked for: a product then has the same bits for a row alone and for all of them.
         """
         layer, (kv_heads, size) = self.layers[at], self._shapes[at]
-        spill, room = self._spill, torch.empty(kv_heads * GROUP * CHUNK * size, device=self._device)
-        pieces = list(_pieces(rows))
-        ahead = [spill.submit(spill.load_sections, stored, layer, *piece, 0) for piece in pieces[:1]]
-        for number, (_, count) in enumerate(pieces):
-            sections = ahead.pop().result()
-            if number + 1 < len(pieces):
-                half = (number + 1) % 2
-                ahead.append(spill.submit(spill.load_sections, stored, layer, *pieces[number + 1], half))
-            keys = room[: kv_heads * count * CHUNK * size].view(kv_heads, count, CHUNK, size)
+        spill, room = self._spill, torch.empty(kv_heads * ROW_GROUP * CHUNK * size, device=self._device)
+        pieces = list(pieces_of(rows, ROW_GROUP))
+        for piece, sections in spill.ahead(pieces, partial(spill.load_sections, stored, layer)):
+            keys = room[: kv_heads * len(piece) * CHUNK * size].view(kv_heads, len(piece), CHUNK, size)
             spill.codec.keys(layer, sections.to(self._device), keys)
             yield from keys.transpose(2, 3).unbind(1)
 
@@ -234,13 +234,6 @@ class StoredScores:
         for kv_heads, _ in self._shapes:
             ends.append(ends[-1] + kv_heads)
         return [scores[:, first:stop] for first, stop in pairwise(ends)]
-
-
-def _pieces(rows: Sequence[int]) -> Iterator[tuple[int, int]]:
-    """(first row, how many) of consecutive `rows`, at most `GROUP` at once."""
-    for run in runs_of(rows):
-        for start in range(run.start, run.stop, GROUP):
-            yield rows[start], min(GROUP, run.stop - start)
 
 
 def _bytes(tensor: Tensor) -> bytes:

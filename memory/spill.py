@@ -10,8 +10,8 @@ import errno
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import pairwise
@@ -29,6 +29,7 @@ from memory.forgetting import NO_HEIRS, Heirs
 from memory.geometry import Geometry
 from memory.sweep import CheckReport, check
 from memory.tailfile import Tail
+from memory.thread import lone_thread
 from memory.tier.disk import Branch, DiskTier, Found, QuotaReached
 from memory.tier.ram import RamTier
 
@@ -46,7 +47,7 @@ SWEEP_S, REBUILD_S, SWEEP_AGAIN_S = 2.0, 60.0, 3600.0
 
 ALIGNMENT = 4096
 
-GROUP = 8
+ROW_GROUP = 8
 """Rows of one layer that are decoded at once: 512 tokens."""
 
 T = TypeVar("T")
@@ -54,7 +55,8 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class RawRow:
-    """64 tokens of every layer, copied out of the working set: keys as computed and values, [KV heads, 64, size]."""
+    """64 tokens of every layer, copied out of the working set: keys as computed and values, [KV heads, 64, size] on the
+    CPU in the working set's dtype."""
 
     number: int
     ids: tuple[int, ...]
@@ -65,7 +67,8 @@ class RawRow:
 
 @dataclass(slots=True)
 class Stored:
-    """What is stored of one conversation. `rows` are on disk, `handed` were given to the I/O thread."""
+    """What is stored of one conversation, in rows of 64 tokens. `rows` are on disk, `handed` were given to the I/O
+    thread."""
 
     conversation: str
     branch: Branch | None = None
@@ -133,8 +136,7 @@ class Spill:
         self.rest_s = REST_S
         self._rest_until = 0.0
         self._room = threading.BoundedSemaphore(PENDING)
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="kv-io")
-        self._work_alone()
+        self._thread = lone_thread("kv-io")
         self.disk = self.call(open_disk)
         self._swept = 0.0
         self.submit(self._sweep, REBUILD_S if self.disk.folder.index.fresh else SWEEP_S)
@@ -144,17 +146,6 @@ class Spill:
     def call(self, function: Callable[..., T], *args: object) -> T:
         """`function(*args)` on the I/O thread, after all that was asked for before."""
         return self._thread.submit(function, *args).result()
-
-    def _work_alone(self) -> None:
-        """Keep torch's operations on the I/O thread to that thread.
-
-        A second team of OpenMP threads would make the model's own go to sleep between operations: decoding a restored
-        conversation took twice as long after the first row was sealed.
-        """
-        threads = torch.get_num_threads()
-        self.call(torch.get_num_threads)  # torch sets a thread up at its first call, whatever was asked for before
-        self.call(torch.set_num_threads, 1)
-        torch.set_num_threads(threads)
 
     def submit(self, function: Callable[..., T], *args: object) -> Future[T]:
         """The same without waiting."""
@@ -217,7 +208,7 @@ class Spill:
 
     def _fill(self, slot: Tensor, sections: Sequence[Tensor]) -> None:
         for layer, section in enumerate(sections):
-            start = self.layout.offset(layer)
+            start = self.layout.offsets[layer]
             slot[start : start + section.numel()] = section
 
     def _write_tail(self, stored: Stored, rows: int, tail: Callable[[str], Tail]) -> None:
@@ -250,10 +241,6 @@ class Spill:
         """Rows cannot be read back: use none for a while."""
         self._stop(OSError(errno.EIO, f"stored rows cannot be read back: {damage.why}"))
 
-    def wake(self) -> None:
-        """End the rest: the user has made room."""
-        self._rest_until = 0.0
-
     def retry(self, stored: Stored) -> None:
         """After a failure and its rest: rows are sealed again from the first one that is missing."""
         if stored.failed:
@@ -281,11 +268,24 @@ class Spill:
         return into
 
     def load_sections(self, stored: Stored, layer: int, first: int, count: int, half: int) -> Tensor:
-        """One layer's sections [count, bytes] of the rows from `first` on; the same otherwise."""
+        """One layer's sections [count, bytes] of the rows from `first` on; the same otherwise.
+
+        Raises:
+            RowDamaged: a section on disk is not what was written.
+        """
         size = self.codec.sections[layer]
         into = self.staging.halves[half][: count * size].view(count, size)
-        self._load(stored, first, into, self.layout.offset(layer), layer)
+        self._load(stored, first, into, self.layout.offsets[layer], layer)
         return into
+
+    def ahead(self, pieces: Sequence[range], load: Callable[[int, int, int], Tensor]) -> Iterator[tuple[range, Tensor]]:
+        """Each piece with what `load`(first row, how many, half) gives for it; the next one is read meanwhile."""
+        asked = [self.submit(load, piece.start, len(piece), 0) for piece in pieces[:1]]
+        for at, piece in enumerate(pieces):
+            loaded = asked.pop().result()
+            for following in pieces[at + 1 : at + 2]:
+                asked.append(self.submit(load, following.start, len(following), (at + 1) % 2))
+            yield piece, loaded
 
     def most_rows(self, stored: Stored, layer: int, rows: int) -> int:
         """Of the first `rows` rows, how many `sections` can show at once: all in RAM, else what staging holds."""
@@ -307,7 +307,12 @@ class Spill:
         return self.ram.tokens.get(stored.conversation, 0) // CHUNK if self.ram.capacity else 0
 
     def load_to_keep(self, stored: Stored, first: int, count: int) -> Tensor:
-        """`load_rows` into the first half; what was not in RAM is kept there while there is room. On the I/O thread."""
+        """Rows [count, stride] in the first half; what was not in RAM is kept there while there is room. On the I/O
+        thread.
+
+        Raises:
+            RowDamaged: a row on disk is not what was written.
+        """
         loaded = self.load_rows(stored, first, count, 0)
         if self.ram.capacity:
             assert stored.branch is not None
@@ -337,14 +342,14 @@ class Spill:
         """
         slots = self.slots(stored, rows) if slots is None else slots
         if slots is not None:
-            return self.ram.part(self.layout.offset(layer), self.codec.sections[layer]), slots
+            return self.ram.part(self.layout.offsets[layer], self.codec.sections[layer]), slots
         return self.call(self._scattered, stored, layer, rows), torch.arange(len(rows))
 
     def _scattered(self, stored: Stored, layer: int, rows: Sequence[int]) -> Tensor:
         size = self.codec.sections[layer]
         into = self.staging.whole[: len(rows) * size].view(len(rows), size)
         for run in runs_of(rows):
-            self._load(stored, rows[run.start], into[run.start : run.stop], self.layout.offset(layer), layer)
+            self._load(stored, rows[run.start], into[run.start : run.stop], self.layout.offsets[layer], layer)
         return into
 
     def _load(self, stored: Stored, first: int, into: Tensor, start: int, layer: int | None) -> None:
@@ -388,7 +393,11 @@ class Spill:
         self.ram.drop(stored.conversation, damage.row)
 
     def check(self, repair: bool) -> CheckReport:
-        """Verify every stored row. On the I/O thread."""
+        """Verify every stored row. On the I/O thread.
+
+        Raises:
+            OSError: the folder or its index cannot be used.
+        """
         self.disk.close_files()
         report = check(self.disk.folder, repair=repair)
         if repair:
@@ -396,7 +405,11 @@ class Spill:
         return report
 
     def forget(self, conversation: str, heirs: Heirs = NO_HEIRS) -> None:
-        """Remove everything stored of a conversation but what its forks, the `heirs` too, begin with."""
+        """Remove everything stored of a conversation but what its forks, the `heirs` too, begin with.
+
+        Raises:
+            OSError: something of it could not be removed.
+        """
         self.ram.drop(conversation)
         self.call(self.disk.forget, conversation, heirs)
 
@@ -411,6 +424,13 @@ def runs_of(rows: Sequence[int]) -> list[range]:
     return [range(first, last) for first, last in pairwise([0, *breaks, len(rows)])]
 
 
+def pieces_of(rows: Sequence[int], most: int) -> Iterator[range]:
+    """The numbers in `rows` (ascending) that follow each other, at most `most` at once."""
+    for run in runs_of(rows):
+        for at in range(run.start, run.stop, most):
+            yield range(rows[at], rows[min(at + most, run.stop) - 1] + 1)
+
+
 def _bytes_of(tensor: Tensor) -> memoryview:
     """The bytes of a 1-D uint8 tensor on the CPU, without a copy."""
     return memoryview(tensor.numpy())  # type: ignore[arg-type]
@@ -418,7 +438,7 @@ def _bytes_of(tensor: Tensor) -> memoryview:
 
 def half_bytes(layout: Layout) -> int:
     """Bytes of one half of the staging area: whole rows, and at least one group of the largest sections."""
-    least = max(HALF, GROUP * max(layout.sections))
+    least = max(HALF, ROW_GROUP * max(layout.sections))
     return -(-least // layout.stride) * layout.stride
 
 
@@ -426,7 +446,7 @@ def staging_bytes(geometry: Geometry, sealed: RowCodec, itemsize: int) -> int:
     """Bytes that rows on their way take: both halves, raw rows that wait, and one group decoded."""
     raw = CHUNK * geometry.kv_bytes_per_token(itemsize)
     widest = max(layer.kv_heads * layer.head_dim for layer in geometry.layers)
-    return 2 * half_bytes(Layout(sealed.sections)) + (PENDING + 2) * raw + 2 * GROUP * CHUNK * widest * itemsize
+    return 2 * half_bytes(Layout(sealed.sections)) + (PENDING + 2) * raw + 2 * ROW_GROUP * CHUNK * widest * itemsize
 
 
 def _sentence(error: Exception) -> str:

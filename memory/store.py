@@ -10,9 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from memory.attention import NAME, register
-from memory.block import CHUNK
+from memory.block import CHUNK, common
 from memory.budget import Ledger, Plan
 from memory.cache import WorkingSet
+from memory.chunkfile import RowHeader
 from memory.errors import DamagedFile, RowDamaged
 from memory.focus import Focus
 from memory.geometry import FULL, SLIDING, Geometry
@@ -108,6 +109,7 @@ class Memory:
 
     @property
     def working_set(self) -> WorkingSet:
+        """The KV on the device: of the active conversation, and of those that wait in the pool."""
         return self.reader.working_set
 
     @property
@@ -196,7 +198,11 @@ class Memory:
             self.spill.disk.in_use = {conversation, *cache.waiting}
 
     def forget(self, conversation: str) -> None:
-        """Drop a conversation from the device and remove everything stored of it."""
+        """Drop a conversation from the device and remove everything stored of it.
+
+        Raises:
+            OSError: something of it could not be removed.
+        """
         self.forget_later(conversation)
         self._drop_forgotten()
         if self.spill is not None:
@@ -230,17 +236,17 @@ class Memory:
         token of `ids` is left to read, because its logits start the reply.
         """
         trail = self.sealer.trail
-        known, common = len(trail.tokens), min(_common(trail.tokens, ids), len(ids) - 1)
-        parted = 0 < common < min(known, len(ids) - 1)
+        known, same = len(trail.tokens), min(common(trail.tokens, ids), len(ids) - 1)
+        parted = 0 < same < min(known, len(ids) - 1)
         found = self._find(ids) if parted and self.spill is not None else None
-        more = found is not None and found.tokens > common
-        kept = not more and (common == known or self.working_set.can_drop(known - common))
+        more = found is not None and found.tokens > same
+        kept = not more and (same == known or self.working_set.can_drop(known - same))
         if kept:
-            self._take_back(known - common)
+            self._take_back(known - same)
         self.sealer.start(self._wants(len(ids)))
-        if common and kept and (self.sealer.reachable or not self.sealer.wanted.steps):
-            return Resumed(common, None if found is None else self._absent(found, ids))
-        return self._restore(ids) if self.spill is not None else self._start_over(ids, common, known, kept=kept)
+        if same and kept and (self.sealer.reachable or not self.sealer.wanted.steps):
+            return Resumed(same, None if found is None else self._absent(found, ids))
+        return self._restore(ids) if self.spill is not None else self._start_over(ids, same, known, kept=kept)
 
     def focus(self, patch: Sequence[int]) -> int:
         """A turn begins: what `patch` attends to most of what is stored becomes resident; without one the latest.
@@ -287,7 +293,7 @@ class Memory:
         return self._repaired(lambda: self.reader.read(whole[len(self.tokens) :], progress), whole)
 
     def step(self, token: int) -> Tensor:
-        """Read one token of the reply; the logits [vocabulary] after it."""
+        """Read one token of the reply; the logits [vocabulary] after it. See `Reader.step` for what it raises."""
         whole = [*self.tokens, token]
         return self._repaired(lambda: self.reader.step(token), whole)
 
@@ -337,12 +343,12 @@ class Memory:
             if trail.recaller is not None:
                 trail.recaller.cut(trail.stored.rows)
 
-    def _start_over(self, ids: Sequence[int], common: int, known: int, *, kept: bool) -> Resumed:
+    def _start_over(self, ids: Sequence[int], same: int, known: int, *, kept: bool) -> Resumed:
         if kept:
-            return Resumed(common, None, "resident" if common else "none")
+            return Resumed(same, None, "resident" if same else "none")
         self.clear()
         why = "differs from what was read, and it lies before what eviction kept whole"
-        return Resumed(0, f"{self.call_token(ids, common)} {why}" if known else None, "none")
+        return Resumed(0, f"{self.call_token(ids, same)} {why}" if known else None, "none")
 
     def _wants(self, tokens: int) -> Wanted:
         """Which tokens of a request shall attend to everything, by mode, length and measured cost."""
@@ -421,7 +427,7 @@ class Memory:
         state = choose(cache, available, snapshot, sealer.first, self.geometry.window)
         put_back(self.spill, stored, cache, state, available, sealer.scratch)
 
-    def _headers(self, found: Found) -> Any:
+    def _headers(self, found: Found) -> Sequence[RowHeader]:
         return found.branch.headers if found.branch is not None else []
 
     def _repaired(self, action: Callable[[], Tensor], whole: Sequence[int]) -> Tensor:
@@ -481,8 +487,3 @@ def _ledger(plan: Plan) -> Ledger:
     ledger.reserve("weights", plan.weights)
     ledger.reserve("staging", plan.staging)
     return ledger
-
-
-def _common(known: Sequence[int], ids: Sequence[int]) -> int:
-    pairs = zip(known, ids, strict=False)
-    return next((index for index, (old, new) in enumerate(pairs) if old != new), min(len(known), len(ids)))

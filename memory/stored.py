@@ -6,9 +6,10 @@ from contextlib import suppress
 from pathlib import Path
 
 from memory.block import CHUNK
-from memory.database import as_os_error, open_read_only
+from memory.database import DatabaseError
 from memory.errors import DamagedFile
 from memory.folder import INDEX_FILE, TAIL, place_of
+from memory.index import BranchRow, look
 from memory.tailfile import unpack
 
 
@@ -17,25 +18,15 @@ def stored_tokens(root: Path, conversation: str, fingerprint: bytes | None = Non
 
     `fingerprint`: only what was stored under this one, which others cannot use.
     """
-    branches = _branches(root, conversation)
-    usable = {name: rows for name, (rows, made) in branches.items() if fingerprint in (None, made)}
+    branches = dict[str, BranchRow]()
+    with suppress(DatabaseError):
+        branches = {row.branch: row for row in look(root / INDEX_FILE, conversation)}
+    usable = {name: row.rows for name, row in branches.items() if fingerprint in (None, row.fingerprint)}
     found = [CHUNK * rows for rows in usable.values()]
     for path in place_of(root, conversation).glob(f"*{TAIL}"):
         if path.stem in usable or (fingerprint is None and path.stem not in branches):
             found.append(_up_to(path))
     return max(found, default=0)
-
-
-def _branches(root: Path, conversation: str) -> dict[str, tuple[int, bytes]]:
-    """(rows, fingerprint) of each branch, as the index has them; nothing where it cannot be read."""
-    with suppress(OSError), as_os_error("the index"):
-        db = open_read_only(root / INDEX_FILE)
-        try:
-            rows = db.execute("SELECT branch, rows, fingerprint FROM branches WHERE conversation = ?", [conversation])
-            return {str(name): (int(count), bytes(made)) for name, count, made in rows.fetchall()}
-        finally:
-            db.close()
-    return {}
 
 
 def _up_to(path: Path) -> int:

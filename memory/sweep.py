@@ -28,16 +28,10 @@ FOREIGN_S, FOREIGN_USES = 30 * 86400, 200
 
 @dataclass(slots=True)
 class SweepReport:
-    """What a sweep did, in files and rows; `finished` is False when its time was up.
-
-    `failed`: files that could not be read or removed this time.
-    """
+    """What a sweep did: what was removed, and the files that could not be read or removed this time."""
 
     removed: int = 0
-    adopted: int = 0
-    corrected: int = 0
     failed: int = 0
-    finished: bool = True
 
 
 @dataclass(slots=True)
@@ -61,7 +55,6 @@ def sweep(folder: KvFolder, limit_s: float = 2.0, *, keep: str | None = None) ->
     known = {row.branch: row for row in folder.index.branches()}
     for path in list(_files(folder.path)):
         if time.monotonic() > end:
-            report.finished = False
             return report
         with _counting_failures(report):
             _reconcile(folder, path, known, report)
@@ -122,7 +115,6 @@ def _reconcile(folder: KvFolder, path: Path, known: dict[str, BranchRow], report
         else:
             del known[path.stem]
             if row.bytes != path.stat().st_size:
-                report.corrected += 1
                 _adopt(folder, path, report, used=row.used)
 
 
@@ -144,7 +136,6 @@ def _adopt(folder: KvFolder, path: Path, report: SweepReport, *, used: int) -> N
         if path != home:  # the process ended while the file changed hands
             path.replace(home)
         _record(folder, file, used)
-        report.adopted += not used
     finally:
         file.close()
 

@@ -73,6 +73,7 @@ from assistant.protocol import (
     Explain,
     Explained,
     Failed,
+    Finish,
     Forget,
     Forgotten,
     KvCheck,
@@ -122,7 +123,6 @@ LOCK_S = 10.0
 LINGER_S = 0.5
 ECHOED = 500
 """Words of a message that come back at most."""
-Finish = Literal["stop", "length", "cancelled", "read"]
 _MARKS = {0: "\n\n", 30: "\n\n- **one** ", 40: "\n- two ", 50: "\n\n```python\n", 60: "\n", 70: "\n```\n\n", 90: "\n\n"}
 """What `pace` writes before a word, by its number in a round of 120."""
 

@@ -36,8 +36,8 @@ def plural(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
-def rate(number: float | None, digits: int = 1) -> str:
-    return UNKNOWN if number is None else f"{number:,.{0 if number >= 100 else digits}f}"
+def rate(number: float | None) -> str:
+    return UNKNOWN if number is None else f"{number:,.{0 if number >= 100 else 1}f}"
 
 
 def seconds(number: float | None) -> str:

@@ -41,7 +41,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="assistant chat",
         description="Talk to the model on this machine. F1 inside shows the keys.",
-        epilog="example: assistant chat --conversation trip --budget 900MiB",
+        epilog="Example: assistant chat --conversation trip --budget 900MiB",
     )
     parser.add_argument("-c", "--conversation", metavar="NAME", type=_name, help="open this one (default: the last)")
     parser.add_argument("--model", metavar="ID", help="model id, alias or source (default: as in the settings)")
@@ -56,7 +56,11 @@ def _parser() -> argparse.ArgumentParser:
         help="attention to stored tokens: auto, exact or bounded",
     )
     parser.add_argument("--policy", metavar="P", help="how the working set is chosen, for example patched_prompt")
-    parser.add_argument("--plain", action="store_true", help="plain lines, for pipes and screen readers")
+    parser.add_argument(
+        "--plain",
+        action="store_true",
+        help="plain lines, for pipes and screen readers; see: assistant chat --plain --help",
+    )
     parser.add_argument("--web", action="store_true", help="serve the chat to a browser on this machine")
     parser.add_argument("--port", type=int, default=8000, metavar="N", help="port of --web (default: 8000)")
     return parser

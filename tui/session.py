@@ -193,11 +193,9 @@ class Session:
 
     async def every_turn(self, name: str) -> list[Turn]:
         """A whole conversation, oldest turn first; of one that is not stored yet, none."""
-        from assistant.views.history import PAGE, every_turn
-
         client = self._reached()
         try:
-            return await every_turn(lambda before: client.turns(name, before=before, limit=PAGE))
+            return await client.all_turns(name)
         except UsageError:
             return []
 

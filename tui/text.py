@@ -9,16 +9,11 @@ import re
 
 from rich.cells import cell_len, set_cell_size
 
+from assistant.controls import without_controls
 from assistant.errors import AssistantError
 
-_ESCAPE = re.compile(
-    r"\x1b\[[0-?]*[ -/]*[@-~]"  # CSI: colours, cursor movement
-    r"|\x1b[\]PX^_][^\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c)"  # OSC, DCS, SOS, PM, APC: titles, clipboard
-    r"|\x9b[0-?]*[ -/]*[@-~]"  # the one-byte CSI
-    r"|\x1b[ -/]*[0-~]"  # all other two- and three-byte sequences
-)
 _UNFINISHED = re.compile(r"(?:\x1b(?:\[[0-?]*[ -/]*|[\]PX^_][^\x07\x1b\x9c]*\x1b?|[ -/]*)|\x9b[0-?]*[ -/]*)\Z")
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ufeff]")
+_OVERRIDE = re.compile("[\u202a-\u202e\u2066-\u2069\ufeff]")
 _LONGEST_ESCAPE = 256
 _LOOK = 20
 """So many characters a cell are looked at, of a text that may have millions of them."""
@@ -26,7 +21,7 @@ _LOOK = 20
 
 def clean(text: str) -> str:
     """The text without escape sequences and control characters; line ends become newlines, tabs stay."""
-    return _CONTROL.sub("", _ESCAPE.sub("", text.replace("\r\n", "\n").replace("\r", "\n")))
+    return _OVERRIDE.sub("", without_controls(text.replace("\r\n", "\n").replace("\r", "\n")))
 
 
 def removed(text: str) -> int:

@@ -31,7 +31,8 @@ _FENCED, _BARE = (
     re.compile((start + r"(?=\[?\s*" + _NAMED + ")").replace(r"\s*", r"\s*+")) for start in (_FENCE, r"\s*")
 )
 """Where JSON that calls begins; possessive, so that white space without end takes no time to speak of."""
-_THOUGHT = "</think>"
+THOUGHT = ("<think>", "</think>")
+"""What a model puts around what it thinks aloud."""
 
 
 @dataclass(slots=True)
@@ -96,7 +97,7 @@ class Json:
 
     def take(self, text: str) -> Taken:
         taken = Taken(marked=False)
-        start = text.rfind(_THOUGHT) + len(_THOUGHT) if _THOUGHT in text else 0
+        start = thought_end(text)
         start += len(self.lead) if self.lead and text.startswith(self.lead, start) else 0
         if bare := _BARE.match(text, start):
             at = _take_one(taken, text, bare.end(), "")
@@ -181,6 +182,11 @@ def format_of(chat_template: str) -> Format:
     if "python_tag" in chat_template or "<|start_header_id|>" in chat_template:
         return LLAMA3
     return SMOLLM2 if "SmolLM" in chat_template else JSON
+
+
+def thought_end(text: str) -> int:
+    """Where what a reply says begins: behind the last thought, if there is one."""
+    return text.rfind(THOUGHT[1]) + len(THOUGHT[1]) if THOUGHT[1] in text else 0
 
 
 def parse(text: str, calling: Calling, form: Format) -> Written:

@@ -11,7 +11,7 @@ import hashlib
 import re
 import unicodedata
 
-from assistant.commands.terminal import without_controls
+from assistant.controls import without_controls
 
 _UNSEEN = (
     "\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164\ufe00-\ufe0f"

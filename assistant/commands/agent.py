@@ -23,12 +23,13 @@ from assistant.catalog import load_catalog
 from assistant.client import Client
 from assistant.commands import options as opt
 from assistant.commands.approver import approver_at_terminal
+from assistant.commands.asked import asked
 from assistant.commands.supply import supply_model
 from assistant.commands.terminal import checked_name, read_prompt, say, show
 from assistant.errors import AssistantError, UsageError
 from assistant.places import find_places
 from assistant.protocol import Sampling
-from assistant.settings import Settings
+from assistant.settings import Settings, load_settings
 
 app = typer.Typer()
 
@@ -110,11 +111,11 @@ def agent(
 ) -> int:
     """Give a task to a model with tools. A call that it may not make by itself ends the run, which can be resumed."""
     if listed:
-        asyncio.run(_list(output))
+        _list(output)
         return 0
     teller = Teller(output, into)
     try:
-        settings = opt.settings_of(
+        settings = load_settings(
             model=model,
             budget=budget,
             quant=quant,
@@ -212,9 +213,8 @@ async def _run(settings: Settings, wanted: Wanted, teller: Teller) -> Ending:
         return await run(client, wanted, teller.tell)
 
 
-async def _list(output: Output) -> None:
-    async with await Client.connect() as client:
-        programs = await client.programs()
+def _list(output: Output) -> None:
+    programs = asked(lambda client: client.programs())
     if output != "text":
         print(json.dumps([program.model_dump(exclude={"tools", "about"}) for program in programs]))
         return

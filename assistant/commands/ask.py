@@ -15,7 +15,7 @@ from assistant.commands.terminal import checked_name, is_given, new_name, read_p
 from assistant.commands.watch import Watch
 from assistant.errors import AssistantError
 from assistant.protocol import Accepted, AskRequest, Done, Failed, Piece
-from assistant.settings import Settings
+from assistant.settings import Settings, load_settings
 
 app = typer.Typer()
 
@@ -55,7 +55,7 @@ def ask(
 ) -> None:
     """Ask one question, in a conversation or in a new one; the answer goes to standard output."""
     try:
-        settings = opt.settings_of(
+        settings = load_settings(
             model=model,
             budget=budget,
             quant=quant,

@@ -14,12 +14,13 @@ import typer
 from assistant.client import Client, error_of
 from assistant.commands import options as opt
 from assistant.commands.supply import supply_model
-from assistant.commands.terminal import checked_name, say, without_controls
+from assistant.commands.terminal import checked_name, say
 from assistant.commands.watch import Watch
+from assistant.controls import without_controls
 from assistant.dialogue import As, Dialogue, read_dialogues
 from assistant.errors import AssistantError, UsageError
 from assistant.protocol import Done, Failed, ImportRequest
-from assistant.settings import Settings
+from assistant.settings import Settings, load_settings
 
 app = typer.Typer()
 
@@ -48,7 +49,7 @@ def bring(
 ) -> None:
     """Import conversations: their text is stored first, then read into memory under the budget."""
     try:
-        settings = opt.settings_of(model=model, budget=budget, quant=quant, policy=policy, mode=mode)
+        settings = load_settings(model=model, budget=budget, quant=quant, policy=policy, mode=mode)
         named = _named(read_dialogues(file, _form(form), limit), conversation, file)
         results = asyncio.run(_store(named) if text_only else _import(settings, named))
     except AssistantError as error:

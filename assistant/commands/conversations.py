@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import sys
 from collections.abc import Callable, Coroutine
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 import typer
 from rich.table import Table
 
-from assistant.client import Client
+from assistant.commands.asked import asked
 from assistant.commands.options import AsJson
 from assistant.commands.progress import plain_console
-from assistant.commands.terminal import without_controls
+from assistant.controls import without_controls
 from assistant.protocol import Conversation, ConversationChange
 
 app = typer.Typer(help="List, name, sort, fork, put away and remove conversations.", no_args_is_help=True)
 
-T = TypeVar("T")
-
 Query = Annotated[str, typer.Argument(metavar="[TEXT]", help="Only those with this in their name or title.")]
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The conversation.")]
 Names = Annotated[list[str], typer.Argument(metavar="NAME...", help="The conversations.")]
+Title = Annotated[str, typer.Argument(metavar="TITLE", help="What lists show beside the name.")]
 New = Annotated[str | None, typer.Option("--as", metavar="NEW", help="The name; without it, one is found.")]
 TurnId = Annotated[int | None, typer.Option("--turn", metavar="ID", min=1, help="The last turn to take along.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask on a terminal.")]
@@ -37,7 +35,7 @@ def list_conversations(
     query: Query = "", archived: Archived = False, removed: PutAway = False, as_json: AsJson = False
 ) -> None:
     """List conversations: pinned ones first, then the latest."""
-    found = _asked(lambda client: client.conversations(query, archived, removed))
+    found = asked(lambda client: client.conversations(query, archived, removed))
     if as_json:
         print(json.dumps([conversation.model_dump() for conversation in found], ensure_ascii=False))
         return
@@ -52,17 +50,17 @@ def list_conversations(
 
 @app.command(epilog='Example: assistant conversations rename "2026-11-21-093000-a1b2" trip')
 def rename(
-    old: Annotated[str, typer.Argument(metavar="OLD")],
-    new: Annotated[str, typer.Argument(metavar="NEW")],
+    old: Annotated[str, typer.Argument(metavar="OLD", help="The name that it has.")],
+    new: Annotated[str, typer.Argument(metavar="NEW", help="The name that it gets.")],
     as_json: AsJson = False,
 ) -> None:
     """Give a conversation another name."""
-    _asked(lambda client: client.rename(old, new))
+    asked(lambda client: client.rename(old, new))
     _tell({"renamed": old, "name": new}, f"{old} is now {new}.", as_json)
 
 
 @app.command(epilog='Example: assistant conversations title trip "Three days in Lisbon"')
-def title(name: Name, text: Annotated[str, typer.Argument(metavar="TITLE")], as_json: AsJson = False) -> None:
+def title(name: Name, text: Title, as_json: AsJson = False) -> None:
     """Give a conversation a title; it keeps it from then on."""
     _change([name], ConversationChange(title=text), "titled", as_json)
 
@@ -94,7 +92,7 @@ def unarchive(names: Names, as_json: AsJson = False) -> None:
 @app.command(epilog="Example: assistant conversations fork trip --turn 12 --as trip-by-train")
 def fork(name: Name, turn: TurnId = None, new: New = None, as_json: AsJson = False) -> None:
     """Begin a conversation with the turns of another one: all of them, or those up to a turn."""
-    made = _asked(lambda client: client.fork(name, turn, new))
+    made = asked(lambda client: client.fork(name, turn, new))
     print(
         json.dumps(made.model_dump(), ensure_ascii=False) if as_json else f"{made.name}: {made.turns} turns of {name}"
     )
@@ -104,19 +102,19 @@ def fork(name: Name, turn: TurnId = None, new: New = None, as_json: AsJson = Fal
 def rm(names: Names, yes: Yes = False, later: Later = False, as_json: AsJson = False) -> None:
     """Remove conversations with all their turns and stored KV: also from the index and free pages. For good."""
     if later:
-        _asked(lambda client: _each(client.remove, names))
+        asked(lambda client: _each(client.remove, names))
         known = "; to bring one back: assistant conversations restore NAME"
         _tell({"put_away": names}, f"Put away: {', '.join(names)}{known}", as_json)
         return
     _confirm(f"Remove {', '.join(names)} for good?", yes or as_json)
-    _asked(lambda client: _each(client.purge, names))
+    asked(lambda client: _each(client.purge, names))
     _tell({"removed": names}, f"Removed: {', '.join(names)}", as_json)
 
 
 @app.command(epilog="Example: assistant conversations restore trip --as old-trip")
 def restore(name: Name, new: New = None, as_json: AsJson = False) -> None:
     """Bring back a conversation that was put away, under the name that it had or another one."""
-    back = _asked(lambda client: client.restore(name, new))
+    back = asked(lambda client: client.restore(name, new))
     print(json.dumps(back.model_dump(), ensure_ascii=False) if as_json else f"{back.name} is back: {back.turns} turns")
 
 
@@ -124,21 +122,13 @@ def restore(name: Name, new: New = None, as_json: AsJson = False) -> None:
 def purge(yes: Yes = False, as_json: AsJson = False) -> None:
     """Remove for good what was put away, without waiting for its 30 days to pass."""
     _confirm("Remove everything that was put away for good?", yes or as_json)
-    gone = _asked(lambda client: client.purge())
+    gone = asked(lambda client: client.purge())
     _tell({"removed": gone}, f"Removed: {', '.join(gone)}" if gone else "Nothing was put away.", as_json)
 
 
 def _change(names: list[str], change: ConversationChange, done: str, as_json: bool) -> None:
-    _asked(lambda client: _each(lambda name: client.change(name, change), names))
+    asked(lambda client: _each(lambda name: client.change(name, change), names))
     _tell({done: names}, f"{done.capitalize()}: {', '.join(names)}", as_json)
-
-
-def _asked(action: Callable[[Client], Coroutine[Any, Any, T]]) -> T:
-    async def connected() -> T:
-        async with await Client.connect() as client:
-            return await action(client)
-
-    return asyncio.run(connected())
 
 
 async def _each(action: Callable[[str], Coroutine[Any, Any, object]], names: list[str]) -> None:

@@ -18,7 +18,6 @@ from assistant.daemon import token as tokens
 from assistant.daemon.probe import holder, listener
 from assistant.errors import DaemonError, Exit, ModelError
 from assistant.places import Places, find_places, moved
-from assistant.protocol import Unloaded
 from assistant.settings import Settings, load_settings
 
 app = typer.Typer(help="Start, stop and look at the daemon.", no_args_is_help=True)
@@ -43,6 +42,11 @@ class Kind(StrEnum):
     LAUNCHD = "launchd"
 
 
+Which = Annotated[
+    Kind, typer.Argument(metavar="KIND", help="systemd: its service; systemd-socket: its socket; launchd: its agent.")
+]
+
+
 @app.command(epilog="Example: assistant daemon start --listen 127.0.0.1:8123")
 def start(listen: Listen = None, as_json: AsJson = False) -> None:
     """Start the daemon in the background and wait until it answers. Does nothing when one runs.
@@ -54,7 +58,7 @@ def start(listen: Listen = None, as_json: AsJson = False) -> None:
     running = holder(places.lock)
     pid = spawn.start(places, listen)
     if running is not None and listen is not None:
-        asyncio.run(_check_listens(listen))
+        _check_listens(listen)
     if listen is not None:
         asyncio.run(_supply(settings))
     _report(as_json, {"running": True, "pid": pid, "started": running is None}, _started(pid, running))
@@ -81,7 +85,7 @@ def restart(listen: Listen = None, as_json: AsJson = False) -> None:
 @app.command(epilog="Example: assistant daemon status --json")
 def status(as_json: AsJson = False) -> None:
     """Show the daemon, its worker and its memory. Exit code 7 when none runs."""
-    facts = asyncio.run(_status())
+    facts = _status()
     if facts is None:
         _report(as_json, {"running": False}, "No daemon is running. Start one with: assistant daemon start")
         raise typer.Exit(Exit.DAEMON)
@@ -93,7 +97,9 @@ def status(as_json: AsJson = False) -> None:
 @app.command(epilog="Example: assistant daemon unload")
 def unload(as_json: AsJson = False) -> None:
     """Free the memory of the model: its worker ends, what it held is on disk and comes back with the next question."""
-    done = asyncio.run(_unload())
+    from assistant.commands.asked import asked
+
+    done = asked(lambda client: client.unload(), start=False)
     sentence = "No model is loaded any more."
     if not done.unloaded:
         sentence = f"The model goes as soon as what is on its way has ended (requests: {done.pending})."
@@ -101,7 +107,7 @@ def unload(as_json: AsJson = False) -> None:
 
 
 @app.command(epilog="Example: assistant daemon service systemd > ~/.config/systemd/user/assistant.service")
-def service(kind: Kind) -> None:
+def service(kind: Which) -> None:
     """Print what a service manager needs to run the daemon: two units for systemd, or a property list for launchd."""
     from assistant.commands import units
 
@@ -151,9 +157,9 @@ async def _supply(settings: Settings) -> None:
             say(str(error))
 
 
-async def _check_listens(listen: str) -> None:
+def _check_listens(listen: str) -> None:
     """That the daemon that runs already listens there."""
-    facts = await _status() or {}
+    facts = _status() or {}
     if facts.get("listen") != str(parse_address(listen)):
         raise DaemonError(
             f"The daemon runs already, with pid {facts.get('pid')}, and does not listen at {listen}. "
@@ -161,20 +167,12 @@ async def _check_listens(listen: str) -> None:
         )
 
 
-async def _status() -> dict[str, Any] | None:
-    from assistant.client import Client
+def _status() -> dict[str, Any] | None:
+    from assistant.commands.asked import asked
 
     if listener(find_places().socket) is None:
         return None
-    async with await Client.connect(start=False) as client:
-        return {"running": True} | (await client.status()).model_dump()
-
-
-async def _unload() -> Unloaded:
-    from assistant.client import Client
-
-    async with await Client.connect(start=False) as client:
-        return await client.unload()
+    return {"running": True} | asked(lambda client: client.status(), start=False).model_dump()
 
 
 def _started(pid: int, running: int | None) -> str:

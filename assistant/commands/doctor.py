@@ -15,14 +15,13 @@ import typer
 from sqlite_utils import Database
 
 from assistant.catalog import load_catalog
-from assistant.client import Client
+from assistant.commands.asked import asked
+from assistant.commands.diagnosis import daemon, worker
 from assistant.commands.options import AsJson
-from assistant.daemon.diagnosis import daemon, worker
 from assistant.daemon.token import read_token
 from assistant.errors import AssistantError, Exit
 from assistant.machine import look
 from assistant.places import Places, find_places
-from assistant.protocol import KvCheck
 from assistant.served.upstream import Upstream
 from assistant.settings import Settings, load_settings
 from memory.budget import MIB, format_size, parse_size
@@ -72,9 +71,9 @@ def doctor(kv: Kv = False, repair: Repair = False, as_json: AsJson = False) -> N
 
 def findings(places: Places) -> Iterator[Finding]:
     """Everything that can be seen without starting a daemon."""
-    settings: list[Settings] = []
+    settings, says = _settings(places)
     yield _look("SQLite", _sqlite)
-    yield _look("settings", lambda: _settings(places, settings))
+    yield Finding("settings", settings is not None, says)
     yield _look("data folder", lambda: _folder(places.data))
     yield _look("state folder", lambda: _folder(places.state))
     yield _look("runtime folder", lambda: _folder(places.runtime))
@@ -83,10 +82,10 @@ def findings(places: Places) -> Iterator[Finding]:
     yield _look("daemon", lambda: daemon(places))
     yield _look("worker", lambda: worker(places))
     yield _look("token", lambda: _token(places))
-    if settings:
-        yield _look("model", lambda: _model(places, settings[0]))
-        yield _look("budget", lambda: _budget(settings[0]))
-        yield _look("stored KV", lambda: _kv(places, settings[0]))
+    if settings is not None:
+        yield _look("model", lambda: _model(places, settings))
+        yield _look("budget", lambda: _budget(settings))
+        yield _look("stored KV", lambda: _kv(places, settings))
     yield _look("episodes", _embeddings)
 
 
@@ -102,9 +101,11 @@ def _sqlite() -> str:
     return f"{Database(memory=True).execute('SELECT sqlite_version()').fetchone()[0]}, new enough to lose nothing"
 
 
-def _settings(places: Places, found: list[Settings]) -> str:
-    found.append(load_settings(places=places))
-    return "readable, no unknown key"
+def _settings(places: Places) -> tuple[Settings | None, str]:
+    try:
+        return load_settings(places=places), "readable, no unknown key"
+    except AssistantError as error:
+        return None, str(error)
 
 
 def _folder(path: Path) -> str:
@@ -185,15 +186,10 @@ def _there(path: Path) -> Path:
 def _rows(repair: bool) -> list[Finding]:
     """Every stored row, verified by the daemon, which is started for it."""
     try:
-        report = asyncio.run(_check(repair))
+        report = asked(lambda client: client.check(repair=repair))
     except AssistantError as error:
         return [Finding("stored rows", False, str(error))]
     verified = f"{report.rows_ok:,} sound in {report.files:,} files, {format_size(report.bytes)}"
     then = "Repaired; what is missing is read again." if report.repaired else "Run: assistant doctor --kv --repair"
     problems = [Finding("stored rows", report.repaired, f"{problem} {then}") for problem in report.problems]
     return [Finding("stored rows", True, verified), *problems]
-
-
-async def _check(repair: bool) -> KvCheck:
-    async with await Client.connect() as client:
-        return await client.check(repair=repair)

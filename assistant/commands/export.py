@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Annotated
 
 import typer
 
 from assistant.client import Client
-from assistant.commands.terminal import without_controls
+from assistant.commands.asked import asked
+from assistant.controls import without_controls
 from assistant.export import Form, exported
 from assistant.protocol import Conversation, Turn
 
@@ -23,13 +23,12 @@ Versions = Annotated[bool, typer.Option("--all-versions", help="Every version th
 @app.command(epilog="Example: assistant export trip --format md > trip.md")
 def export(name: Name, form: Format = Form.MD, versions: Versions = False, as_json: AsJson = False) -> None:
     """Write every turn of a conversation to standard output: of the path that is shown, or all versions."""
-    conversation, turns = asyncio.run(_read(name, versions))
+    conversation, turns = asked(lambda client: _read(client, name, versions))
     form = Form.JSON if as_json else form
     text = exported(form, conversation, turns)
     if text:
         print(without_controls(text) if form is Form.MD else text)
 
 
-async def _read(name: str, versions: bool) -> tuple[Conversation, list[Turn]]:
-    async with await Client.connect() as client:
-        return await client.conversation(name), await client.all_turns(name, versions)
+async def _read(client: Client, name: str, versions: bool) -> tuple[Conversation, list[Turn]]:
+    return await client.conversation(name), await client.all_turns(name, versions)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -15,26 +14,21 @@ from rich.table import Table
 from rich.text import Text
 
 from assistant.client import Client
+from assistant.commands.asked import In, asked, named
 from assistant.commands.options import AsJson
 from assistant.commands.progress import plain_console
-from assistant.commands.terminal import without_controls
-from assistant.errors import UsageError
+from assistant.controls import without_controls
 from assistant.protocol import Episodes, Segment, Turn
-from assistant.views.atlas import MEANING, SHAPES, Sitting, atlas, episode_mark, rows, states
-from assistant.views.history import PAGE, every_turn
+from assistant.views.atlas import MEANING, SHAPES, Sitting, atlas, episode_mark, rows, share_of, states
 
 app = typer.Typer()
 
-In = Annotated[str | None, typer.Option("--conversation", "-c", metavar="NAME", help="Default: the latest one.")]
 Lines = Annotated[int, typer.Option("--lines", "-n", metavar="N", min=0, help="The last N stretches; 0: all.")]
 
 Sittings = Annotated[bool, typer.Option("--sittings", help="A row a sitting, a mark an exchange: where its KV lies.")]
 
 STRIP = 76
 """Characters of the strip: episodes over time."""
-
-CHUNK = 64
-"""Tokens that one figure of the residency is about."""
 
 _COLOURS = ("cyan", "magenta", "green", "yellow", "blue", "red")
 
@@ -60,7 +54,7 @@ def show_map(conversation: In = None, lines: Lines = 20, sittings: Sittings = Fa
 
     With --sittings, every exchange of every sitting instead: verbatim, compressed, on disk or text only.
     """
-    name, found, turns = asyncio.run(_ask(conversation))
+    name, found, turns = asked(lambda client: _ask(client, conversation))
     drawn = atlas(turns, found)
     if as_json:
         record = {"conversation": name, **as_record(found), "sittings": sittings_record(drawn), "states": states(drawn)}
@@ -131,9 +125,9 @@ def headline(name: str, found: Episodes) -> str:
     return f"{without_controls(name)}: {', '.join(counts)}, {turns[-1].last_token:,} tokens\n{where}"
 
 
-def strip(episodes: Sequence[int | None], width: int = STRIP) -> Iterator[Text]:
-    """A character a segment; when there are more than `width`, the most frequent one of each stretch of them."""
-    columns = min(width, len(episodes))
+def strip(episodes: Sequence[int | None]) -> Iterator[Text]:
+    """A character a segment; when there are more than `STRIP`, the most frequent one of each stretch of them."""
+    columns = min(STRIP, len(episodes))
     for column in range(columns):
         part = episodes[column * len(episodes) // columns : (column + 1) * len(episodes) // columns]
         yield _mark(Counter(part).most_common(1)[0][0])
@@ -144,27 +138,17 @@ def stretches(segments: Sequence[Segment], residency: Sequence[float] | None) ->
     for episode, group in groupby(segments, key=lambda one: one.episode):
         part = list(group)
         turns = [turn for one in part for turn in one.turns]
-        first, last = turns[0].first_token, turns[-1].last_token
         yield Stretch(
             episode=episode,
             segments=len(part),
             first_turn=turns[0].turn,
             last_turn=turns[-1].turn,
-            first_token=first,
-            last_token=last,
+            first_token=turns[0].first_token,
+            last_token=turns[-1].last_token,
             dates=list(dict.fromkeys(turn.date for turn in turns if turn.date)),
             speakers=list(dict.fromkeys(turn.speaker for turn in turns)),
-            resident=None if residency is None else _share(residency, first, last),
+            resident=None if residency is None else share_of(residency, turns),
         )
-
-
-def _share(residency: Sequence[float], first: int, last: int) -> float:
-    """The mean of what `residency` says of the tokens `first` to `last`."""
-    total = 0.0
-    for chunk in range(first // CHUNK, -(-last // CHUNK)):
-        held = residency[chunk] if chunk < len(residency) else 0.0
-        total += held * (min(last, (chunk + 1) * CHUNK) - max(first, chunk * CHUNK))
-    return round(total / max(1, last - first), 4)
 
 
 def _overall(every: Sequence[Stretch]) -> float | None:
@@ -210,20 +194,6 @@ def _count(number: int, what: str) -> str:
     return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
-async def _ask(conversation: str | None) -> tuple[str, Episodes, list[Turn]]:
-    async with await Client.connect() as client:
-        name = conversation or await latest(client)
-        found = await client.episodes(name)
-        return name, found, await every_turn(lambda before: client.turns(name, before, PAGE))
-
-
-async def latest(client: Client) -> str:
-    """The conversation written to last.
-
-    Raises:
-        UsageError: there is none.
-    """
-    known = await client.conversations()
-    if not known:
-        raise UsageError('There are no conversations yet. Begin one: assistant ask -c trip "hello"')
-    return max(known, key=lambda one: one.updated).name
+async def _ask(client: Client, conversation: str | None) -> tuple[str, Episodes, list[Turn]]:
+    name = await named(client, conversation)
+    return name, await client.episodes(name), await client.all_turns(name)

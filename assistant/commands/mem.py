@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from dataclasses import asdict
 from typing import Annotated, Any
@@ -10,19 +9,18 @@ from typing import Annotated, Any
 import typer
 
 from assistant.client import Client
-from assistant.commands.memory import show, show_ledger, show_plan
+from assistant.commands.asked import In, asked, latest
+from assistant.commands.mem_text import show, show_ledger, show_plan
 from assistant.commands.options import AsJson
 from assistant.protocol import Episodes, MemoryReport, MemorySplit, Turn
 from assistant.views.forecast import forecast
 from assistant.views.held import held
-from assistant.views.history import PAGE, every_turn
 from assistant.views.ledger import ledger
 from assistant.views.meter import meter, surroundings
 from assistant.views.plan import compare, consequence
 
 app = typer.Typer()
 
-In = Annotated[str | None, typer.Option("--conversation", "-c", metavar="NAME", help="Default: the latest one.")]
 Ledger = Annotated[bool, typer.Option("--ledger", help="What left the working set, came back, was read again.")]
 Planned = Annotated[str | None, typer.Option("--plan", metavar="SIZE", help="What this budget would come to.")]
 
@@ -34,7 +32,7 @@ def mem(conversation: In = None, with_ledger: Ledger = False, budget: Planned = 
     With --ledger, what happened to the tokens of a conversation, reply by reply. With --plan, what another budget would
     come to, before it is used; exit code 5 when it would not hold the model.
     """
-    name, report, turns, found, planned = asyncio.run(_ask(conversation, budget))
+    name, report, turns, found, planned = asked(lambda client: _ask(client, conversation, budget))
     if planned is not None:
         _out(plan_record(report, planned, turns)) if as_json else show_plan(report, planned, _stored(turns))
     elif as_json:
@@ -84,11 +82,10 @@ def _out(record: dict[str, Any]) -> None:
 
 
 async def _ask(
-    conversation: str | None, budget: str | None
+    client: Client, conversation: str | None, budget: str | None
 ) -> tuple[str | None, MemoryReport, list[Turn], Episodes, MemorySplit | None]:
-    async with await Client.connect() as client:
-        planned = None if budget is None else await client.plan(budget)
-        name = conversation or next((one.name for one in await client.conversations()), None)
-        turns = [] if name is None else await every_turn(lambda before: client.turns(name, before, PAGE))
-        found = Episodes() if name is None else await client.episodes(name)
-        return name, await client.memory(), turns, found, planned
+    planned = None if budget is None else await client.plan(budget)
+    name = conversation or await latest(client)
+    turns = [] if name is None else await client.all_turns(name)
+    found = Episodes() if name is None else await client.episodes(name)
+    return name, await client.memory(), turns, found, planned

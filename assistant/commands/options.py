@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from pydantic import ValidationError
 
 from assistant.errors import UsageError
 from assistant.protocol import Engine, Sampling
-from assistant.settings import DEFAULT, Settings, load_settings
+from assistant.settings import DEFAULT, Settings
 
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
 In = Annotated[str | None, typer.Option("--conversation", "-c", metavar="NAME", help="Conversation to go on with.")]
@@ -28,15 +27,6 @@ Penalty = Annotated[float | None, typer.Option(metavar="R", help="Above 1 makes 
 Seed = Annotated[int | None, typer.Option(metavar="N", help="Random seed of the reply.")]
 MaxTokens = Annotated[int | None, typer.Option(metavar="N", help="Longest reply, in tokens.")]
 Stop = Annotated[list[str] | None, typer.Option(metavar="TEXT", help="End the reply here; may be given again.")]
-
-
-def settings_of(**flags: Any) -> Settings:
-    """The settings in force under these flags (None: not given)."""
-    model = flags.get("model")
-    if model is not None and model.startswith("file:"):
-        # The daemon works in another folder.
-        flags["model"] = "file:" + str(Path(model.removeprefix("file:")).expanduser().absolute())
-    return load_settings(**flags)
 
 
 def engine_of(settings: Settings) -> Engine:

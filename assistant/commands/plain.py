@@ -16,11 +16,12 @@ from assistant.commands import options as opt
 from assistant.commands.ask import system_for
 from assistant.commands.spoken import Talk, obey
 from assistant.commands.supply import supply_model
-from assistant.commands.terminal import checked, checked_name, new_name, say, without_controls
+from assistant.commands.terminal import checked, checked_name, new_name, say
 from assistant.commands.watch import Watch
+from assistant.controls import without_controls
 from assistant.errors import AssistantError, UsageError
 from assistant.protocol import AskRequest, Done, Failed, Piece
-from assistant.settings import Settings
+from assistant.settings import Settings, load_settings
 
 app = typer.Typer()
 
@@ -42,7 +43,7 @@ def chat(
     In plain mode /help lists the commands, /stop ends the running reply and /quit leaves; Ctrl+C leaves too and keeps
     what was written.
     """
-    settings = opt.settings_of(model=model, budget=budget, quant=quant, policy=policy, mode=mode)
+    settings = load_settings(model=model, budget=budget, quant=quant, policy=policy, mode=mode)
     name = checked_name(new_name() if conversation is None else conversation)
     asyncio.run(_chat(settings, name))
 

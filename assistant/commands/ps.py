@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import typer
 
-from assistant.client import Client
+from assistant.commands.asked import asked
 from assistant.commands.options import AsJson
 from assistant.protocol import LoadedModel, PsReport, ResidentSet
 from memory.budget import format_size
@@ -17,7 +15,7 @@ app = typer.Typer()
 @app.command(epilog="Example: assistant ps --json")
 def ps(as_json: AsJson = False) -> None:
     """Show the loaded model, its bytes, the conversations on its device, and how long it stays. Starts no daemon."""
-    report = asyncio.run(_ask())
+    report = asked(lambda client: client.ps(), start=False)
     print(report.model_dump_json() if as_json else "\n".join(lines(report)))
 
 
@@ -57,8 +55,3 @@ def _resident(one: ResidentSet) -> str:
     left = "" if one.pinned_s is None else f" for {one.pinned_s:.0f} s"
     pinned = f", pinned by {one.pinned_by}{left}" if one.pinned_by else ""
     return f"{one.conversation}: {one.entries:,} of {one.tokens:,} tokens, {format_size(one.bytes)}{pinned}"
-
-
-async def _ask() -> PsReport:
-    async with await Client.connect(start=False) as client:
-        return await client.ps()

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from typing import Annotated
 
 import typer
 
-from assistant.client import Client
+from assistant.commands.asked import asked
 from assistant.commands.options import AsJson
-from assistant.commands.terminal import without_controls
-from assistant.protocol import Hit
+from assistant.controls import without_controls
 
 app = typer.Typer()
 
@@ -23,7 +21,7 @@ Limit = Annotated[int, typer.Option(metavar="N", min=1, max=200, help="At most t
 @app.command(epilog='Example: assistant search "lisbon dog" --json')
 def search(words: Words, within: Within = None, limit: Limit = 20, as_json: AsJson = False) -> None:
     """Find turns that contain all words (the last may be the beginning of one), the best first."""
-    hits = asyncio.run(_search(" ".join(words), limit, within))
+    hits = asked(lambda client: client.search(" ".join(words), limit, within))
     if as_json:
         print(json.dumps([hit.model_dump() for hit in hits], ensure_ascii=False))
         return
@@ -31,8 +29,3 @@ def search(words: Words, within: Within = None, limit: Limit = 20, as_json: AsJs
         snippet = " ".join(without_controls(hit.snippet).split())
         where = f"{without_controls(hit.conversation)} · turn {hit.turn_id}"
         print(f"{where} · {hit.role} · {hit.created[:16]}: {snippet}")
-
-
-async def _search(words: str, limit: int, within: str | None) -> list[Hit]:
-    async with await Client.connect() as client:
-        return await client.search(words, limit, within)

@@ -8,7 +8,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from assistant.client import Client
-from assistant.commands.terminal import checked_name, new_name, say, without_controls
+from assistant.commands.terminal import checked_name, new_name, say
+from assistant.controls import without_controls
 from assistant.errors import AssistantError
 from assistant.export import Form, exported
 

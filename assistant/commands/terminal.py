@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import secrets
 import stat
 import sys
@@ -11,11 +10,10 @@ from datetime import datetime
 
 from pydantic import TypeAdapter, ValidationError
 
+from assistant.controls import CONTROL, without_controls
 from assistant.errors import UsageError
 from assistant.protocol import MAX_TEXT, Name
 
-_ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])")
-_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _NAME: TypeAdapter[str] = TypeAdapter(Name)
 
 
@@ -27,11 +25,6 @@ def say(sentence: str) -> None:
 def show(text: str, end: str = "\n") -> None:
     """Model text to standard output; a terminal gets it without escape sequences and control characters."""
     print(without_controls(text) if sys.stdout.isatty() else text, end=end, flush=True)
-
-
-def without_controls(text: str) -> str:
-    """`text` without terminal escapes and control characters other than newline and tab."""
-    return _CONTROLS.sub("", _ESCAPES.sub("", text.replace("\r\n", "\n")))
 
 
 def read_prompt(argument: str | None) -> str:
@@ -57,7 +50,7 @@ def checked(text: str) -> str:
         text.encode()
     except UnicodeEncodeError:
         raise UsageError("The question is not UTF-8 text; nothing was sent.") from None
-    clean = _CONTROLS.sub("", text.replace("\r\n", "\n"))
+    clean = CONTROL.sub("", text.replace("\r\n", "\n"))
     if not clean.strip():
         raise UsageError('There is no question. Write one: assistant ask "What is my dog called?"')
     if len(clean) > MAX_TEXT:

@@ -15,7 +15,8 @@ from assistant.agent.mcp import servers
 from assistant.agent.sandbox import absent, find_sandbox
 from assistant.agent.toolbox import Toolbox
 from assistant.commands.options import AsJson
-from assistant.commands.terminal import say, without_controls
+from assistant.commands.terminal import say
+from assistant.controls import without_controls
 
 app = typer.Typer(help="List the tools that a program may call.", no_args_is_help=True)
 

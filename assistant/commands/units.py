@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import plistlib
-import sys
 from collections.abc import Mapping, Sequence
 
+from assistant.daemon.spawn import COMMAND
 from assistant.places import Places
 
-COMMAND = (sys.executable, "-P", "-m", "assistant.cli", "daemon", "run")
 LABEL = "on-device-assistant"
 
 

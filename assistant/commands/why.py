@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from typing import Annotated
 
 import typer
 
 from assistant.client import Client
-from assistant.commands.map import In, latest
+from assistant.commands.asked import In, asked, named
 from assistant.commands.options import AsJson
-from assistant.commands.terminal import without_controls
+from assistant.controls import without_controls
 from assistant.errors import UsageError
 from assistant.protocol import LARGEST, Episodes, Turn
 from assistant.views.reason import as_record, told
@@ -27,7 +26,7 @@ def why(message: Message, conversation: In = None, as_json: AsJson = False) -> N
 
     A reply stands for the question before it.
     """
-    name, question, found = asyncio.run(_ask(message, conversation))
+    name, question, found = asked(lambda client: _ask(client, message, conversation))
     record = as_record(name, question, found)
     if as_json:
         print(json.dumps(record, ensure_ascii=False))
@@ -38,13 +37,12 @@ def why(message: Message, conversation: In = None, as_json: AsJson = False) -> N
         print(without_controls(f"  {passage.text}" if passage.kind == "quote" else passage.text))
 
 
-async def _ask(message: str, conversation: str | None) -> tuple[str, Turn, Episodes]:
-    async with await Client.connect() as client:
-        number = _number(message)
-        if conversation is None:
-            conversation = await latest(client) if number is None else (await client.owner(number)).name
-        question = await _question(client, conversation, number)
-        return conversation, question, await client.episodes(conversation)
+async def _ask(client: Client, message: str, conversation: str | None) -> tuple[str, Turn, Episodes]:
+    number = _number(message)
+    if conversation is None:
+        conversation = await named(client, None) if number is None else (await client.owner(number)).name
+    question = await _question(client, conversation, number)
+    return conversation, question, await client.episodes(conversation)
 
 
 def _number(message: str) -> int | None:

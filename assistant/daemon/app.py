@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
@@ -19,14 +19,14 @@ from starlette.responses import Response
 from starlette.routing import Match
 
 from assistant import __version__
-from assistant.daemon.failures import Failures, declared
+from assistant.daemon.failures import Failures, broken, declared, where
 from assistant.daemon.guard import Guard, Rules, check_model
 from assistant.daemon.keeper import Doorkeeper
 from assistant.daemon.lane import STOPPING, LaneFull
 from assistant.daemon.names import DIGITS, IdInPath, IdInQuery, Named, ProgramId, TrueFalse
 from assistant.daemon.programs import Programs
 from assistant.daemon.service import Service
-from assistant.daemon.sse import PING_S
+from assistant.daemon.sse import stream
 from assistant.daemon.turns import Turn
 from assistant.daemon.v1 import create_router
 from assistant.daemon.v1.errors import error_reply
@@ -329,17 +329,9 @@ def _add_programs(app: FastAPI, service: Service) -> None:
 
 
 def _stream(service: Service, turn: Turn) -> EventSourceResponse:
-    """The turn's events as SSE; a client that goes away cancels it, unless it was asked to go on."""
-
-    async def events() -> AsyncIterator[ServerSentEvent]:
-        async for event in turn.events():
-            yield ServerSentEvent(dump(event), event=event.event)
-
-    async def gone(_message: Any) -> None:
-        if not turn.detached:
-            await service.lane.cancel(turn)
-
-    return EventSourceResponse(events(), ping=PING_S, client_close_handler_callable=gone)
+    """The turn's events as SSE."""
+    events = (ServerSentEvent(dump(event), event=event.event) async for event in turn.events())
+    return stream(service.lane, turn, events)
 
 
 def _add_errors(app: FastAPI, failures: Failures) -> None:
@@ -350,9 +342,7 @@ def _add_errors(app: FastAPI, failures: Failures) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> Response:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"][1:])
-        said = f"{where or 'The request'}: {first['msg'].removeprefix('Value error, ')}."
+        said = f"{where(error) or 'The request'}: {error.errors()[0]['msg'].removeprefix('Value error, ')}."
         return failures.answer(request.scope["path"], 422, said, Exit.USAGE)
 
     @app.exception_handler(HTTPException)
@@ -361,9 +351,8 @@ def _add_errors(app: FastAPI, failures: Failures) -> None:
         return failures.answer(request.scope["path"], error.status_code, f"{error.detail}.", Exit.USAGE, headers)
 
     @app.exception_handler(Exception)
-    async def broken(request: Request, error: Exception) -> Response:
-        said = f"The daemon failed ({type(error).__name__}); its log says where."
-        return failures.answer(request.scope["path"], 500, said, Exit.FAILED)
+    async def fault(request: Request, error: Exception) -> Response:
+        return failures.answer(request.scope["path"], 500, broken(error), Exit.FAILED)
 
 
 def _allowed(request: Request) -> dict[str, str]:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel
 from starlette.responses import Response
 
@@ -63,6 +64,21 @@ def as_json(body: BaseModel) -> bytes:
     return dump(body).encode("utf-8", "replace")
 
 
+def retry_after(status: int) -> dict[str, str]:
+    """The header that says when to try again, where that may help."""
+    return {"Retry-After": str(RETRY_S)} if status in (429, 503) else {}
+
+
+def broken(error: Exception) -> str:
+    """What is told of an error that is a fault of the daemon."""
+    return f"The daemon failed ({type(error).__name__}); its log says where."
+
+
+def where(error: RequestValidationError) -> str:
+    """The field that was refused first; empty when it is the whole request."""
+    return ".".join(str(part) for part in error.errors()[0]["loc"][1:])
+
+
 @dataclass(frozen=True, slots=True)
 class Failures:
     """The shapes of one application by the beginnings of its paths."""
@@ -74,6 +90,5 @@ class Failures:
     ) -> Response:
         """The response to a request for `path` that failed."""
         shape = next((one for start, one in self.shapes.items() if path.startswith(start)), failed)
-        retry = {"Retry-After": str(RETRY_S)} if status in (429, 503) else {}
         body = as_json(shape(status, message, exit_code))
-        return Response(body, status, {**retry, **(headers or {})}, "application/json")
+        return Response(body, status, {**retry_after(status), **(headers or {})}, "application/json")

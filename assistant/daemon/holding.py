@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable
 
 from assistant.daemon.pins import Pins, PinView
-from assistant.daemon.ttl import Constant, TimeToLive
+from assistant.daemon.ttl import RELEASED_S, Constant
 from assistant.protocol import MemorySplit, WorkerDone
 
 USER = "user"
@@ -40,18 +40,13 @@ class Reloads:
 
 
 class Holding:
-    """Pins of every conversation, by its id. Times are those of `clock`, in seconds."""
+    """Pins of every conversation, by its id. Times are those of `time.monotonic`."""
 
-    def __init__(
-        self,
-        memory: Callable[[], MemorySplit],
-        rule: TimeToLive | None = None,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        """`memory`: what the worker planned last; `rule`: how long a pin lasts."""
+    def __init__(self, memory: Callable[[], MemorySplit]) -> None:
+        """`memory`: what the worker planned last."""
         self.reloads = Reloads()
-        self._rule = rule or Constant(least=2.0)
-        self._pins = Pins(clock)
+        self._rule = Constant(least=RELEASED_S)
+        self._pins = Pins(time.monotonic)
         self._resident: frozenset[str] = frozenset()
         self._memory = memory
 

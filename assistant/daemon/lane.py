@@ -8,7 +8,8 @@ from __future__ import annotations
 import asyncio
 import time
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
 import structlog
@@ -109,8 +110,9 @@ class Lane:
         """Whether nothing runs and nothing waits."""
         return self.pending == 0
 
-    def admit(self, *, goes_on: bool = False) -> None:
-        """Reserve a place, to be used by `submit` or given back by `release`.
+    @contextmanager
+    def admit(self, *, goes_on: bool = False) -> Iterator[None]:
+        """A place for a job that is made within, for `submit`; given back when that fails.
 
         `goes_on`: a program that was admitted with its first step asks for its next one; it always gets a place.
 
@@ -125,10 +127,11 @@ class Lane:
                 f"{self._limit} requests are waiting already; nothing was stored, try again when one has ended."
             )
         self._admitted += 1
-
-    def release(self) -> None:
-        """Give a reserved place back."""
-        self._admitted -= 1
+        try:
+            yield
+        except BaseException:
+            self._admitted -= 1
+            raise
 
     def submit(self, job: Job) -> None:
         """Put a job with a reserved place into the line."""
@@ -186,7 +189,7 @@ class Lane:
                 job.emit(event)
 
     def _leave(self, job: Job) -> None:
-        self.release()
+        self._admitted -= 1
         job.end()
         self._ended(job)
 

@@ -6,7 +6,6 @@ Labels are the model's id and words of ours; no text of a message comes near the
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 
@@ -31,8 +30,7 @@ _OUTCOMES: dict[int, str] = {
 class Metrics:
     """The counters of one daemon, in a registry of their own."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
+    def __init__(self) -> None:
         self._registry = CollectorRegistry()
         self._prompt = self._counter("prompt_tokens", "Tokens of prompts.")
         self._cached = self._counter("cached_tokens", "Tokens of prompts whose KV was there.")
@@ -49,7 +47,7 @@ class Metrics:
         self._token = self._histogram("token_seconds", "Between two tokens: the mean of each reply.", TOKEN_S)
 
     def saw(self, model: str, since: float, event: Event) -> None:
-        """Count one event of a request that was accepted at `since` on the clock."""
+        """Count one event of a request that was accepted at `since` of `time.monotonic`."""
         match event:
             case Done():
                 self._ended(model, since, event.finish)
@@ -71,7 +69,7 @@ class Metrics:
 
     def _ended(self, model: str, since: float, outcome: str) -> None:
         self._requests.labels(model, outcome).inc()
-        self._seconds.labels(model).observe(self._clock() - since)
+        self._seconds.labels(model).observe(time.monotonic() - since)
 
     def _used(self, model: str, usage: Usage) -> None:
         for counter, tokens in (

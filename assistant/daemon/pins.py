@@ -18,7 +18,6 @@ class Pin:
     arrived: float
     tool: str
     bytes: int
-    since: float
     until: float
     follow_up: bool = False
 
@@ -36,7 +35,6 @@ class PinView:
     program: str
     tool: str
     bytes: int
-    held_s: float
     left_s: float | None
     state: State
 
@@ -54,8 +52,7 @@ class Pins:
         """A step of `program` ended in a call of `tool`: keep its `size` bytes for `ttl` seconds (0: do not)."""
         self.unpin(program)
         if ttl > 0:
-            now = self._clock()
-            self._pins[program] = Pin(program, arrived, tool, size, now, now + ttl)
+            self._pins[program] = Pin(program, arrived, tool, size, self._clock() + ttl)
 
     def follow_up(self, program: str) -> None:
         """The next step of `program` waits in the lane: its pin counts until it runs, expired or not."""
@@ -70,21 +67,11 @@ class Pins:
         """Nothing is on the device any more."""
         self._pins.clear()
 
-    def diverged(self, program: str) -> None:
-        """The next prompt of `program` begins otherwise than what is pinned: the pin is of no use."""
-        self.unpin(program)
-
-    def ranking(self, now: float | None = None) -> list[str]:
+    def ranking(self) -> list[str]:
         """Programs whose working sets count as pinned, the one to let go of last first: it arrived first."""
-        at = self._clock() if now is None else now
-        counting = [pin for pin in self._pins.values() if pin.state(at) != "expired"]
-        return [pin.program for pin in sorted(counting, key=_arrival)]
-
-    @property
-    def bytes(self) -> int:
-        """What the pins that count hold."""
         now = self._clock()
-        return sum(pin.bytes for pin in self._pins.values() if pin.state(now) != "expired")
+        counting = [pin for pin in self._pins.values() if pin.state(now) != "expired"]
+        return [pin.program for pin in sorted(counting, key=_arrival)]
 
     def view(self) -> list[PinView]:
         """Every pin, in the order of `ranking`, the expired ones after."""
@@ -99,4 +86,4 @@ def _arrival(pin: Pin) -> tuple[float, str]:
 
 def _view(pin: Pin, now: float) -> PinView:
     left = None if math.isinf(pin.until) else max(0.0, pin.until - now)
-    return PinView(pin.program, pin.tool, pin.bytes, now - pin.since, left, pin.state(now))
+    return PinView(pin.program, pin.tool, pin.bytes, left, pin.state(now))

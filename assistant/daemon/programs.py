@@ -68,12 +68,8 @@ class Programs:
         sampling = self._service.sampling(request.sampling)
         spec = self._service.spec(request.engine)
         begun = (await self.get(program)).steps > 0
-        self._service.lane.admit(goes_on=begun)
-        try:
+        with self._service.lane.admit(goes_on=begun):
             step = await self._records.run(History.begin_step, program, request.text)
-        except BaseException:
-            self._service.lane.release()
-            raise
         accepted = Accepted(conversation=step.name, turn_id=step.begun.turn_id, reply_id=step.begun.reply_id)
         calling = Calling(
             tools=step.tools, constrained=request.constrained, answer=request.answer, may_call=request.may_call

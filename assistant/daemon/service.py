@@ -72,8 +72,7 @@ class Service:
         What cannot run (unknown model, full lane, another system prompt) is refused before anything is stored.
         """
         spec = self.spec(request.engine)
-        self.lane.admit()
-        try:
+        with self.lane.admit():
             begun = await self.records.run(
                 History.begin,
                 name,
@@ -82,9 +81,6 @@ class Service:
                 default_system=self.engines.settings.system,
                 replaces=request.replaces,
             )
-        except BaseException:
-            self.lane.release()
-            raise
         accepted = Accepted(conversation=name, turn_id=begun.turn_id, reply_id=begun.reply_id)
         if request.replaces is not None:
             self.holding.let_go(begun.conversation_id)
@@ -101,12 +97,8 @@ class Service:
     async def read(self, name: str, request: ImportRequest) -> Turn:
         """Commit imported turns, then have them read into memory."""
         spec = self.spec(request.engine)
-        self.lane.admit()
-        try:
+        with self.lane.admit():
             added = await self.records.run(History.add, name, request.turns)
-        except BaseException:
-            self.lane.release()
-            raise
         accepted = Accepted(conversation=name, turn_id=added.last_turn_id, reply_id=None)
         return self.submit(Errand(accepted, added.conversation_id, spec, None, priority=Priority.BATCH))
 

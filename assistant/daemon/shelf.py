@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 from typing import TypeVar
@@ -81,9 +82,9 @@ class Shelf:
         if isinstance(answer, Checked):
             return answer.report
         if not self._folder.exists():
-            return _wire(CheckReport(repaired=repair))
+            return KvCheck(**asdict(CheckReport(repaired=repair)))
         try:
-            return _wire(await self._alone(lambda folder: check(folder, repair=repair)))
+            return KvCheck(**asdict(await self._alone(lambda folder: check(folder, repair=repair))))
         except (OSError, DatabaseError) as error:
             raise AssistantError(f"The stored KV in {self._folder} could not be checked ({error}).") from error
 
@@ -166,14 +167,8 @@ def _with_folder(path: Path, action: Callable[[KvFolder], T]) -> T:
         folder = KvFolder.open(path, wait_s=WAIT_S)
     except KvLocked as error:
         raise DaemonError(str(error)) from error
-    try:
+    with closing(folder):
         return action(folder)
-    finally:
-        folder.close()
-
-
-def _wire(report: CheckReport) -> KvCheck:
-    return KvCheck(**asdict(report))
 
 
 def _id() -> str:

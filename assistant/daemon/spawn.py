@@ -15,7 +15,7 @@ from assistant.places import Places, private
 
 START_S = 20.0
 POLL_S = 0.02
-COMMAND = (sys.executable, "-P", "-m", "assistant.cli", "daemon", "run", "--detached")
+COMMAND = (sys.executable, "-P", "-m", "assistant.cli", "daemon", "run")
 
 
 def start(places: Places, listen: str | None = None) -> int:
@@ -89,7 +89,7 @@ def _detach(places: Places, listen: str | None) -> int:
         (os.POSIX_SPAWN_OPEN, 1, str(places.log), append, 0o600),
         (os.POSIX_SPAWN_DUP2, 1, 2),
     ]
-    command = COMMAND if listen is None else (*COMMAND, "--listen", listen)
+    command = (*COMMAND, "--detached") if listen is None else (*COMMAND, "--detached", "--listen", listen)
     return os.posix_spawn(sys.executable, command, os.environ, file_actions=files, setsid=True)
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 import structlog
 
+from assistant.daemon.failures import broken
 from assistant.daemon.holding import Holding
 from assistant.daemon.lane import Job
 from assistant.daemon.order import Priority
@@ -155,7 +156,7 @@ class Turn(Job):
             await self._fail(Failed(message=str(error), exit_code=error.exit_code))
         except Exception as error:
             log.exception("turn failed", conversation=self.conversation_id)
-            await self._fail(Failed(message=f"The daemon failed ({type(error).__name__}); its log says where."))
+            await self._fail(Failed(message=broken(error)))
         finally:
             await checkpoints.stop()
             watch.cancel()

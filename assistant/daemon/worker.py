@@ -35,6 +35,7 @@ from assistant.protocol import (
     WorkerDone,
     WorkerEvent,
     WorkerLine,
+    WorkerState,
     WorkerStatus,
     dump,
 )
@@ -46,7 +47,6 @@ STATUS_S = 0.5
 FLUSH_S = 10.0
 """How long a worker that was asked to end may write what waits to be written."""
 
-State = Literal["none", "starting", "ready", "busy"]
 Inbox = asyncio.Queue[WorkerEvent | None]
 log = structlog.get_logger("worker")
 
@@ -93,7 +93,7 @@ class Worker:
         return self._process is not None or self._starting is not None
 
     @property
-    def state(self) -> State:
+    def state(self) -> WorkerState:
         """None, or a child that starts, waits or works."""
         if self._process is None:
             return "none"

@@ -4,7 +4,7 @@ The turns of a conversation are a tree (every turn has a parent), of which one p
 thread that opened it (the daemon gives it one, `assistant.daemon.records`). Every part of it is a file here.
 """
 
-from assistant.history.base import Conflict, NameTaken, UnknownConversation, pack_ids, unpack_ids
+from assistant.history.base import Conflict, NameTaken, UnknownConversation, unpack_ids
 from assistant.history.chained import BegunChain, Chained, Response, UnknownResponse
 from assistant.history.keeping import Keeping
 from assistant.history.programs import Programs, Step, UnknownProgram
@@ -24,7 +24,6 @@ __all__ = [
     "UnknownConversation",
     "UnknownProgram",
     "UnknownResponse",
-    "pack_ids",
     "unpack_ids",
 ]
 

@@ -6,7 +6,7 @@ import difflib
 import re
 import sys
 from array import array
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,6 +18,11 @@ from assistant.protocol import Turn, Usage
 
 _ASIDE = re.compile(r"\[[^\]]*\]")
 TITLE_LENGTH = 80
+LINE = """
+    WITH RECURSIVE line(id, parent, depth) AS (
+        SELECT id, parent, depth FROM turns WHERE id = :turn
+        UNION ALL SELECT t.id, t.parent, t.depth FROM line JOIN turns t ON t.id = line.parent)"""
+"""The turns that lead to `:turn`, itself included, as a table of a statement."""
 
 
 class UnknownConversation(UsageError):
@@ -91,14 +96,14 @@ class Base:
         return f"There is no conversation {name!r}.{hint}"
 
 
-def pack_ids(ids: Iterable[int]) -> bytes:
-    """Token ids as 32-bit little-endian integers."""
-    return _little_endian(array("i", ids)).tobytes()
-
-
 def unpack_ids(blob: bytes | None) -> list[int] | None:
-    """The inverse of `pack_ids`."""
-    return None if blob is None else _little_endian(array("i", blob)).tolist()
+    """The inverse of `memory.block.pack_ids`."""
+    if blob is None:
+        return None
+    numbers = array("I", blob)
+    if sys.byteorder == "big":
+        numbers.byteswap()
+    return numbers.tolist()
 
 
 def turn_of(row: dict[str, Any]) -> Turn:
@@ -122,9 +127,3 @@ def now() -> str:
 def written(moment: datetime) -> str:
     """A moment as the history writes it."""
     return moment.astimezone(UTC).isoformat(timespec="milliseconds")
-
-
-def _little_endian(numbers: array[int]) -> array[int]:
-    if sys.byteorder == "big":
-        numbers.byteswap()
-    return numbers

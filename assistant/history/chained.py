@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from assistant.errors import UsageError
-from assistant.history.base import first_line, turn_of
+from assistant.history.base import LINE, first_line, turn_of
 from assistant.history.links import Message, chain
 from assistant.history.writing import Begun, Writing
 from assistant.protocol import Call, Turn
@@ -132,12 +132,10 @@ class Chained(Writing):
     def messages_to(self, turn_id: int) -> list[Message]:
         """Every message up to and including a turn."""
         rows = self._db.execute(
-            """WITH RECURSIVE line(id, parent) AS (
-                   SELECT id, parent FROM turns WHERE id = ?
-                   UNION ALL SELECT t.id, t.parent FROM line JOIN turns t ON t.id = line.parent)
-               SELECT t.id, t.role, t.text, coalesce(l.said, t.text) FROM turns t LEFT JOIN links l ON l.turn_id = t.id
-               WHERE t.id IN (SELECT id FROM line) AND t.text <> '' ORDER BY t.depth""",
-            [turn_id],
+            f"""{LINE}
+                SELECT t.id, t.role, t.text, coalesce(l.said, t.text) FROM turns t LEFT JOIN links l ON l.turn_id = t.id
+                WHERE t.id IN (SELECT id FROM line) AND t.text <> '' ORDER BY t.depth""",
+            {"turn": turn_id},
         ).fetchall()
         return [Message(row[1], row[2], row[3], tuple(self._calls_of(row[0]))) for row in rows]
 
@@ -185,12 +183,9 @@ class Chained(Writing):
     def _copy_links(self, fork: str, last: int) -> None:
         """The turns of a fork have the chained ids of those that they are copies of."""
         self._db.execute(
-            """WITH RECURSIVE line(id, parent, depth) AS (
-                   SELECT id, parent, depth FROM turns WHERE id = :turn
-                   UNION ALL SELECT t.id, t.parent, t.depth FROM line JOIN turns t ON t.id = line.parent)
-               INSERT INTO links (turn_id, link, said)
-               SELECT f.id, l.link, l.said FROM line JOIN links l ON l.turn_id = line.id
-               JOIN turns f ON f.conversation_id = :fork AND f.position = line.depth""",
+            f"""{LINE} INSERT INTO links (turn_id, link, said)
+                SELECT f.id, l.link, l.said FROM line JOIN links l ON l.turn_id = line.id
+                JOIN turns f ON f.conversation_id = :fork AND f.position = line.depth""",
             {"turn": last, "fork": fork},
         )
 

@@ -16,10 +16,6 @@ KEPT = timedelta(days=30)
 class Keeping(Base):
     """What can be done with a whole conversation."""
 
-    def rename(self, old: str, new: str) -> None:
-        """Give the conversation `old` the name `new`."""
-        self.change(old, ConversationChange(name=new))
-
     def change(self, name: str, change: ConversationChange) -> str:
         """Change what `change` says, all of it or nothing; the name afterwards."""
         conversation_id = self.find(name)

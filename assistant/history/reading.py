@@ -7,7 +7,7 @@ import sys
 from itertools import takewhile
 
 from assistant.errors import UsageError
-from assistant.history.base import Base, UnknownConversation, turn_of, unpack_ids
+from assistant.history.base import LINE, Base, UnknownConversation, turn_of, unpack_ids
 from assistant.protocol import Conversation, Hit, Turn, WorkerTurn
 
 _CONVERSATION = """
@@ -104,12 +104,10 @@ class Reading(Base):
         """
         start = self._tip(conversation_id) if before is None else self._parent(before)
         rows = self._db.query(
-            """WITH RECURSIVE line(id, parent) AS (
-                   SELECT id, parent FROM turns WHERE id = ?
-                   UNION ALL SELECT t.id, t.parent FROM line JOIN turns t ON t.id = line.parent)
-               SELECT id, role, text, created, iif(token_model = ?, token_ids, NULL) AS token_ids FROM turns
-               WHERE id IN (SELECT id FROM line) AND state <> 'pending' AND text <> '' ORDER BY depth""",
-            [start, model],
+            f"""{LINE}
+                SELECT id, role, text, created, iif(token_model = :model, token_ids, NULL) AS token_ids FROM turns
+                WHERE id IN (SELECT id FROM line) AND state <> 'pending' AND text <> '' ORDER BY depth""",
+            {"turn": start, "model": model},
         )
         return [WorkerTurn(**{**row, "token_ids": unpack_ids(row["token_ids"])}) for row in rows]
 

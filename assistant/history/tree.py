@@ -9,13 +9,9 @@ import json
 import re
 import secrets
 
-from assistant.history.base import Base, Conflict, NameTaken, UnknownConversation, now
+from assistant.history.base import LINE, Base, Conflict, NameTaken, UnknownConversation, now
 
 LONGEST_NAME = 80
-_LINE = """
-    WITH RECURSIVE line(id, parent) AS (
-        SELECT id, parent FROM turns WHERE id = :turn
-        UNION ALL SELECT t.id, t.parent FROM line JOIN turns t ON t.id = line.parent)"""
 _COPIED = "role, text, token_ids, token_model, usage, created"
 _NUMBERED = re.compile(r" \(\d+\)$")
 
@@ -65,11 +61,11 @@ class Tree(Base):
         """Show exactly the turns that lead to `turn_id`, itself included."""
         at = {"conversation": conversation_id, "turn": turn_id}
         self._db.execute(
-            f"""{_LINE} UPDATE turns SET shown = 0
+            f"""{LINE} UPDATE turns SET shown = 0
                 WHERE conversation_id = :conversation AND shown AND id NOT IN (SELECT id FROM line)""",
             at,
         )
-        self._db.execute(f"{_LINE} UPDATE turns SET shown = 1 WHERE id IN (SELECT id FROM line) AND NOT shown", at)
+        self._db.execute(f"{LINE} UPDATE turns SET shown = 1 WHERE id IN (SELECT id FROM line) AND NOT shown", at)
 
     def _turn_in(self, name: str, conversation_id: str, turn_id: int) -> tuple[str, str, int | None]:
         """Role, text and parent of a turn of this conversation."""
@@ -95,7 +91,7 @@ class Tree(Base):
     def _copy_turns(self, fork: str, last: int) -> None:
         """The turns that lead to `last`; a reply that is still being written comes along as far as it is."""
         self._db.execute(
-            f"""{_LINE} INSERT INTO turns (conversation_id, position, depth, copy_of, state, {_COPIED})
+            f"""{LINE} INSERT INTO turns (conversation_id, position, depth, copy_of, state, {_COPIED})
                 SELECT :fork, depth, depth, coalesce(copy_of, id),
                        iif(state = 'pending', 'interrupted', state), {_COPIED}
                 FROM turns WHERE id IN (SELECT id FROM line) ORDER BY depth""",

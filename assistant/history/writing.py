@@ -7,10 +7,11 @@ import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from assistant.history.base import Conflict, first_line, now, pack_ids, written
+from assistant.history.base import Conflict, first_line, now, written
 from assistant.history.links import Link
 from assistant.history.tree import Tree
 from assistant.protocol import Call, NewTurn, TurnState, Usage
+from memory.block import pack_ids
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
 
-from assistant.agent.formats import SERVED, parse
+from assistant.agent.formats import SERVED, THOUGHT, parse
 from assistant.protocol import Call, Calling, WorkerTurn
 from assistant.toolprompt import RESULT
 
@@ -21,7 +21,6 @@ OVERHEAD = 24
 SPARED = 0.25
 """Of the room, what is spared at least for recalled text where not everything fits."""
 
-THOUGHT = ("<think>", "</think>")
 _RECALLED = "From earlier in this conversation:\n\n{}\n\nEnd of what was said earlier. Now:\n\n"
 
 Message = dict[str, Any]

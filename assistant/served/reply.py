@@ -5,11 +5,9 @@ from __future__ import annotations
 import json
 import time
 from dataclasses import dataclass, field
-from typing import Literal
 
-from assistant.agent.formats import SERVED
-from assistant.protocol import Alternative, Piece, TokenLogprob
-from assistant.served.messages import THOUGHT
+from assistant.agent.formats import SERVED, THOUGHT
+from assistant.protocol import Alternative, Finish, Piece, TokenLogprob
 from assistant.served.wire import CallPart, Choice, Chunk, Delta, Likelihoods, Spent
 
 
@@ -32,7 +30,7 @@ class Reply:
 
     thoughts: bool = True
     text: str = ""
-    finish: Literal["stop", "length", "cancelled", "read"] = "stop"
+    finish: Finish = "stop"
     spent: Spent | None = None
     pieces: int = 0
     first_at: float | None = None

@@ -10,6 +10,9 @@ from assistant.protocol import Turn, Usage
 
 Kind = Literal["left", "back", "recalled", "recomputed", "resumed"]
 
+BYTES = "bytes written to disk"
+"""The one counter that is no number of things."""
+
 WORDS = {
     "rows_found": "stored rows found again",
     "misses": "look-ups that found nothing",
@@ -20,7 +23,7 @@ WORDS = {
     "rows_beside": "rows computed beside the device",
     "rows_sealed": "rows sealed",
     "rows_written": "rows written to disk",
-    "bytes_written": "bytes written to disk",
+    "bytes_written": BYTES,
     "tails_written": "open chunks written",
     "ram_rows_in": "rows put into RAM",
     "ram_rows_evicted": "rows that left RAM",

@@ -46,11 +46,6 @@ class Meter:
     unused: int
 
     @property
-    def unaccounted(self) -> int:
-        """Measured bytes that no part explains."""
-        return next((part.bytes for part in self.parts if part.name == "unaccounted"), 0)
-
-    @property
     def over(self) -> int:
         """Bytes beyond the budget."""
         return max(0, sum(part.bytes for part in self.parts) - self.budget)

@@ -55,6 +55,11 @@ def consequence(now: MemorySplit, then: MemorySplit) -> str:
     return "The next message loads the model again; stored KV stays."
 
 
+def written(size: int) -> str:
+    """Bytes as they are written on a command line: whole MiB where it is some."""
+    return f"{size // 2**20}MiB" if size % 2**20 == 0 else str(size)
+
+
 def spoken_for(split: MemorySplit) -> int:
     """Bytes that the plan gives away."""
     return split.weights + split.kv + split.staging + split.activations + split.ram + split.process

@@ -5,10 +5,9 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, wait
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from itertools import takewhile
-from typing import Literal
 
 import torch
 from torch import Tensor
@@ -24,6 +23,7 @@ from assistant.protocol import (
     Explain,
     Explained,
     Failed,
+    Finish,
     Forget,
     Forgotten,
     Loading,
@@ -42,23 +42,28 @@ from assistant.protocol import (
     TooLong,
     Usage,
     WorkerDone,
-    WorkerEvent,
     WorkerStatus,
 )
 from assistant.template import Prompt, build_prompt
 from assistant.worker.embedding import Embedder
-from assistant.worker.episodes import explain, focus, prepare, recalled_json, route_of, turns_of, written_after
+from assistant.worker.episodes import (
+    explain,
+    focus,
+    prepare,
+    recalled_json,
+    route_of,
+    turns_of,
+    wait_for,
+    written_after,
+)
 from assistant.worker.loader import Loaded, load
 from assistant.worker.preview import preview, split_of
 from assistant.worker.sampling import Likelihoods, Sampler, TextStream
-from assistant.worker.served import Served
+from assistant.worker.served import Send, Served
 from assistant.worker.shelf import check, forget, kv_status
 from memory.episode_view import Route
 from memory.errors import BudgetExceeded, BudgetTooSmall, Cancelled, TextTooLong
 from memory.store import Resumed as Found
-
-Send = Callable[[WorkerEvent], None]
-Finish = Literal["stop", "length", "cancelled", "read"]
 
 _LOST = "its KV was no longer in memory, and nothing is kept on disk (spill is off)"
 
@@ -140,8 +145,7 @@ class Engine:
             return
         conversation, observed = self._observed
         self._observed = None
-        while not busy() and wait([observed], 0.1).not_done:
-            pass
+        wait_for(observed, busy)
         if not busy():
             prepare(self.loaded, conversation, busy)
 
@@ -184,8 +188,8 @@ class Engine:
         self._seal(loaded, reply, send)
         observed = _observe(loaded, request, prompt, reply)
         self._observed = request.conversation, observed
-        while request.sampling is None and not self.cancelled.is_set() and wait([observed], 0.1).not_done:
-            pass  # an import is done when its episodes are; after a reply nobody waits for them
+        if request.sampling is None:  # an import is done when its episodes are; after a reply nobody waits for them
+            wait_for(observed, self.cancelled.is_set)
         usage = _usage(loaded, found, receipt, len(ids), reply, started, route)
         usage.recalled_tokens += moved
         return WorkerDone(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future, wait
 from contextlib import suppress
 from itertools import accumulate
 from pathlib import Path
@@ -31,6 +32,12 @@ from memory.stored import stored_tokens
 
 if TYPE_CHECKING:
     from assistant.worker.loader import Loaded
+
+
+def wait_for(observed: Future[None], unless: Callable[[], bool]) -> None:
+    """Wait until what was said is in the episodes, as long as nothing speaks against it."""
+    while not unless() and wait([observed], 0.1).not_done:
+        pass
 
 
 def encoder_room(device: torch.device) -> int:

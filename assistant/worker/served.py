@@ -9,9 +9,8 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable, Coroutine
-from concurrent.futures import wait
 from contextlib import suppress
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
@@ -20,6 +19,7 @@ from assistant.dialogue import said_in
 from assistant.errors import BudgetError
 from assistant.protocol import (
     SERVER,
+    Attended,
     MemorySplit,
     ModelSpec,
     Notice,
@@ -37,7 +37,7 @@ from assistant.served.reply import Reply
 from assistant.served.upstream import TooLongThere, Upstream
 from assistant.served.wire import Spent
 from assistant.worker.calling import taken_apart
-from assistant.worker.episodes import encoder_room, open_episodes, route_of, turns_of, written_after
+from assistant.worker.episodes import encoder_room, open_episodes, route_of, turns_of, wait_for, written_after
 from memory.episode_view import Route, SegmentView
 from memory.errors import TextTooLong
 from memory.segment import EpisodeTurn, lines
@@ -202,8 +202,8 @@ class Served:
             turns = [*turns, written_after(turns, request.reply_id, reply.text)]
         sizes = [round(len(turn.text.encode("utf-8", "replace")) / BYTES_PER_TOKEN) for turn in turns]
         observed = self.episodes.observe(request.conversation, turns_of(turns, sizes))
-        while request.sampling is None and not cancelled.is_set() and wait([observed], 0.1).not_done:
-            pass
+        if request.sampling is None:
+            wait_for(observed, cancelled.is_set)
 
     def _usage(self, request: Run, fitted: Fitted, reply: Reply, route: Route | None, started: float) -> Usage:
         """What the server counted; estimates from sizes where it says nothing (and of `recalled_tokens`)."""
@@ -283,7 +283,7 @@ def _written(request: Run, reply: Reply) -> Written | None:
     return written
 
 
-def _mode(fitted: Fitted) -> Literal["exact", "recall", "bounded"]:
+def _mode(fitted: Fitted) -> Attended:
     if not fitted.left_out:
         return "exact"
     return "recall" if fitted.recalled else "bounded"

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 from typing import Literal
 
 from assistant.protocol import Check, Forget, KvCheck, KvStatus, Outside, ResidentSet, TierUse
 from assistant.worker.loader import Loaded
+from assistant.worker.tiers import WAIT_S
 from memory.block import CHUNK
 from memory.folder import KvFolder
 from memory.forgetting import forget as remove
 from memory.spill import Spill
 from memory.store import Memory
-from memory.sweep import CheckReport
 from memory.sweep import check as check_folder
-
-WAIT_S = 10.0
 
 
 def kv_status(loaded: Loaded | None) -> KvStatus | None:
@@ -61,9 +58,9 @@ def check(loaded: Loaded | None, request: Check) -> KvCheck:
     """Verify every stored row, on the thread that owns the folder."""
     spill = _spill_of(loaded, request.folder)
     if spill is not None:
-        return _wire(spill.call(spill.check, request.repair))
+        return KvCheck(**asdict(spill.call(spill.check, request.repair)))
     with _folder(request.folder) as folder:
-        return _wire(check_folder(folder, repair=request.repair))
+        return KvCheck(**asdict(check_folder(folder, repair=request.repair)))
 
 
 def _spill_of(loaded: Loaded | None, folder: str) -> Spill | None:
@@ -72,17 +69,8 @@ def _spill_of(loaded: Loaded | None, folder: str) -> Spill | None:
     return spill if spill is not None and spill.disk.folder.path == Path(folder) else None
 
 
-@contextmanager
-def _folder(path: str) -> Iterator[KvFolder]:
-    folder = KvFolder.open(Path(path), wait_s=WAIT_S)
-    try:
-        yield folder
-    finally:
-        folder.close()
-
-
-def _wire(report: CheckReport) -> KvCheck:
-    return KvCheck(**asdict(report))
+def _folder(path: str) -> closing[KvFolder]:
+    return closing(KvFolder.open(Path(path), wait_s=WAIT_S))
 
 
 def _device(loaded: Loaded) -> TierUse:

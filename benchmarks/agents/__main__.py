@@ -22,7 +22,7 @@ from benchmarks.agents.compare import Load, Row, compare
 from benchmarks.agents.device import BLOCK, GPU, Costs
 from benchmarks.agents.trace import largest, load
 from benchmarks.models import load_model
-from benchmarks.report import publish
+from benchmarks.report import parser_of, publish
 
 TINY_SHARE = 0.4
 """The largest working set of a replay on the tiny model, of its window."""
@@ -41,7 +41,7 @@ def main() -> None:
 
 
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_of(__doc__, "two seeds, 30 programs, one load; nothing is recorded")
     parser.add_argument("--trace", type=Path, required=True)
     parser.add_argument("--programs", type=int, default=80)
     parser.add_argument("--rate", type=float, help="programs a second (default: by --loads)")
@@ -50,8 +50,6 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--save-costs", type=Path)
     parser.add_argument("--seeds", type=int, default=6)
     parser.add_argument("--real", action="store_true")
-    parser.add_argument("--quick", action="store_true", help="two seeds, 30 programs, one load; nothing is recorded")
-    parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     if options.quick:
         options.seeds, options.programs = min(options.seeds, 2), min(options.programs, 30)

@@ -12,7 +12,6 @@ MODEL_FOLDER: default, the pulled smollm2-135m.
 
 from __future__ import annotations
 
-import argparse
 import json
 import subprocess
 import tempfile
@@ -26,7 +25,7 @@ from benchmarks.decode import time_ours
 from benchmarks.models import as_used, folder_of, some_ids
 from benchmarks.pairs import medians
 from benchmarks.prefill import read_ours
-from benchmarks.report import publish, show
+from benchmarks.report import parser_of, publish, show
 from benchmarks.resume import TURN, answer
 from benchmarks.tiers import memory_on
 
@@ -69,12 +68,10 @@ class LlamaCpp:
 
 def main() -> None:
     """Measure and publish."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_of(__doc__, "shorter texts, fewer rounds")
     parser.add_argument("gguf", type=Path)
     parser.add_argument("model", type=Path, nargs="?")
     parser.add_argument("--python", type=Path, default=PYTHON)
-    parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     if not options.python.exists():
         parser.error(f"there is no {options.python}: run benchmarks/peers/llama_cpp.sh first, or say --python PATH")

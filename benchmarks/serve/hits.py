@@ -9,7 +9,6 @@ token. `most` is the share of blocks that a cache with no limit would have had.
 
 from __future__ import annotations
 
-import argparse
 import random
 import tempfile
 import time
@@ -20,7 +19,7 @@ from typing import Any
 import torch
 
 from benchmarks.agents.real import VOCABULARY, tiny_model
-from benchmarks.report import publish
+from benchmarks.report import parser_of, publish
 from benchmarks.serve.prompts import shared_most
 from benchmarks.serve.trace import Request, load
 from benchmarks.tiers import memory_on
@@ -32,12 +31,10 @@ WINDOW = 2**17
 
 def main() -> None:
     """Replay, print one row."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_of(__doc__, "the first 50 requests; nothing is recorded")
     parser.add_argument("--trace", type=Path, required=True)
     parser.add_argument("--requests", type=int)
     parser.add_argument("--entries", type=int, default=4096, help="what the device holds, in tokens")
-    parser.add_argument("--quick", action="store_true", help="the first 50 requests; nothing is recorded")
-    parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     requests = [one for one in load(options.trace) if one.blocks][: 50 if options.quick else options.requests]
     torch.set_num_threads(1)

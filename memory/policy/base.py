@@ -35,7 +35,8 @@ class LayerView:
     each entry came from; `queries` [query heads, tokens, size], rotated, or None; `scale` what scores are multiplied
     with; `seen` the true length of the conversation; `weights` [KV heads, group x tokens, entries] fp32, the share of
     its attention that each query pays to each entry, where that is known already: then `keys` are not looked at;
-    `sentences` [entries], for a policy that chooses those: which one each entry is in, ascending.
+    `sentences` [entries], for a policy that chooses those: which one each entry is in, ascending. `keys` and `queries`
+    are of any floating dtype.
     """
 
     keys: Tensor

@@ -28,7 +28,8 @@ class Recall(Policy):
     decay: float = 0.3
 
     def score(self, layer: LayerView) -> Tensor:
-        """sum over queries of softmax(q k / sqrt d), fp32, over candidates and what is resident anyway."""
+        """sum over queries of softmax(q k / sqrt d), fp32, over candidates and what is resident anyway; [KV heads,
+        entries]."""
         scores = probabilities(layer).sum(1)
         spread = scores.clone()
         for step in range(1, min(self.reach + 1, scores.shape[-1])):

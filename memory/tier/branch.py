@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from memory.block import CHUNK
+from memory.block import CHUNK, common
 from memory.chunkfile import RowHeader
 from memory.errors import RowDamaged
 from memory.tailfile import Tail
 
 
 @dataclass(frozen=True, slots=True)
-class Segment:
+class Extent:
     """Rows `first` to `stop` of a branch lie in `path`, which starts at row `base`."""
 
     path: Path
@@ -29,7 +29,7 @@ class Branch:
     name: str
     conversation: str
     headers: list[RowHeader] = field(default_factory=list)
-    segments: list[Segment] = field(default_factory=list)
+    extents: list[Extent] = field(default_factory=list)
     parent: tuple[str, int] | None = None
 
     @property
@@ -42,11 +42,11 @@ class Branch:
         return self.headers[rows - 1].chain if rows else root
 
     def resize(self, rows: int | None = None) -> None:
-        """Keep the first `rows` rows, and let the last segment end where the rows do."""
+        """Keep the first `rows` rows, and let the last extent end where the rows do."""
         if rows is not None:
             del self.headers[rows:]
-        last = self.segments[-1]
-        self.segments[-1] = Segment(last.path, last.base, last.first, self.rows)
+        last = self.extents[-1]
+        self.extents[-1] = Extent(last.path, last.base, last.first, self.rows)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,34 +79,36 @@ def compared(branch: Branch, matched: int, tail: Tail | None, ids: Sequence[int]
     open_ids = tail.ids if tail is not None and tail.rows == matched else ()
     begun = branch if matched < branch.rows else None
     stored = branch.headers[matched].ids if begun is not None else open_ids
-    if begun is not None and _common(open_ids, wanted) > _common(stored, wanted):
+    if begun is not None and common(open_ids, wanted) > common(stored, wanted):
         begun, stored = None, open_ids
-    further = _common(stored, wanted)
+    further = common(stored, wanted)
     differs = matched * CHUNK + further if further < min(len(stored), len(wanted)) else None
     return Found(branch, matched, further, begun, differs, tail=tail)
 
 
-def _common(stored: Sequence[int], wanted: Sequence[int]) -> int:
-    """How many tokens both begin with."""
-    pairs = zip(stored, wanted, strict=False)
-    return next((at for at, (old, new) in enumerate(pairs) if old != new), min(len(stored), len(wanted)))
+def until(extents: Sequence[Extent], rows: int) -> list[Extent]:
+    """The parts of `extents` that hold the first `rows` rows."""
+    return [Extent(part.path, part.base, part.first, min(part.stop, rows)) for part in extents if part.first < rows]
 
 
-def until(segments: Sequence[Segment], rows: int) -> list[Segment]:
-    """The parts of `segments` that hold the first `rows` rows."""
-    return [Segment(part.path, part.base, part.first, min(part.stop, rows)) for part in segments if part.first < rows]
+def pieces(branch: Branch, first: int, count: int) -> list[tuple[Extent, int, int]]:
+    """(extent, first row, row after the last) of every file that holds some of the rows asked for.
 
-
-def pieces(branch: Branch, first: int, count: int) -> list[tuple[Segment, int, int]]:
-    """(segment, first row, row after the last) of every file that holds some of the rows asked for."""
+    Raises:
+        RowDamaged: the branch does not have all of them.
+    """
     if first + count > branch.rows:
         raise RowDamaged(branch.rows, "it is not stored any more")
-    spans = [(part, max(first, part.first), min(first + count, part.stop)) for part in branch.segments]
+    spans = [(part, max(first, part.first), min(first + count, part.stop)) for part in branch.extents]
     return [span for span in spans if span[1] < span[2]]
 
 
 def compare(branch: Branch, rows: memoryview, start: int, stop: int, stride: int) -> None:
-    """What was read must be the very rows whose headers were verified before."""
+    """What was read must be the very rows whose headers were verified before.
+
+    Raises:
+        RowDamaged: another row lies there.
+    """
     for number in range(start, stop):
         expected = branch.headers[number].pack()
         at = (number - start) * stride

@@ -20,7 +20,7 @@ from memory.index import BranchRow
 from memory.publish import publish
 from memory.sweep import sweep
 from memory.tailfile import Tail, pack
-from memory.tier.branch import Branch, Found, Segment, until
+from memory.tier.branch import Branch, Extent, Found, until
 from memory.tier.room import QuotaReached
 from memory.tier.stored import StoredBranches
 
@@ -39,7 +39,8 @@ class DiskTier(StoredBranches):
         """The longest stored beginning of `ids`, whole rows by chained ids *and* token ids, and the open chunk.
 
         `origins`: the conversations that this one was forked from, whose rows it may begin with; it gets a branch of
-        its own that builds on them. `share`: the same for whole rows of any conversation.
+        its own that builds on them. `share`: the same for whole rows of any conversation. When the disk fails nothing
+        is found, and nothing raised.
         """
         try:
             return self._find(conversation, ids, origins, share)
@@ -90,8 +91,8 @@ class DiskTier(StoredBranches):
             return parent
         branch = Branch(secrets.token_hex(8), conversation)
         if parent is not None and rows:
-            branch.headers, branch.segments = parent.headers[:rows], until(parent.segments, rows)
-            holder = branch.segments[-1].path.stem
+            branch.headers, branch.extents = parent.headers[:rows], until(parent.extents, rows)
+            holder = branch.extents[-1].path.stem
             branch.parent = (holder, rows)
         path = chunks_of(self.folder.path, conversation, branch.name)
         make_private(path.parent)
@@ -108,14 +109,14 @@ class DiskTier(StoredBranches):
         self._room.make(len(header.pack()), self.quota, {conversation, *self.in_use}, branch.parent)
         file = ChunkFile.create(path, header)
         self._files.keep(path, file)
-        branch.segments.append(Segment(path, branch.rows, branch.rows, branch.rows))
+        branch.extents.append(Extent(path, branch.rows, branch.rows, branch.rows))
         self._record(branch, header, file.size)
         self._room.used += file.size
         return branch
 
     def _sound(self, branch: Branch) -> bool:
         """Whether a branch's own file is there; it may have gone, behind its back, with rows that it builds on."""
-        last = branch.segments[-1]
+        last = branch.extents[-1]
         if self._files.where(last.path).exists():
             return True
         branch.resize(min(branch.rows, last.first))
@@ -139,8 +140,8 @@ class DiskTier(StoredBranches):
         self._room.make(self.layout.stride, self.quota, {branch.conversation, *self.in_use})
         parent = branch.link(branch.rows, self._root)
         row = RowHeader(branch.rows, extend(parent, ids), parent, tuple(ids), tuple(positions), exact)
-        segment = branch.segments[-1]
-        file = self._files.to_write(segment.path)
+        extent = branch.extents[-1]
+        file = self._files.to_write(extent.path)
         self._match(branch, file)
         written = file.append(row, sections)
         if self._durable:
@@ -156,11 +157,11 @@ class DiskTier(StoredBranches):
 
     def _match(self, branch: Branch, file: ChunkFile) -> None:
         """Rows that were given up leave the file; rows that the file has lost are no longer the branch's."""
-        rows = branch.rows - branch.segments[-1].base
+        rows = branch.rows - branch.extents[-1].base
         if file.rows > rows:
             file.truncate(rows)
         elif file.rows < rows:
-            branch.resize(branch.segments[-1].base + file.rows)
+            branch.resize(branch.extents[-1].base + file.rows)
             raise OSError(errno.ESTALE, "rows before it are not stored any more")
 
     def put_tail(self, branch: Branch, tail: Tail) -> None:
@@ -170,7 +171,7 @@ class DiskTier(StoredBranches):
             QuotaReached, OSError: as `append`.
         """
         bound = replace(tail, fingerprint=branch.link(tail.rows, self._root))
-        parts, path = pack(bound), branch.segments[-1].path.with_suffix(TAIL)
+        parts, path = pack(bound), branch.extents[-1].path.with_suffix(TAIL)
         size, before = sum(len(part) for part in parts), _size(path)
         self._room.make(size - before, self.quota, {branch.conversation, *self.in_use})
         publish(path, parts, durable=self._durable)
@@ -194,7 +195,11 @@ class DiskTier(StoredBranches):
         self._room.measure()
 
     def forget(self, conversation: str, heirs: Heirs = NO_HEIRS) -> None:
-        """Delete everything of a conversation but the rows that others build on (see `memory.forgetting`)."""
+        """Delete everything of a conversation but the rows that others build on (see `memory.forgetting`).
+
+        Raises:
+            OSError: something of it could not be removed.
+        """
         self._files.close_in(self.folder.conversation(conversation))
         self._files.moved(forget(self.folder, conversation, heirs))
         self._room.measure()

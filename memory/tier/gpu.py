@@ -53,7 +53,7 @@ class LayerPool:
 
     @property
     def front(self) -> Tensor:
-        """What the active working set may use, as a view."""
+        """What the active working set may use, as a 1-D view."""
         return self.arena[: min(self._front, self.arena.numel() - self.used * self.page_size)]
 
     def takes(self, entries: int, front: int, without: Collection[str]) -> bool:

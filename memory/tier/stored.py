@@ -19,7 +19,7 @@ from memory.folder import QUARANTINE, TAIL, KvFolder, make_private
 from memory.index import BranchRow
 from memory.publish import publish
 from memory.tailfile import Tail, unpack
-from memory.tier.branch import Branch, Found, Segment, compare, compared, pieces, until
+from memory.tier.branch import Branch, Extent, Found, compare, compared, pieces, until
 from memory.tier.files import OpenFiles
 from memory.tier.room import Room
 
@@ -117,7 +117,7 @@ class StoredBranches:
             self.counters["files_unreadable"] += 1
             self._give_up(row, error)
             return None
-        branch.segments.append(Segment(path, row.first_row, branch.rows, branch.rows))
+        branch.extents.append(Extent(path, row.first_row, branch.rows, branch.rows))
         with suppress(OSError):  # what was read until then can be used
             self._read_headers(branch, file)
         return branch
@@ -136,7 +136,7 @@ class StoredBranches:
         if before is None or before.rows < row.parent_rows:
             return None
         branch.headers = before.headers[: row.parent_rows]
-        branch.segments = until(before.segments, row.parent_rows)
+        branch.extents = until(before.extents, row.parent_rows)
         branch.parent = (row.parent, row.parent_rows)
         return branch
 
@@ -174,7 +174,7 @@ class StoredBranches:
             raise RowDamaged(header.number, "its chained id does not follow from its tokens")
 
     def _tail(self, branch: Branch) -> Tail | None:
-        path = branch.segments[-1].path.with_suffix(TAIL)
+        path = branch.extents[-1].path.with_suffix(TAIL)
         try:
             tail = unpack(path.read_bytes())
         except FileNotFoundError:
@@ -201,28 +201,28 @@ class StoredBranches:
             RowDamaged: one is not what was written, or cannot be read.
         """
         stride = self.layout.stride
-        for segment, start, stop in pieces(branch, first, count):
+        for extent, start, stop in pieces(branch, first, count):
             piece = into[(start - first) * stride : (stop - first) * stride]
             with _as_damage(start):
-                self._files.get(segment.path).read_rows(start - segment.base, stop - start, piece)
+                self._files.get(extent.path).read_rows(start - extent.base, stop - start, piece)
             compare(branch, piece, start, stop, stride)
         self.counters["rows_read"] += count
 
     def read_sections(self, branch: Branch, layer: int, first: int, count: int, into: memoryview) -> None:
         """One layer's sections of rows, tightly packed; the same otherwise."""
         size = self.layout.sections[layer]
-        for segment, start, stop in pieces(branch, first, count):
+        for extent, start, stop in pieces(branch, first, count):
             piece = into[(start - first) * size : (stop - first) * size]
             sums = [header.sums[layer] for header in branch.headers[start:stop]]
             with _as_damage(start):
-                self._files.get(segment.path).read_sections(layer, start - segment.base, stop - start, piece, sums)
+                self._files.get(extent.path).read_sections(layer, start - extent.base, stop - start, piece, sums)
         self.counters["sections_read"] += count
 
     def expect_sections(self, branch: Branch, layer: int, first: int, count: int) -> None:
         """The same sections will be read soon. What cannot be said now shows when they are read."""
         with suppress(OSError, DamagedFile, RowDamaged):
-            for segment, start, stop in pieces(branch, first, count):
-                self._files.get(segment.path).expect_sections(layer, start - segment.base, stop - start)
+            for extent, start, stop in pieces(branch, first, count):
+                self._files.get(extent.path).expect_sections(layer, start - extent.base, stop - start)
 
     # --- mending ------------------------------------------------------------------------------------------------------
 
@@ -230,38 +230,38 @@ class StoredBranches:
         """Put a bad row aside and cut its file there; what builds on it goes too."""
         self.counters["rows_damaged"] += 1
         self.counters[f"damaged: {re.sub('[0-9]+', 'N', why)}"] += 1
-        segment = next(part for part in reversed(branch.segments) if row >= part.first)
-        before = [part for part in branch.segments if part.first < segment.first]
-        branch.name, branch.conversation = segment.path.stem, self._owner(segment)
-        branch.parent = (before[-1].path.stem, segment.first) if before else None
-        branch.segments = [*before, replace(segment, stop=row)]
+        extent = next(part for part in reversed(branch.extents) if row >= part.first)
+        before = [part for part in branch.extents if part.first < extent.first]
+        branch.name, branch.conversation = extent.path.stem, self._owner(extent)
+        branch.parent = (before[-1].path.stem, extent.first) if before else None
+        branch.extents = [*before, replace(extent, stop=row)]
         del branch.headers[row:]
         try:
-            self._cut(replace(segment, path=self._files.where(segment.path)), row)
+            self._cut(replace(extent, path=self._files.where(extent.path)), row)
         except OSError:
             self.counters["write_errors"] += 1
-            self._unusable[segment.path.stem] = row
+            self._unusable[extent.path.stem] = row
 
-    def _cut(self, segment: Segment, row: int) -> None:
-        """Cut the file of `segment` at `row`, keep the bad row in quarantine, remove what builds on it."""
-        index, name = self.folder.index, segment.path.stem
-        file = self._files.to_write(segment.path)
-        if file.rows > row - segment.base:
+    def _cut(self, extent: Extent, row: int) -> None:
+        """Cut the file of `extent` at `row`, keep the bad row in quarantine, remove what builds on it."""
+        index, name = self.folder.index, extent.path.stem
+        file = self._files.to_write(extent.path)
+        if file.rows > row - extent.base:
             with suppress(OSError):
-                self._quarantine(segment.path, file, row - segment.base)
-            file.truncate(row - segment.base)
+                self._quarantine(extent.path, file, row - extent.base)
+            file.truncate(row - extent.base)
         with suppress(FileNotFoundError):
-            segment.path.with_suffix(TAIL).unlink()
-        index.cut(name, segment.base + file.rows, file.size)
+            extent.path.with_suffix(TAIL).unlink()
+        index.cut(name, extent.base + file.rows, file.size)
         for child in index.children(name):
             if child.parent_rows > row:
                 self.folder.remove(child)
         self._room.measure()
 
-    def _owner(self, segment: Segment) -> str:
-        """Whose file a segment lies in; nobody's where the index cannot say."""
+    def _owner(self, extent: Extent) -> str:
+        """Whose file an extent lies in; nobody's where the index cannot say."""
         with suppress(OSError):
-            row = self.folder.index.branch(segment.path.stem)
+            row = self.folder.index.branch(extent.path.stem)
             return row.conversation if row is not None else ""
         return ""
 

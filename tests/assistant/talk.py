@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from assistant.client import Client
+from assistant.daemon import spawn
+from assistant.daemon.probe import holder, listener
+from assistant.places import Places
 from assistant.protocol import AskRequest, Done, Event, Failed, Piece
+from tests.conftest import wait_until
 
 T = TypeVar("T")
 Scene = Callable[[Client], Coroutine[Any, Any, T]]
@@ -46,6 +55,33 @@ async def eventually(true: Callable[[], Awaitable[bool]], what: str) -> None:
                 await asyncio.sleep(0.01)
     except TimeoutError:
         raise AssertionError(f"not in {DEADLINE_S} s: {what}") from None
+
+
+async def end_the_worker(client: Client) -> None:
+    """Kill the worker; the daemon has noticed when this returns."""
+    pid = (await client.status()).worker_pid
+    assert pid is not None
+    os.kill(pid, signal.SIGKILL)
+
+    async def gone() -> bool:
+        return (await client.status()).worker_pid is None
+
+    await eventually(gone, "the daemon has noticed")
+
+
+@contextmanager
+def other_daemon(places: Places, protocol: int) -> Iterator[subprocess.Popen[bytes]]:
+    """A daemon of another protocol, and the end of whatever took its place."""
+    process = subprocess.Popen([sys.executable, "-P", "-m", "tests.old_daemon", str(protocol)])
+    try:
+        wait_until(lambda: listener(places.socket) == process.pid, "it listens")
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+        if (pid := holder(places.lock)) is not None:
+            os.kill(pid, signal.SIGTERM)
+            assert spawn.wait_for_end(places, pid, DEADLINE_S)
 
 
 def done_of(events: list[Event]) -> Done:

@@ -351,6 +351,7 @@ def test_settings_of_the_caller_decide(daemon: RunningDaemon, home: Path, monkey
     assert run_json("ask", "hello")["model"] == "other"
     monkeypatch.chdir(home)
     assert run_json("ask", "--model", "file:fake", "hello")["model"] == "fake"
+    assert "names a user who does not exist" in run("ask", "--model", "file:~nobody-here/m", "hello", code=2).stderr
     (home / "assistant.toml").write_text("modle = 'x'\n")
     assert "'modle'" in run("ask", "hello", code=2).stderr
 
@@ -370,6 +371,13 @@ def test_help_of_every_command_has_an_example(in_process: None, capsys: pytest.C
         shown = capsys.readouterr().out
         assert f"assistant {command}" in shown
         assert "COMMAND [ARGS]" in shown or "Example" in shown
+
+
+def test_the_help_of_chat_is_that_of_the_app(in_process: None, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["chat", "--help"]) == 0
+    assert {"--web", "--port"} <= set(capsys.readouterr().out.split())
+    assert main(["chat", "--plain", "--help"]) == 0
+    assert "/quit leaves" in " ".join(capsys.readouterr().out.split())
 
 
 def test_help_and_version(in_process: None, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import http.server
 import os
 import signal
-import socketserver
 import threading
 from pathlib import Path
 
 import pytest
 from filelock import FileLock
 
-from assistant.client import Client, pull
+from assistant.client import PAGE, Client, every_turn, pull
 from assistant.daemon import spawn
 from assistant.daemon.probe import listener
 from assistant.errors import DaemonError, ModelError, UsageError
 from assistant.places import Places
 from assistant.protocol import AskRequest
-from tests.assistant.talk import with_client
+from tests.assistant.talk import other_daemon, with_client
+from tests.assistant.views.made import turn
 from tests.conftest import RunningDaemon, wait_until
 
 
@@ -68,28 +67,10 @@ def test_a_daemon_that_is_gone_is_a_sentence(daemon: RunningDaemon) -> None:
 
 
 def test_another_protocol_is_refused(places: Places) -> None:
-    class Old(http.server.BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            body = b'{"version": "9.9", "protocol": 99, "pid": 1}'
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *_: object) -> None:
-            """Quiet."""
-
-        def address_string(self) -> str:
-            return "unix"
-
-    places.runtime.mkdir()
-    with socketserver.ThreadingUnixStreamServer(str(places.socket), Old) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        with pytest.raises(
-            DaemonError, match=r"\(version 9\.9, protocol 99, pid 1\) is newer than .*assistant daemon restart"
-        ):
+    with other_daemon(places, 99) as other:
+        said = rf"\(version 0\.0\.1, protocol 99, pid {other.pid}\) is newer than .*assistant daemon restart"
+        with pytest.raises(DaemonError, match=said):
             asyncio.run(Client.connect())
-        server.shutdown()
 
 
 def test_a_name_that_cannot_be_is_refused_by_the_client(daemon: RunningDaemon) -> None:
@@ -154,3 +135,21 @@ def test_a_pull_that_is_cancelled_again_and_again_leaves_no_child(home: Path) ->
         assert children() == before
 
     asyncio.run(scene())
+
+
+async def _paged(total: int) -> list[int]:
+    asked = list[int | None]()
+
+    async def page(before: int | None) -> list:  # type: ignore[type-arg]
+        asked.append(before)
+        last = total if before is None else before - 1
+        return [turn(number) for number in range(max(1, last - PAGE + 1), last + 1)]
+
+    found = await every_turn(page)
+    assert len(asked) == total // PAGE + 1
+    return [one.id for one in found]
+
+
+@pytest.mark.parametrize("total", [0, 1, PAGE, PAGE + 1, 3 * PAGE - 1])
+def test_every_page_of_a_conversation_is_read_once_and_in_order(total: int) -> None:
+    assert asyncio.run(_paged(total)) == list(range(1, total + 1))

@@ -12,8 +12,7 @@ from typing import Any
 import pytest
 from filelock import FileLock
 
-from assistant.commands import doctor
-from assistant.daemon import diagnosis
+from assistant.commands import diagnosis, doctor
 from assistant.daemon.token import token_of
 from assistant.errors import AssistantError
 from assistant.places import Places, private

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -14,7 +13,7 @@ from assistant.client import Client
 from assistant.errors import AssistantError
 from assistant.history import History
 from assistant.protocol import AskRequest, Done, Piece
-from tests.assistant.talk import ask, done_of, eventually, until, with_client
+from tests.assistant.talk import ask, done_of, end_the_worker, eventually, until, with_client
 from tests.conftest import RunningDaemon
 
 CANARY, OTHER = "Quetzal7731", "Axolotl4412"
@@ -29,17 +28,6 @@ def holding(home: Path, needle: bytes) -> list[str]:
     """Files with these bytes, by their names."""
     files = (path for path in home.rglob("*") if path.is_file())
     return sorted(path.name for path in files if needle.lower() in path.read_bytes().lower())
-
-
-async def end_the_worker(client: Client) -> None:
-    pid = (await client.status()).worker_pid
-    assert pid is not None
-    os.kill(pid, signal.SIGKILL)
-
-    async def gone() -> bool:
-        return (await client.status()).worker_pid is None
-
-    await eventually(gone, "the daemon has noticed")
 
 
 @pytest.mark.parametrize("alive", [True, False], ids=["with the worker", "without a worker"])

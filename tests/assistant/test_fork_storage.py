@@ -2,25 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import signal
-
-from assistant.commands.forks import fork_lines
+from assistant.commands.mem_text import fork_lines
 from assistant.protocol import KvStatus, StoredUse
 from memory.block import CHUNK
 from memory.budget import format_size
 from tests.assistant.command import run, run_json
-from tests.assistant.talk import with_client
-from tests.conftest import RunningDaemon, wait_until
+from tests.assistant.talk import end_the_worker, with_client
+from tests.conftest import RunningDaemon
 from tests.memory.branches import STRIDE, open_tier, served, store, text
-
-
-def end_the_worker() -> None:
-    """Kill the worker; the daemon has noticed when this returns."""
-    pid = with_client(lambda client: client.status()).worker_pid
-    assert pid is not None
-    os.kill(pid, signal.SIGKILL)
-    wait_until(lambda: with_client(lambda client: client.status()).worker_pid is None, "the daemon has noticed")
 
 
 def test_a_fork_has_no_byte_of_its_own_until_it_diverges(daemon: RunningDaemon) -> None:
@@ -30,7 +19,7 @@ def test_a_fork_has_no_byte_of_its_own_until_it_diverges(daemon: RunningDaemon) 
     stored = {one["conversation"]: one for one in run_json("mem")["kv"]["stored"]}
     assert stored["train"] == {"conversation": "train", "own": 0, "shared": 0, "origin": "trip"}
 
-    end_the_worker()
+    with_client(end_the_worker)
     ids = {one.name: one.id for one in with_client(lambda client: client.conversations())}
     said = text(1, 5)
     tier = open_tier(daemon.places.kv)
@@ -62,7 +51,7 @@ def test_a_fork_that_was_never_opened_keeps_its_rows_when_its_origin_is_removed(
     run("ask", "-c", "trip", "and something else")
     run("conversations", "fork", "trip", "--turn", str(reply.id), "--as", "train")
     run("conversations", "fork", "train", "--as", "tram")
-    end_the_worker()
+    with_client(end_the_worker)
     ids = {one.name: one.id for one in with_client(lambda client: client.conversations())}
     said = {name: codes(name) for name in ids}
     tier = open_tier(daemon.places.kv)

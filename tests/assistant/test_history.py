@@ -8,14 +8,14 @@ import signal
 import stat
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from assistant.errors import AssistantError, UsageError
-from assistant.history import History, NameTaken, UnknownConversation, pack_ids, unpack_ids
-from assistant.protocol import NewTurn, Usage
+from assistant.history import History, NameTaken, UnknownConversation, unpack_ids
+from assistant.protocol import ConversationChange, NewTurn, Usage
+from memory.block import pack_ids
 from memory.database import OldSqlite, check_sqlite
 
 WRITER = """
@@ -36,13 +36,6 @@ while True:
         print("done", begun.reply_id, number, flush=True)
     number += 1
 """
-
-
-@pytest.fixture
-def history(tmp_path: Path) -> Iterator[History]:
-    opened = History(tmp_path / "data" / "history.db")
-    yield opened
-    opened.close()
 
 
 def usage(**figures: int) -> Usage:
@@ -163,10 +156,10 @@ def test_the_system_prompt_belongs_to_the_beginning(history: History) -> None:
 def test_rename(history: History) -> None:
     history.begin("one", "x")
     history.begin("two", "x")
-    history.rename("one", "three/ü")
+    history.change("one", ConversationChange(name="three/ü"))
     assert {found.name for found in history.conversations()} == {"three/ü", "two"}
     with pytest.raises(NameTaken, match="already a conversation 'two'"):
-        history.rename("three/ü", "two")
+        history.change("three/ü", ConversationChange(name="two"))
     with pytest.raises(UnknownConversation, match="Did you mean 'two'"):
         history.find("twoo")
 

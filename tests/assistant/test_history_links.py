@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 
 from assistant.errors import UsageError
@@ -14,13 +11,6 @@ from assistant.protocol import Call, ToolSpec, Written
 
 START = root([])
 WEATHER = ToolSpec(name="weather", description="", parameters={"type": "object"})
-
-
-@pytest.fixture
-def history(tmp_path: Path) -> Iterator[History]:
-    opened = History(tmp_path / "history.db")
-    yield opened
-    opened.close()
 
 
 def said(*texts: str) -> list[Message]:

@@ -11,7 +11,7 @@ from rich.text import Text
 from assistant.commands.map import STRIP, as_record, stretches, strip
 from assistant.protocol import Episodes, Segment, SegmentTurn
 from tests.assistant.command import on_a_terminal, run, run_json
-from tests.assistant.test_mem import end_the_worker
+from tests.assistant.talk import end_the_worker, with_client
 from tests.conftest import RunningDaemon
 
 TOPICS = ["dogs", "dogs", "money", "dogs"]
@@ -107,7 +107,7 @@ def test_on_a_terminal_it_has_colour_and_fits(daemon: RunningDaemon, home: Path)
 
 def test_without_a_worker_the_file_is_read(daemon: RunningDaemon, home: Path) -> None:
     bring(home, TOPICS)
-    end_the_worker()
+    with_client(end_the_worker)
     record = run_json("map", "-c", "trip")
     assert len(record["stretches"]) == 3
     assert (record["resident"], record["stretches"][0]["resident"]) == (None, None)

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import signal
 from collections.abc import Callable
 
 import pytest
 
 from assistant.commands.mem import as_record
-from assistant.commands.memory import show
+from assistant.commands.mem_text import show
 from assistant.protocol import KvStatus, MemoryReport, MemorySplit, ResidentSet, TierUse
 from tests.assistant.command import run, run_json
-from tests.assistant.talk import with_client
-from tests.conftest import RunningDaemon, wait_until
+from tests.assistant.talk import end_the_worker, with_client
+from tests.conftest import RunningDaemon
 
 TIERS = ("device", "ram", "disk")
 MIB = 1024**2
@@ -78,6 +77,8 @@ def test_what_happened_to_the_tokens(daemon: RunningDaemon) -> None:
     shown = run("mem", "--ledger", "-c", "trip").stdout
     assert f"{entry['tokens']:,} tokens left the working set (4,096 of " in " ".join(shown.split())
     assert "Nothing has left" in run("mem", "--ledger").stdout, "the latest conversation is another one"
+    run("conversations", "pin", "trip")
+    assert run_json("mem")["conversation"] == "work", "also where the list begins with one that is pinned"
 
 
 def test_a_budget_is_planned_before_it_is_used(daemon: RunningDaemon) -> None:
@@ -100,7 +101,7 @@ def test_a_budget_is_planned_before_it_is_used(daemon: RunningDaemon) -> None:
 def test_without_a_worker_the_disk_is_looked_at(daemon: RunningDaemon) -> None:
     assert run_json("mem")["kv"]["disk"]["total"] == 0
     run("ask", "hello")
-    end_the_worker()
+    with_client(end_the_worker)
     kv = run_json("mem")["kv"]
     files = [path for path in daemon.places.kv.rglob("*") if path.is_file()]
     assert kv["disk"]["parts"]["tails"] > 0
@@ -132,11 +133,3 @@ def test_layers_with_budgets_of_their_own_are_shown(capsys: pytest.CaptureFixtur
     shown = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert ["trip", "active", "2,100", "700-1,400", "1", "MiB"] in shown
     assert shown[-1][-3:] == ["1400", "700", "900"]
-
-
-def end_the_worker() -> None:
-    """Kill the worker; the daemon has noticed when this returns."""
-    pid = with_client(lambda client: client.status()).worker_pid
-    assert pid is not None
-    os.kill(pid, signal.SIGKILL)
-    wait_until(lambda: with_client(lambda client: client.status()).worker_pid is None, "the daemon has noticed")

@@ -11,9 +11,10 @@ from sqlite_utils import Database, Migrations
 
 from assistant.database import m001_conversations_and_turns, m002_search
 from assistant.errors import AssistantError
-from assistant.history import History, pack_ids
+from assistant.history import History
 from assistant.history.links import Message, root
 from assistant.protocol import NewTurn
+from memory.block import pack_ids
 from memory.database import open_database
 
 WHEN = "2026-01-02T03:04:05.678+00:00"

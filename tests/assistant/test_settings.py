@@ -19,12 +19,6 @@ def project(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
     return tmp_path
 
 
-def write_user(home: Path, text: str) -> Path:
-    path = home / "config" / "config.toml"
-    path.write_text(text)
-    return path
-
-
 def test_defaults_are_those_of_the_wire(project: Path) -> None:
     settings = load_settings()
     assert settings.model == "smollm2-135m"
@@ -33,7 +27,8 @@ def test_defaults_are_those_of_the_wire(project: Path) -> None:
 
 
 def test_the_strongest_source_wins_and_is_named(home: Path, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    user = write_user(home, "temperature = 0.1\ntop_p = 0.2\ntop_k = 3\nmin_p = 0.4\n")
+    user = home / "config" / "config.toml"
+    user.write_text("temperature = 0.1\ntop_p = 0.2\ntop_k = 3\nmin_p = 0.4\n")
     own = project / "assistant.toml"
     own.write_text("temperature = 1.1\ntop_p = 0.9\ntop_k = 9\n")
     monkeypatch.setenv("ASSISTANT_TEMPERATURE", "1.5")

@@ -6,37 +6,23 @@ import os
 import pty
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 
 import pytest
 
-from assistant.daemon import spawn
-from assistant.daemon.probe import holder, listener
+from assistant.daemon.probe import holder
 from assistant.places import Places
 from assistant.protocol import PROTOCOL
 from tests.assistant.command import PROGRAM, all_of, run
-from tests.conftest import DEADLINE_S, wait_until
-
-OLD = (sys.executable, "-P", "-m", "tests.old_daemon")
+from tests.assistant.talk import other_daemon
+from tests.conftest import DEADLINE_S
 
 
 @pytest.fixture
 def old(places: Places) -> Iterator[subprocess.Popen[bytes]]:
     """An older daemon, and the end of whatever took its place."""
-    process = start(places, PROTOCOL - 1)
-    yield process
-    process.kill()
-    process.wait()
-    if (pid := holder(places.lock)) is not None:
-        os.kill(pid, signal.SIGTERM)
-        assert spawn.wait_for_end(places, pid, DEADLINE_S)
-
-
-def start(places: Places, protocol: int) -> subprocess.Popen[bytes]:
-    process = subprocess.Popen([*OLD, str(protocol)])
-    wait_until(lambda: listener(places.socket) == process.pid, "it listens")
-    return process
+    with other_daemon(places, PROTOCOL - 1) as process:
+        yield process
 
 
 def typed(answer: str, *args: str) -> tuple[int, str]:

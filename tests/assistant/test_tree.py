@@ -2,21 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 
 from assistant.errors import UsageError
 from assistant.history import Begun, History, NameTaken, UnknownConversation
 from assistant.protocol import NewTurn
-
-
-@pytest.fixture
-def history(tmp_path: Path) -> Iterator[History]:
-    opened = History(tmp_path / "history.db")
-    yield opened
-    opened.close()
 
 
 def say(history: History, text: str, reply: str, replaces: int | None = None, name: str = "demo") -> Begun:

@@ -10,7 +10,6 @@ from memory.block import CHUNK
 from memory.chunkfile import PAGE
 from memory.fingerprint import Fingerprint
 from memory.folder import KvFolder
-from memory.index import BranchRow
 from memory.tailfile import Tail
 from memory.tier.disk import Branch, DiskTier
 from tests.memory.rows import FINGERPRINT, LAYOUT, SECTIONS, cut, make_header
@@ -83,12 +82,6 @@ def own_rows(tier: DiskTier, conversation: str) -> int:
     """Rows that lie in a conversation's own folder, by the sizes of its files."""
     files = tier.folder.conversation(conversation).glob("*.kv")
     return sum((path.stat().st_size - PAGE) // STRIDE for path in files)
-
-
-def files_of(folder: KvFolder, row: BranchRow) -> tuple[Path, Path]:
-    """Chunk file and tail of a branch."""
-    path = folder.chunks(row)
-    return path, path.with_suffix(".tail")
 
 
 def flip(path: Path, offset: int) -> None:

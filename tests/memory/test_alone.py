@@ -8,10 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from memory import Geometry, Memory, make_policy, parse_size, plan
 from memory.alone import memory_of
-from memory.budget import MIB, parse_size, plan
-from memory.geometry import Geometry
-from memory.store import Memory, make_policy
+from memory.budget import MIB
 from tests.memory.models import WINDOW, model_pair, tokens
 
 
@@ -54,4 +53,9 @@ def test_a_policy_that_asks_with_a_text_wants_it(tmp_path: Path) -> None:
 
 def test_it_imports_nothing_of_the_program() -> None:
     code = "import sys, memory.store; sys.exit(any(name.split('.')[0] in ('assistant', 'tui') for name in sys.modules))"
+    assert subprocess.run([sys.executable, "-P", "-c", code], check=False).returncode == 0
+
+
+def test_its_names_come_when_asked_for_those_without_torch_without_it() -> None:
+    code = "import sys; from memory import Geometry, parse_size, plan; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-P", "-c", code], check=False).returncode == 0

@@ -16,7 +16,7 @@ from memory.geometry import Geometry, LayerGeometry
 from memory.store import Memory, make_policy
 from tests.memory.models import CONFIGS, KINDS, model_pair, tokens
 
-SMOLLM2 = Geometry("llama", (LayerGeometry(3, 64, None),) * 30, 9, 576, 1536, 49152, 8192, tied=True)
+SMOLLM2 = Geometry((LayerGeometry(3, 64, None),) * 30, 9, 576, 1536, 49152, 8192, tied=True)
 
 
 @given(

@@ -47,13 +47,13 @@ def fill(tier: DiskTier, conversation: str, seed: int) -> Path:
         piece = ids[number * CHUNK : (number + 1) * CHUNK]
         tier.append(branch, ids=piece, positions=range(CHUNK), exact=True, sections=sections(seed * 100 + number))
     tier.put_tail(branch, Tail(tier.fingerprint.digest, branch.name, ROWS, (7, 8), (1, 2), True, b"state", b"payload"))
-    return branch.segments[-1].path
+    return branch.extents[-1].path
 
 
 def test_a_check_finds_what_is_damaged_and_repairing_removes_just_that(tier: DiskTier) -> None:
     sound, broken = fill(tier, "a", 1), fill(tier, "b", 2)
     data = bytearray(broken.read_bytes())
-    data[-3 * LAYOUT.stride + LAYOUT.offset(1)] ^= 4
+    data[-3 * LAYOUT.stride + LAYOUT.offsets[1]] ^= 4
     broken.write_bytes(data)
     tier.close_files()
 

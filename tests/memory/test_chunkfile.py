@@ -39,14 +39,14 @@ def file(path: Path) -> Iterator[ChunkFile]:
 
 def test_the_layout_is_that_of_the_document() -> None:
     layout = Layout((26_496,) * 30)
-    assert (layout.row_header, layout.offset(0), layout.offset(1), layout.stride) == (1_096, 1_152, 27_648, 798_720)
+    assert (layout.row_header, layout.offsets[0], layout.offsets[1], layout.stride) == (1_096, 1_152, 27_648, 798_720)
 
 
 def test_sections_lie_at_multiples_of_64_and_rows_at_multiples_of_a_page() -> None:
     assert all(offset % 64 == 0 for offset in LAYOUT.offsets)
     assert LAYOUT.stride % PAGE == 0
     ends = [offset + size for offset, size in zip(LAYOUT.offsets, SECTIONS, strict=True)]
-    assert LAYOUT.row_header <= LAYOUT.offset(0)
+    assert LAYOUT.row_header <= LAYOUT.offsets[0]
     assert all(end <= offset for end, offset in zip(ends, [*LAYOUT.offsets[1:], LAYOUT.stride], strict=True))
 
 

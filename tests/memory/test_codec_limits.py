@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from memory.chunkfile import Layout
-from memory.codec import GROUP, RowCodec, layer_codecs
+from memory.codec import VALUE_GROUP, RowCodec, layer_codecs
 from memory.errors import CodecError
 
 KINDS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -80,8 +80,8 @@ def test_sections_inside_rows_are_decoded_where_they_lie(name: str, heads: int, 
     chunks = [random_chunk(heads, size, seed).to(dtype) for seed in range(3)]
     sections = torch.stack([codec.encode(1, one, one * 2) for one in chunks])
     rows = torch.zeros(3, layout.stride, dtype=torch.uint8)
-    rows[:, layout.offset(1) : layout.offset(1) + codec.sections[1]] = sections
-    inside = rows[:, layout.offset(1) : layout.offset(1) + codec.sections[1]]
+    rows[:, layout.offsets[1] : layout.offsets[1] + codec.sections[1]] = sections
+    inside = rows[:, layout.offsets[1] : layout.offsets[1] + codec.sections[1]]
     for apart, within in zip(decoded(codec, sections), decoded(codec, inside), strict=True):
         assert torch.equal(apart, within)
     tolerance = {"int8": 0.04, "int4": 0.6}.get(name, 0.0)
@@ -93,10 +93,10 @@ def test_sections_inside_rows_are_decoded_where_they_lie(name: str, heads: int, 
 
 def test_int4_values_have_a_range_for_every_group() -> None:
     values = random_chunk(1, 128)
-    values[..., GROUP:] *= 1000
+    values[..., VALUE_GROUP:] *= 1000
     codec = RowCodec([(1, 128)], ["int4"])
     back = decoded(codec, codec.encode(0, values, values)[None])[1][:, 0]
-    assert (back - values)[..., :GROUP].abs().max() < 0.5
+    assert (back - values)[..., :VALUE_GROUP].abs().max() < 0.5
 
 
 @pytest.mark.parametrize("name", ["int8", "int4"])
@@ -143,7 +143,7 @@ def test_codecs_and_dtypes_that_do_not_exist_are_named() -> None:
 def test_a_token_of_a_real_model_takes_what_the_arithmetic_says(model: str, name: str) -> None:
     layers, heads, size = REAL[model]
     bits = {"int8": 8, "int4": 4}.get(name) or KINDS[name].itemsize * 8
-    groups = 0 if name in KINDS else -(-size // GROUP) if name == "int4" else 1
+    groups = 0 if name in KINDS else -(-size // VALUE_GROUP) if name == "int4" else 1
     numbers = 2 * heads * size * bits / 8
     ranges = 2 * 2 * heads * groups
     digest = 3 * 2 * heads * size / 64

@@ -46,7 +46,9 @@ def flip_a_bit_of_the_file_header(source: random.Random, data: bytearray, _: byt
 
 
 def truncate(source: random.Random, data: bytearray, _: bytes) -> None:
-    boundary = source.choice([0, 32, PAGE, PAGE + STRIDE, PAGE + LAYOUT.row_header, PAGE + LAYOUT.offset(1), len(data)])
+    boundary = source.choice(
+        [0, 32, PAGE, PAGE + STRIDE, PAGE + LAYOUT.row_header, PAGE + LAYOUT.offsets[1], len(data)]
+    )
     boundary += source.choice([0, source.randrange(ROWS) * STRIDE]) + source.randrange(-2, 3)
     del data[max(0, boundary) :]
 

@@ -126,13 +126,13 @@ def test_writes_that_take_few_bytes_are_finished(short: int, tmp_path: Path, mon
 def test_a_full_disk_in_the_middle_of_a_row_leaves_whole_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tier = open_tier(tmp_path / "kv")
     branch = add_rows(tier, tier.fork("one", None, 0), OLD[: 2 * CHUNK])
-    size = branch.segments[-1].path.stat().st_size
+    size = branch.extents[-1].path.stat().st_size
     with (
         failing(monkeypatch, "pwrite", 3, errno.ENOSPC, for_ever=True, short=1000),
         pytest.raises(OSError, match="No space"),
     ):
         add_rows(tier, branch, OLD)
-    assert (branch.rows, branch.segments[-1].path.stat().st_size) == (2, size)
+    assert (branch.rows, branch.extents[-1].path.stat().st_size) == (2, size)
     add_rows(tier, branch, OLD)
     assert served(tier, "one", OLD) == len(OLD)
     tier.close()

@@ -32,7 +32,7 @@ def reopened(tier: DiskTier, quota: int = 1 << 30) -> DiskTier:
 def flip(path: Path, row: int) -> None:
     """Damage a section of the file's row `row`."""
     data = bytearray(path.read_bytes())
-    data[PAGE + row * STRIDE + LAYOUT.offset(1)] ^= 1
+    data[PAGE + row * STRIDE + LAYOUT.offsets[1]] ^= 1
     path.write_bytes(data)
 
 
@@ -105,7 +105,7 @@ def test_a_fork_shares_its_parent_s_rows(path: Path) -> None:
     tier, ids = open_tier(path), text(1, 6)
     other = text(2, 6, ids[: 4 * CHUNK])
     first, second = store(tier, "one", ids), store(tier, "one", other)
-    assert second.segments[-1].path.stat().st_size == PAGE + 2 * STRIDE
+    assert second.extents[-1].path.stat().st_size == PAGE + 2 * STRIDE
     third = text(3, 8, other[: 5 * CHUNK])
     store(tier, "one", third)
     tier = reopened(tier)
@@ -128,7 +128,7 @@ def test_a_branch_can_not_begin_after_rows_that_are_not_there(path: Path) -> Non
 def test_rows_cut_behind_a_branch_s_back_are_no_longer_its_own(path: Path) -> None:
     tier, ids = open_tier(path), text(1, 6)
     branch = add_rows(tier, tier.fork("one", None, 0), ids[: 5 * CHUNK])
-    flip(branch.segments[-1].path, 2)
+    flip(branch.extents[-1].path, 2)
     check(tier.folder, repair=True)
     with pytest.raises(OSError, match="not stored any more"):
         add_rows(tier, branch, ids)
@@ -156,7 +156,7 @@ def test_rows_given_up_leave_the_file_before_the_next_one_is_written(path: Path)
 def test_a_damaged_row_goes_to_quarantine_and_can_be_written_again(path: Path) -> None:
     tier, ids = open_tier(path), text(1, 6)
     branch = store(tier, "one", ids)
-    flip(branch.segments[-1].path, 3)
+    flip(branch.extents[-1].path, 3)
     found = tier.find("one", ids)
     assert found.branch is not None
     with pytest.raises(RowDamaged) as damage:
@@ -209,7 +209,7 @@ def test_a_lost_or_unreadable_file_is_a_miss_and_in_nobody_s_way(data: bytes | N
     branch = store(tier, "one", ids)
     store(tier, "one", other)
     tier = reopened(tier)
-    file = branch.segments[-1].path
+    file = branch.extents[-1].path
     file.unlink() if data is None else file.write_bytes(data)
     assert tier.find("one", other).branch is None
     store(tier, "one", other)
@@ -224,7 +224,7 @@ def test_a_whole_file_in_another_one_s_place_is_not_used(path: Path) -> None:
     tier, ids, other = open_tier(path), text(1, 4), text(2, 4)
     one, two = store(tier, "one", ids), store(tier, "two", other)
     tier = reopened(tier)
-    one.segments[-1].path.write_bytes(two.segments[-1].path.read_bytes())
+    one.extents[-1].path.write_bytes(two.extents[-1].path.read_bytes())
     assert served(tier, "one", other) == served(tier, "one", ids) == 0
     assert served(tier, "two", other) == len(other)
     tier.close()
@@ -234,7 +234,7 @@ def test_an_open_chunk_is_bound_to_the_rows_before_it(path: Path) -> None:
     """Rows lost without their tail, then other ones in their place: the open chunk's tokens fit, its KV does not."""
     tier, ids = open_tier(path), [*text(1, 6), 7, 8]
     branch = store(tier, "one", ids)
-    file, tail = branch.segments[-1].path, branch.segments[-1].path.with_suffix(".tail")
+    file, tail = branch.extents[-1].path, branch.extents[-1].path.with_suffix(".tail")
     stale = tail.read_bytes()
     tier.close()
     with file.open("r+b") as stream:
@@ -250,7 +250,7 @@ def test_an_open_chunk_is_bound_to_the_rows_before_it(path: Path) -> None:
 def test_the_tail_of_another_branch_is_not_used(path: Path) -> None:
     tier, ids = open_tier(path), text(1, 3)
     one, two = store(tier, "one", [*ids, 5]), store(tier, "two", [*ids, 5])
-    (one.segments[-1].path.with_suffix(".tail")).write_bytes(two.segments[-1].path.with_suffix(".tail").read_bytes())
+    (one.extents[-1].path.with_suffix(".tail")).write_bytes(two.extents[-1].path.with_suffix(".tail").read_bytes())
     assert tier.find("one", [*ids, 5]).tail is None
     tier.close()
 

@@ -178,7 +178,7 @@ def test_what_was_given_to_and_fro_is_read_where_it_lies(path: Path) -> None:
 def test_a_file_on_its_way_to_another_owner_arrives_with_the_next_sweep(path: Path, moved: bool) -> None:
     tier, ids = open_tier(path), text(1, 6)
     mine = text(2, 6, ids[: 4 * CHUNK])
-    parent = store(tier, "one", ids).segments[-1].path
+    parent = store(tier, "one", ids).extents[-1].path
     store(tier, "fork", mine, ["one"])
     tier.forget("one")
     tier.close()

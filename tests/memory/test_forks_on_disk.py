@@ -200,7 +200,7 @@ def test_a_fork_whose_origin_was_not_looked_at_yet_is_not_removed(path: Path) ->
     branch = store(tier, "fork", mine, ["one"])
     tier.folder.index.remove(origin.name)
     assert served(tier, "fork", mine) == 0
-    assert branch.segments[-1].path.exists()
+    assert branch.extents[-1].path.exists()
     tier.sweep(10.0)
     assert served(tier, "fork", mine) == len(mine)
     tier.close()
@@ -225,7 +225,7 @@ def test_a_check_names_a_fork_whose_rows_are_gone(path: Path) -> None:
     origin = store(tier, "one", ids)
     branch = store(tier, "fork", text(2, 6, ids[: 4 * CHUNK]), ["one"])
     tier.close_files()
-    origin.segments[-1].path.unlink()
+    origin.extents[-1].path.unlink()
     tier.folder.index.remove(origin.name)
     problems = check(tier.folder, repair=False).problems
     assert problems == [f"The rows that {branch.name} builds on are gone."]

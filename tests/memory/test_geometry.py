@@ -40,7 +40,7 @@ def test_parameters_are_those_of_the_model(kind: str) -> None:
 
 def test_a_multimodal_configuration_is_read_through_its_text_part() -> None:
     config = {"model_type": "gemma3", "text_config": CONFIGS["gemma3"].to_dict()}
-    assert Geometry.from_config(config).model_type == "gemma3_text"
+    assert Geometry.from_config(config) == Geometry.from_config(CONFIGS["gemma3"].to_dict())
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from memory.score_store import KEPT
 from memory.selection import PATCH
 from tests.memory.models import tokens
 from tests.memory.selecting import ONE, OTHER, TEXT, read_turn, residents, same, score, scores_of, selecting
@@ -147,6 +148,15 @@ def test_scores_are_made_beforehand_until_somebody_waits(tmp_path: Path) -> None
         assert memory.prepare(ONE)
         memory.focus(ONE)
         assert scores_of(memory).passes == passes
+
+
+def test_of_many_patches_the_one_used_longest_ago_leaves(tmp_path: Path) -> None:
+    patches = [tokens(4, 20 + number) for number in range(KEPT + 1)]
+    with selecting(tmp_path) as memory:
+        read_turn(memory, TEXT[:450])
+        for patch in (*patches[:KEPT], patches[0], patches[KEPT]):
+            memory.focus(patch)
+        assert [memory.ready(patch) for patch in patches] == [True, False, *[True] * (KEPT - 1)]
 
 
 def test_forgetting_leaves_no_score(tmp_path: Path) -> None:

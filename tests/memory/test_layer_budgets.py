@@ -50,7 +50,7 @@ def geometries(draw: st.DrawFn) -> Geometry:
     heads, size = draw(st.integers(1, 8)), draw(st.sampled_from([32, 64, 128]))
     windows = draw(st.lists(st.sampled_from([None, None, 512]), min_size=1, max_size=30))
     layers = tuple(LayerGeometry(heads, size, window) for window in windows)
-    return Geometry("any", layers, 8 * heads, 1024, 2048, 32000, draw(st.sampled_from([512, 2048, 32768])), tied=True)
+    return Geometry(layers, 8 * heads, 1024, 2048, 32000, draw(st.sampled_from([512, 2048, 32768])), tied=True)
 
 
 @st.composite
@@ -98,19 +98,19 @@ def test_the_layers_budgets_are_exactly_what_the_kv_bytes_hold(
 
 def test_where_nothing_can_be_moved_the_plan_is_the_one_without() -> None:
     """Of 7 MiB so little is left to divide that dividing it would cost more than it moves."""
-    geometry = Geometry("any", (LayerGeometry(7, 32, None),) * 6, 56, 1024, 2048, 32000, 512, tied=True)
+    geometry = Geometry((LayerGeometry(7, 32, None),) * 6, 56, 1024, 2048, 32000, 512, tied=True)
     divided = plan(geometry, 7 * MIB, 0, 2, 64, shares=[3.0, 3.0, 1.0, 1.0, 1.0, 1.0])
     assert divided == plan(geometry, 7 * MIB, 0, 2, 64)
 
 
 def test_with_equal_shares_the_plan_is_the_one_without() -> None:
-    geometry = Geometry("any", (LayerGeometry(3, 64, None),) * 30, 9, 576, 1536, 49152, 8192, tied=True)
+    geometry = Geometry((LayerGeometry(3, 64, None),) * 30, 9, 576, 1536, 49152, 8192, tied=True)
     shares = make_allocator("uniform", alpha=2.0).shares(None, range(30))
     assert plan(geometry, 300 * MIB, 0, 4, 256, shares=shares) == plan(geometry, 300 * MIB, 0, 4, 256)
 
 
 def test_the_smallest_plan_leaves_nothing_to_move() -> None:
-    geometry = Geometry("any", (LayerGeometry(3, 64, None),) * 30, 9, 576, 1536, 49152, 8192, tied=True)
+    geometry = Geometry((LayerGeometry(3, 64, None),) * 30, 9, 576, 1536, 49152, 8192, tied=True)
     with pytest.raises(BudgetTooSmall) as refused:
         plan(geometry, MIB, 0, 4, 16)
     smallest = plan(geometry, refused.value.smallest, 0, 4, 16, shares=range(30))
@@ -119,7 +119,7 @@ def test_the_smallest_plan_leaves_nothing_to_move() -> None:
 
 def test_layers_of_several_shapes_do_not_share() -> None:
     mixed = (LayerGeometry(3, 64, None), LayerGeometry(6, 64, None))
-    geometry = Geometry("any", mixed, 12, 576, 1536, 49152, 8192, tied=True)
+    geometry = Geometry(mixed, 12, 576, 1536, 49152, 8192, tied=True)
     with pytest.raises(UnsupportedModel, match="differ in shape"):
         plan(geometry, 300 * MIB, 0, 4, 256, shares=[1.0, 2.0])
     assert plan(geometry, 300 * MIB, 0, 4, 256, shares=[1.0, 1.0]).capacities == ()

@@ -98,7 +98,7 @@ def test_its_own_branch_goes_before_another_s(tmp_path: Path) -> None:
 def test_damage_in_the_lender_s_rows_ends_what_is_lent(tmp_path: Path) -> None:
     tier, ids = open_tier(tmp_path), text(1, 4)
     branch = store(tier, "one", ids)
-    path = branch.segments[-1].path
+    path = branch.extents[-1].path
     tier.close()
     flip(path, path.stat().st_size - tier.layout.stride + 8)
     tier = open_tier(tmp_path)

@@ -27,7 +27,6 @@ from tui.screens.pick import Pick
 from tui.screens.text import AskText
 
 __all__ = ["terminal"]
-TRIP = Options(conversation="trip")
 
 
 async def shows(driver: Driver, kind: type[object]) -> None:

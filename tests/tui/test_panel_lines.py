@@ -9,9 +9,10 @@ from rich.cells import cell_len
 
 from assistant.protocol import SERVER, KvStatus, MemoryReport, MemorySplit, Outside, StoredUse, TierUse
 from assistant.views.atlas import atlas, rows
+from assistant.views.plan import written
 from assistant.views.reason import Passage
 from tests.assistant.views.made import episodes, turn, usage
-from tui.panels.budget import mebibytes, moved, plan_lines, written
+from tui.panels.budget import mebibytes, moved, plan_lines
 from tui.panels.episodes import about, headline, legend, topics
 from tui.panels.lines import Line, table, wrapped
 from tui.panels.memory import NEWEST, memory_lines

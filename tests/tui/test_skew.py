@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 import subprocess
-import sys
 from collections.abc import Awaitable, Callable, Iterator
 
 import pytest
 
-from assistant.daemon import spawn
-from assistant.daemon.probe import holder, listener
+from assistant.daemon.probe import holder
 from assistant.places import Places
 from assistant.protocol import PROTOCOL
-from tests.conftest import wait_until
+from tests.assistant.talk import other_daemon
 from tests.tui.driver import DEADLINE_S, Driver
 from tui.program import ChatApp
 from tui.screens.dialogs import AskYes
@@ -24,14 +21,8 @@ from tui.screens.dialogs import AskYes
 @pytest.fixture
 def newer(places: Places) -> Iterator[subprocess.Popen[bytes]]:
     """A newer daemon, and the end of whatever took its place."""
-    process = subprocess.Popen([sys.executable, "-P", "-m", "tests.old_daemon", str(PROTOCOL + 1)])
-    wait_until(lambda: listener(places.socket) == process.pid, "it listens")
-    yield process
-    process.kill()
-    process.wait()
-    if (pid := holder(places.lock)) is not None:
-        os.kill(pid, signal.SIGTERM)
-        assert spawn.wait_for_end(places, pid, DEADLINE_S)
+    with other_daemon(places, PROTOCOL + 1) as process:
+        yield process
 
 
 async def asked(scene: Callable[[Driver], Awaitable[None]]) -> None:

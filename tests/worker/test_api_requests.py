@@ -5,18 +5,10 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
-import pytest
-
 from assistant.protocol import Embed, Embedded, Failed, KvSpec, Run, Sampling, WorkerDone, WorkerTurn
 from tests.worker.process import WorkerProcess
-from tests.worker.tiny import make_model_folder
 
 DOCUMENT = "Rivers begin in hills and end in the sea, and on their way they pass by towns. " * 8
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_model_folder(tmp_path_factory.mktemp("model"))
 
 
 def run(worker: WorkerProcess, conversation: str, text: str, **fields: object) -> WorkerDone:

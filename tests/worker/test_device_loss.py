@@ -11,7 +11,6 @@ import torch
 from assistant.protocol import DEVICE_LOST, Failed, WorkerDone
 from assistant.worker.device import is_lost
 from tests.worker.process import WorkerProcess
-from tests.worker.tiny import make_model_folder
 
 BREAKS = """
 import torch
@@ -24,11 +23,6 @@ def broken(engine, *_):
 Engine.{method} = broken
 worker.main()
 """
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_model_folder(tmp_path_factory.mktemp("model"))
 
 
 def broken(method: str, error: str) -> tuple[str, ...]:

@@ -15,19 +15,8 @@ from memory.segment import EpisodeTurn
 from tests.conftest import broken_embeddings, wait_until
 from tests.memory.talk import turns as talk
 from tests.worker.process import WorkerProcess
-from tests.worker.tiny import make_model_folder
 
 ROOMY = {"budget": "400MiB"}
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_model_folder(tmp_path_factory.mktemp("model"))
-
-
-@pytest.fixture
-def kv(tmp_path: Path) -> KvSpec:
-    return KvSpec(folder=str(tmp_path / "kv"), disk=2**30, reserve=0)
 
 
 def said(topics: list[str]) -> list[str]:

@@ -11,20 +11,9 @@ from assistant.protocol import Forget, KvSpec
 from tests.conftest import wait_until
 from tests.memory.talk import turns as talk
 from tests.worker.process import WorkerProcess
-from tests.worker.tiny import make_model_folder
 
 TOPICS = ["dogs", "money"] * 6
 DOGS, MONEY = "Where did my dog chase the ball?", "When is my mortgage payment to the bank due?"
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_model_folder(tmp_path_factory.mktemp("model"))
-
-
-@pytest.fixture
-def kv(tmp_path: Path) -> KvSpec:
-    return KvSpec(folder=str(tmp_path / "kv"), disk=2**30, reserve=0)
 
 
 def scored(kv: KvSpec) -> tuple[int, int]:

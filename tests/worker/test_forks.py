@@ -11,18 +11,13 @@ from assistant.protocol import Explain, Forget, KvSpec, Usage, WorkerTurn
 from assistant.worker.words import word_at
 from memory.block import CHUNK
 from tests.worker.process import WorkerProcess
-from tests.worker.tiny import make_model_folder, make_tokenizer
+from tests.worker.tiny import make_tokenizer
 
 SAID = [
     "Hello, my name is Ada and I like rivers, maps and old radios. " * 2,
     "Tell me about the longest river that you know, and where it ends. " * 2,
     "And now about radios: which one would you take along on a boat?",
 ]
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_model_folder(tmp_path_factory.mktemp("model"))
 
 
 @pytest.fixture

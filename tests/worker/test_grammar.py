@@ -19,7 +19,6 @@ from assistant.worker.sampling import Sampler
 from tests.worker.tiny import SPECIAL, make_tokenizer
 
 STOP = SPECIAL.index("<|im_end|>")
-CALL = SPECIAL.index("<tool_call>")
 ADD = ToolSpec(
     name="math.add",
     description="",

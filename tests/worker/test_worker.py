@@ -33,7 +33,7 @@ from memory.layers import ALLOCATORS
 from memory.policy import POLICIES
 from memory.stored import stored_tokens
 from tests.worker.process import WorkerProcess
-from tests.worker.tiny import WINDOW, make_model_folder
+from tests.worker.tiny import WINDOW
 
 FEW_ENTRIES = "41MiB"
 """A budget in which the tiny model's layers hold less than its window."""
@@ -51,11 +51,6 @@ def status_at_rest(worker: WorkerProcess, kv: Path) -> tuple[Any, int]:
 
 def on_disk(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_model_folder(tmp_path_factory.mktemp("model"))
 
 
 def test_a_cancel_that_comes_while_its_request_still_waits_counts(folder: Path) -> None:

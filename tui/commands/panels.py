@@ -71,7 +71,7 @@ async def _go(screen: ChatScreen, turn: int) -> None:
 
 
 def _written(size: int) -> str:
-    from tui.panels.budget import written
+    from assistant.views.plan import written
 
     return written(size)
 

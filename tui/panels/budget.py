@@ -36,11 +36,6 @@ def moved(text: str, steps: int, otherwise: int) -> str:
     return f"{max(LEAST, min(MOST, int((whole + steps) * STEP)))}MiB"
 
 
-def written(size_: int) -> str:
-    """Bytes as they are typed: whole MiB where it is some."""
-    return f"{size_ // _MIB}MiB" if size_ % _MIB == 0 else str(size_)
-
-
 def plan_lines(now: MemorySplit, then: MemorySplit, stored: int | None, width: int) -> list[Line]:
     """The plan in force beside the one that would be."""
     rows = [("", "now", "then")]

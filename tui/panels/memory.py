@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from assistant.protocol import Episodes, KvStatus, MemoryReport, StoredUse, TierUse, Turn
 from assistant.views.forecast import forecast
 from assistant.views.held import Held, held
-from assistant.views.ledger import counted, hit_rate, ledger
+from assistant.views.ledger import BYTES, counted, hit_rate, ledger
 from assistant.views.meter import Meter, Surroundings, cells, meter, surroundings
 from tui.figures import count, size
 from tui.panels.lines import QUIET, Line, heading, table, wrapped
@@ -29,7 +29,6 @@ STYLES = {
     "unaccounted": "bold $error",
     "free": "$foreground 45%",
 }
-_BYTES = "bytes written to disk"
 
 
 def memory_lines(
@@ -142,7 +141,7 @@ def _episodes(parts: Sequence[Held], width: int) -> list[Line]:
 def _counters(kv: KvStatus, width: int) -> list[Line]:
     rate = hit_rate(kv.counters)
     rows = [] if rate is None else [("of the rows read, in RAM", f"{rate:.0%}")]
-    rows += [(words, size(many) if words == _BYTES else count(many)) for words, many in counted(kv.counters)]
+    rows += [(words, size(many) if words == BYTES else count(many)) for words, many in counted(kv.counters)]
     return table(rows, (1,), width)
 
 

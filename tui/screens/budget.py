@@ -10,8 +10,9 @@ from textual.widgets import Input, Static
 
 from assistant.errors import AssistantError
 from assistant.protocol import MemorySplit
+from assistant.views.plan import written
 from tui.figures import size
-from tui.panels.budget import moved, plan_lines, written
+from tui.panels.budget import moved, plan_lines
 from tui.screens.modal import Modal
 from tui.screens.panel import drawn
 from tui.session import Session

@@ -39,6 +39,11 @@ class Asking:
     after: int | None = None
     record: dict[str, Any] | None = None
 
+    @property
+    def may_call(self) -> bool:
+        """Whether its reply may call a tool."""
+        return self.calling is not None and bool(self.calling.tools) and self.calling.may_call
+
 
 def messages_of(
     messages: Sequence[ChatMessage], form: Callable[[], Format], open_calls: Sequence[str] = ()

@@ -12,6 +12,7 @@ from fastapi import APIRouter, Request
 from sse_starlette import ServerSentEvent
 
 from assistant.daemon.guard import check_model
+from assistant.daemon.sse import stream
 from assistant.daemon.v1.asking import ANY_OBJECT, Asking, calling_of, clean, messages_of, tools_of
 from assistant.daemon.v1.chat_wire import (
     ChatCompletion,
@@ -21,7 +22,6 @@ from assistant.daemon.v1.chat_wire import (
     Choice,
     FinishReason,
     Logprobs,
-    NoReasoning,
     SchemaFormat,
     TextFormat,
     WrittenCall,
@@ -29,8 +29,8 @@ from assistant.daemon.v1.chat_wire import (
 )
 from assistant.daemon.v1.chats import Chats
 from assistant.daemon.v1.errors import ApiError
-from assistant.daemon.v1.reply import Delta, Whole, begun, call_id, collected, stream, written
-from assistant.daemon.v1.wire import CachedTokens, Logprob
+from assistant.daemon.v1.reply import Delta, Whole, begun, call_id, collected, written
+from assistant.daemon.v1.wire import CachedTokens, Logprob, NoReasoning
 from assistant.protocol import Accepted, Engine, Event, Usage
 
 STREAMED: dict[str, Any] = {
@@ -55,7 +55,7 @@ def add_chat(router: APIRouter, chats: Chats) -> None:
         reply = _Reply(body, accepted)
         if body.stream:
             events = await begun(chats.service, turn, request)
-            return stream(chats.service, turn, reply.chunks(events, may_call=_may_call(asking)))
+            return stream(chats.service.lane, turn, reply.chunks(events, may_call=asking.may_call))
         return reply.completion(*await collected(chats.service, turn, request))
 
 
@@ -82,10 +82,6 @@ def _answer(form: TextFormat | SchemaFormat | None) -> dict[str, Any] | None:
         schema: dict[str, Any] = clean(form.json_schema.schema_ or ANY_OBJECT, "response_format")
         return schema
     return ANY_OBJECT if form is not None and form.type == "json_object" else None
-
-
-def _may_call(asking: Asking) -> bool:
-    return asking.calling is not None and bool(asking.calling.tools) and asking.calling.may_call
 
 
 class _Reply:

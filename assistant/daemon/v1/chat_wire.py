@@ -14,6 +14,7 @@ from assistant.daemon.v1.wire import (
     Input,
     JsonSchema,
     Logprob,
+    NoReasoning,
     Part,
     Spent,
     Text,
@@ -183,12 +184,6 @@ class Choice(BaseModel):
     message: ChatReply
     logprobs: Logprobs | None
     finish_reason: FinishReason
-
-
-class NoReasoning(BaseModel):
-    """Thoughts are part of the text here."""
-
-    reasoning_tokens: Literal[0] = 0
 
 
 class ChatUsage(BaseModel):

@@ -39,12 +39,8 @@ class Chats:
         """
         service, sampling = self.service, self.service.sampling(asking.sampling)
         spec = service.spec(asking.engine)
-        service.lane.admit()
-        try:
+        with service.lane.admit():
             begun, name, link = await self._commit(asking)
-        except BaseException:
-            service.lane.release()
-            raise
         accepted = Accepted(conversation=name, turn_id=begun.turn_id, reply_id=begun.reply_id)
         errand = Errand(
             accepted, begun.conversation_id, spec, sampling, asking.calling, link=link, logprobs=asking.logprobs

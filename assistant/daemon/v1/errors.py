@@ -13,12 +13,12 @@ from fastapi.routing import APIRoute
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
+from assistant.daemon.failures import broken, retry_after, where
 from assistant.daemon.lane import LaneFull
 from assistant.errors import AssistantError, BudgetError, DaemonError, Exit, ModelError, UsageError
 from assistant.history import NameTaken, UnknownConversation, UnknownResponse
 from assistant.protocol import Failed
 
-RETRY_S = 5
 log = structlog.get_logger("v1")
 
 
@@ -83,15 +83,14 @@ class ApiRoute(APIRoute):
                 return answer(api_error(error))
             except Exception as error:
                 log.exception("request failed")
-                return answer(ApiError(f"The daemon failed ({type(error).__name__}); its log says where.", 500))
+                return answer(ApiError(broken(error), 500))
 
         return refusing
 
 
 def answer(error: ApiError) -> JSONResponse:
     """The response that says it."""
-    headers = {"Retry-After": str(RETRY_S)} if error.status in (429, 503) else None
-    return JSONResponse(error.reply().model_dump(), error.status, headers)
+    return JSONResponse(error.reply().model_dump(), error.status, retry_after(error.status))
 
 
 def api_error(error: AssistantError | RequestValidationError | HTTPException) -> ApiError:
@@ -123,9 +122,8 @@ def failure(failed: Failed, param: str = "messages") -> ApiError:
 
 
 def _invalid(error: RequestValidationError) -> ApiError:
-    first = error.errors()[0]
-    where = ".".join(str(part) for part in first["loc"][1:])
-    return ApiError(f"{where or 'The request'}: {first['msg'].rstrip('.')}.", 422, param=where or None)
+    place = where(error)
+    return ApiError(f"{place or 'The request'}: {error.errors()[0]['msg'].rstrip('.')}.", 422, param=place or None)
 
 
 def _type(status: int) -> str:

@@ -8,10 +8,8 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
 from fastapi import Request
-from sse_starlette import EventSourceResponse, ServerSentEvent
 
 from assistant.daemon.service import Service
-from assistant.daemon.sse import PING_S
 from assistant.daemon.turns import Turn
 from assistant.daemon.v1.errors import ApiError, failure
 from assistant.daemon.v1.undecided import Undecided
@@ -105,15 +103,6 @@ async def begun(service: Service, turn: Turn, request: Request) -> AsyncIterator
     if first.done() and isinstance(event := first.result(), Failed):
         raise failure(event)
     return _from(first, events)
-
-
-def stream(service: Service, turn: Turn, events: AsyncIterator[ServerSentEvent]) -> EventSourceResponse:
-    """The response to a client that reads while it is written."""
-
-    async def gone(_message: object) -> None:
-        await service.lane.cancel(turn)
-
-    return EventSourceResponse(events, ping=PING_S, client_close_handler_callable=gone)
 
 
 @asynccontextmanager

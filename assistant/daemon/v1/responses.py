@@ -10,6 +10,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Path, Request
 
 from assistant.daemon.guard import check_model
+from assistant.daemon.sse import stream
 from assistant.daemon.v1.asking import ANY_OBJECT, Asking, calling_of, clean, messages_of, tools_of
 from assistant.daemon.v1.chat import STREAMED
 from assistant.daemon.v1.chat_wire import (
@@ -24,7 +25,7 @@ from assistant.daemon.v1.chat_wire import (
 from assistant.daemon.v1.chat_wire import ToolChoice as ChatChoice
 from assistant.daemon.v1.chats import Chats
 from assistant.daemon.v1.errors import ApiError
-from assistant.daemon.v1.reply import begun, call_id, collected, stream
+from assistant.daemon.v1.reply import begun, call_id, collected
 from assistant.daemon.v1.response_events import ResponseEvents
 from assistant.daemon.v1.response_shape import finished, stored
 from assistant.daemon.v1.responses_wire import (
@@ -62,9 +63,8 @@ def add_responses(router: APIRouter, chats: Chats) -> None:
         assert accepted.reply_id is not None
         if body.stream:
             events = await begun(chats.service, turn, request)
-            may_call = asking.calling is not None and bool(asking.calling.tools) and asking.calling.may_call
-            shaped = ResponseEvents(accepted.reply_id, record).of(events, may_call=may_call)
-            return stream(chats.service, turn, shaped)
+            shaped = ResponseEvents(accepted.reply_id, record).of(events, may_call=asking.may_call)
+            return stream(chats.service.lane, turn, shaped)
         whole, worth = await collected(chats.service, turn, request)
         return finished(accepted.reply_id, record, whole, worth)
 

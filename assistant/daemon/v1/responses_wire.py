@@ -15,6 +15,7 @@ from assistant.daemon.v1.wire import (
     Input,
     JsonSchema,
     Logprob,
+    NoReasoning,
     Part,
     Spent,
     Text,
@@ -165,12 +166,6 @@ class OutputCall(BaseModel):
     name: str
     arguments: str
     status: Status
-
-
-class NoReasoning(BaseModel):
-    """Thoughts are part of the text here."""
-
-    reasoning_tokens: Literal[0] = 0
 
 
 class InputTokens(CachedTokens):

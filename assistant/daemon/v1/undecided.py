@@ -6,11 +6,10 @@ What is let go of can never turn out to be a part of a call, whatever the model'
 
 from __future__ import annotations
 
-from assistant.agent.formats import FORMATS
+from assistant.agent.formats import FORMATS, thought_end
 
 _MARKERS = sorted({marker for form in FORMATS.values() for marker in form.markers if marker})
 _FENCE = "```"
-_THOUGHT = "</think>"
 
 
 class Undecided:
@@ -35,7 +34,7 @@ class Undecided:
     def _safe(self) -> int:
         """Length of the text that cannot be a part of a call."""
         text = self._text
-        start = text.rfind(_THOUGHT) + len(_THOUGHT) if _THOUGHT in text else 0
+        start = thought_end(text)
         if text[start:].lstrip()[:1] in ("", "{", "["):
             return start
         places = (at for at in range(self._given, len(text)) if text[at] in "<`")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -105,6 +105,12 @@ class JsonSchema(Input):
 
     name: str = Field(max_length=64)
     schema_: Schema | None = Field(None, alias="schema")
+
+
+class NoReasoning(BaseModel):
+    """Thoughts are part of the text here."""
+
+    reasoning_tokens: Literal[0] = 0
 
 
 class CachedTokens(BaseModel):

@@ -220,7 +220,6 @@ CALLS = {
     "role": "assistant",
     "tool_calls": [{"id": "c1", "type": "function", "function": {"name": "weather", "arguments": "{}"}}],
 }
-RESULT = {"role": "tool", "tool_call_id": "c1", "content": "x"}
 BAD_MESSAGES: list[tuple[list[Any], str, str]] = [
     ([IMAGE], "reads text only", "messages.0.content"),
     (

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from datetime import UTC
 
 import pytest
 
 from assistant.protocol import Episodes
 from assistant.views.atlas import SHAPES, Sitting, atlas, rows, states
-from assistant.views.history import PAGE, every_turn
 from tests.assistant.views.made import episodes, turn
 
 
@@ -84,21 +82,3 @@ def test_words_leave_the_cells_that_say_all_of_them() -> None:
         ("2026-11-21 10:00", 0, [(1, 2)])
     ]
     assert rows(drawn, 10, "dog money") == []
-
-
-async def _paged(total: int) -> list[int]:
-    asked = list[int | None]()
-
-    async def page(before: int | None) -> list:  # type: ignore[type-arg]
-        asked.append(before)
-        last = total if before is None else before - 1
-        return [turn(number) for number in range(max(1, last - PAGE + 1), last + 1)]
-
-    found = await every_turn(page)
-    assert len(asked) == total // PAGE + 1
-    return [one.id for one in found]
-
-
-@pytest.mark.parametrize("total", [0, 1, PAGE, PAGE + 1, 3 * PAGE - 1])
-def test_every_page_of_a_conversation_is_read_once_and_in_order(total: int) -> None:
-    assert asyncio.run(_paged(total)) == list(range(1, total + 1))

@@ -6,21 +6,18 @@ from collections.abc import Sequence
 
 from rich.table import Table
 
-from assistant.commands.forks import fork_lines
 from assistant.commands.progress import plain_console
-from assistant.commands.terminal import without_controls
-from assistant.protocol import KvStatus, MemoryReport, MemorySplit, ResidentSet, TierUse
+from assistant.controls import without_controls
+from assistant.protocol import KvStatus, MemoryReport, MemorySplit, ResidentSet, StoredUse, TierUse
 from assistant.views.forecast import Forecast
 from assistant.views.held import Held
-from assistant.views.ledger import Entry, counted, hit_rate
+from assistant.views.ledger import BYTES, Entry, counted, hit_rate
 from assistant.views.meter import Meter, Surroundings, cells, meter, surroundings
-from assistant.views.plan import Line, compare, consequence
-from memory.budget import MIB, format_size
+from assistant.views.plan import Line, compare, consequence, written
+from memory.budget import format_size
 
 BAR = 64
 """Characters of the meter."""
-
-_BYTES = "bytes written to disk"
 
 
 def show(report: MemoryReport, expected: Forecast | None = None, parts: Sequence[Held] = ()) -> None:
@@ -67,6 +64,11 @@ def meter_lines(drawn: Meter, outside: Surroundings | None) -> list[str]:
     return lines
 
 
+def fork_lines(kv: KvStatus) -> list[str]:
+    """A line for every conversation that was forked from another one, or begins with rows of one."""
+    return [_fork(one) for one in kv.stored if one.shared or one.origin is not None]
+
+
 def show_ledger(name: str | None, entries: Sequence[Entry]) -> None:
     """What happened to the tokens of a conversation, the latest last."""
     console = plain_console()
@@ -92,12 +94,7 @@ def show_plan(report: MemoryReport, planned: MemorySplit, stored: int | None) ->
         table.add_row(line.what, figure(line, line.now), figure(line, line.then))
     console.print(table)
     console.print(consequence(report.memory, planned), soft_wrap=True)
-    console.print(f"Nothing was changed. To use it: assistant chat --budget {_typed(planned.budget)}", soft_wrap=True)
-
-
-def _typed(size: int) -> str:
-    """A size as it is written on a command line."""
-    return f"{size // MIB}MiB" if size % MIB == 0 else str(size)
+    console.print(f"Nothing was changed. To use it: assistant chat --budget {written(planned.budget)}", soft_wrap=True)
 
 
 def figure(line: Line, value: float | str | None) -> str:
@@ -177,8 +174,15 @@ def _episodes(parts: Sequence[Held]) -> Table:
     return table
 
 
+def _fork(one: StoredUse) -> str:
+    name, origin = without_controls(one.conversation), without_controls(one.origin or "another conversation")
+    if not one.own:
+        return f"{name}, forked from {origin}: 0 B of its own until it diverges"
+    return f"{name}, forked from {origin}: {format_size(one.own)} of its own, {format_size(one.shared)} shared"
+
+
 def _counters(kv: KvStatus) -> str:
-    told = [f"{words} {_size(count) if words == _BYTES else f'{count:,}'}" for words, count in counted(kv.counters)]
+    told = [f"{words} {_size(count) if words == BYTES else f'{count:,}'}" for words, count in counted(kv.counters)]
     rate = hit_rate(kv.counters)
     hits = [] if rate is None else [f"of the rows read {rate:.0%} were in RAM"]
     return f"Since the model was loaded: {', '.join([*hits, *told])}"

@@ -1,4 +1,4 @@
-"""What is wrong with a daemon or its worker, as seen from outside, and what helps."""
+"""What `assistant doctor` finds wrong with a daemon or its worker, as seen from outside, and what helps."""
 
 from __future__ import annotations
 
