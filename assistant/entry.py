@@ -14,8 +14,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from assistant.errors import ModelError
+from assistant.orders import ServerSpec
 from assistant.places import Places
-from assistant.protocol import ServerSpec
 from assistant.source import Source, is_source, parse_source
 from memory.budget import format_size
 from memory.errors import UnsupportedModel

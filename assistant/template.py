@@ -16,7 +16,8 @@ from itertools import groupby, pairwise
 from typing import Any
 
 from assistant.errors import ModelError
-from assistant.protocol import ToolSpec, WorkerTurn
+from assistant.orders import WorkerTurn
+from assistant.protocol import ToolSpec
 from assistant.toolprompt import RESULT, ToolPrompt
 
 _MARK = "\ue100{}\ue101"

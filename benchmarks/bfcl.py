@@ -26,8 +26,9 @@ from typing import Any
 import torch
 
 from assistant.catalog import load_catalog
+from assistant.orders import ModelSpec, Run, WorkerDone, WorkerTurn
 from assistant.places import find_places
-from assistant.protocol import Call, Calling, ModelSpec, Run, Sampling, ToolSpec, WorkerDone, WorkerTurn
+from assistant.protocol import Call, Calling, Sampling, ToolSpec
 from assistant.worker.engine import Engine
 from benchmarks.report import publish
 

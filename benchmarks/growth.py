@@ -19,7 +19,7 @@ from typing import Any
 
 import psutil
 
-from assistant.protocol import WorkerTurn
+from assistant.orders import WorkerTurn
 from assistant.template import build_prompt
 from benchmarks.models import load_model
 from benchmarks.quality.data import read

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from assistant.protocol import Run, WorkerTurn
+from assistant.orders import Run, WorkerTurn
 from memory.episode_schema import EPISODES_FILE
 from memory.episode_store import EpisodeStore
 from memory.episode_view import EpisodeRow, Route

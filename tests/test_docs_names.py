@@ -141,7 +141,7 @@ def test_everything_in_the_tree_of_the_readme_is_there() -> None:
     [
         ("`memory/store.py` `Memory.resume`, `make_policy` and `Memory.step`", []),
         ("`memory/store.py` and then, of the same file, `Memory.seal` and `RECENT`", []),
-        ("`assistant/worker/__main__.py` `main.listen`; the setting `mode`; `history.db`", []),
+        ("`assistant/worker/lines.py` `Lines.serve`; the setting `mode`; `history.db`", []),
         ("`memory/tier/*.py`, `memory.store.Memory`, `memory.tier`, the file `assistant.toml`", []),
         ("`memory/shop.py`", ["there is no memory/shop.py"]),
         ("`memroy/store.py`", ["there is no memroy/store.py"]),

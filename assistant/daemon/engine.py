@@ -9,8 +9,9 @@ from assistant.catalog import load_catalog
 from assistant.entry import ModelEntry
 from assistant.errors import BudgetError, ModelError, UsageError
 from assistant.fit import fits, verdict
+from assistant.orders import KvSpec, ModelSpec
 from assistant.places import Places
-from assistant.protocol import Engine, KvSpec, MemorySplit, ModelSpec, ModelStatus
+from assistant.protocol import Engine, MemorySplit, ModelStatus
 from assistant.settings import Settings
 from memory.budget import PATCH_TOKENS, parse_size
 

@@ -26,12 +26,12 @@ from assistant.daemon.worker import Worker, WorkerDied
 from assistant.duration import parse_duration
 from assistant.errors import AssistantError
 from assistant.history import History
+from assistant.orders import Embed, ModelSpec, WorkerEvent
 from assistant.protocol import (
     PROTOCOL,
     Accepted,
     AskRequest,
     DaemonStatus,
-    Embed,
     Engine,
     Episodes,
     ImportRequest,
@@ -39,10 +39,8 @@ from assistant.protocol import (
     LoadedModel,
     MemoryReport,
     MemorySplit,
-    ModelSpec,
     PsReport,
     Sampling,
-    WorkerEvent,
 )
 
 

@@ -14,22 +14,8 @@ from assistant.daemon.worker import Worker, WorkerDied
 from assistant.database import DatabaseError
 from assistant.episodes import look_up
 from assistant.errors import AssistantError, BudgetError, DaemonError, Exit, UsageError
-from assistant.protocol import (
-    Check,
-    Checked,
-    Episodes,
-    Explain,
-    Explained,
-    Failed,
-    Forget,
-    KvCheck,
-    KvStatus,
-    MemorySplit,
-    Plan,
-    Planned,
-    StoredUse,
-    TierUse,
-)
+from assistant.orders import Check, Checked, Explain, Explained, Forget, Plan, Planned
+from assistant.protocol import Episodes, Failed, KvCheck, KvStatus, MemorySplit, StoredUse, TierUse
 from memory.errors import KvLocked
 from memory.folder import KvFolder
 from memory.forgetting import forget

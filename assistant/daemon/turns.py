@@ -19,6 +19,7 @@ from assistant.daemon.worker import Worker, WorkerDied
 from assistant.errors import AssistantError, Exit
 from assistant.history import History
 from assistant.history.links import of_reply
+from assistant.orders import ModelSpec, Run, WorkerDone, WorkerEvent
 from assistant.protocol import (
     Accepted,
     Calling,
@@ -27,17 +28,13 @@ from assistant.protocol import (
     Evicted,
     Failed,
     Loading,
-    ModelSpec,
     Notice,
     Piece,
     Prefill,
     Resumed,
-    Run,
     Sampling,
     Switched,
     TurnState,
-    WorkerDone,
-    WorkerEvent,
 )
 
 CHECKPOINT_S = 0.25

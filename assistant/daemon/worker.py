@@ -20,14 +20,10 @@ from pydantic import ValidationError
 from assistant.daemon.log import open_raw
 from assistant.daemon.suspend import Suspension
 from assistant.errors import AssistantError
-from assistant.protocol import (
-    DEVICE_LOST,
+from assistant.orders import (
     Aside,
     Cancel,
-    Failed,
-    MemorySplit,
     ModelSpec,
-    Notice,
     Quit,
     Request,
     Run,
@@ -35,10 +31,9 @@ from assistant.protocol import (
     WorkerDone,
     WorkerEvent,
     WorkerLine,
-    WorkerState,
     WorkerStatus,
-    dump,
 )
+from assistant.protocol import DEVICE_LOST, Failed, MemorySplit, Notice, WorkerState, dump
 
 COMMAND = (sys.executable, "-P", "-m", "assistant.worker")
 LONGEST_LINE = 256 * 1024 * 1024

@@ -8,7 +8,8 @@ from itertools import takewhile
 
 from assistant.errors import UsageError
 from assistant.history.base import LINE, Base, UnknownConversation, turn_of, unpack_ids
-from assistant.protocol import Conversation, Hit, Turn, WorkerTurn
+from assistant.orders import WorkerTurn
+from assistant.protocol import Conversation, Hit, Turn
 
 _CONVERSATION = """
     SELECT c.id, coalesce(c.name_before, c.name) AS name, c.title, c.created, c.updated, c.pinned, c.archived,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from assistant.protocol import Calling, Run, Sampling
+from assistant.orders import Run
+from assistant.protocol import Calling, Sampling
 from assistant.served.messages import Message
 
 _EXTRAS = {"top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0}

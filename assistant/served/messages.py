@@ -12,7 +12,8 @@ from itertools import accumulate
 from typing import Any
 
 from assistant.agent.formats import SERVED, THOUGHT, parse
-from assistant.protocol import Call, Calling, WorkerTurn
+from assistant.orders import WorkerTurn
+from assistant.protocol import Call, Calling
 from assistant.toolprompt import RESULT
 
 OVERHEAD = 24

@@ -12,7 +12,7 @@ import httpx2
 from pydantic import BaseModel, ValidationError
 
 from assistant.errors import AssistantError, ModelError
-from assistant.protocol import ServerSpec
+from assistant.orders import ServerSpec
 from assistant.served.wire import Chunk, Listed, ModelList, Refusal, Refused
 
 CONNECT_S = 10.0

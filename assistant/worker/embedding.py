@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from assistant.errors import AssistantError, BudgetError, UsageError
-from assistant.protocol import Embed, Embedded
+from assistant.orders import Embed, Embedded
 from assistant.worker.loader import Loaded
 from assistant.worker.served import Served
 from memory.encoder import Encoder

@@ -13,36 +13,38 @@ import torch
 from torch import Tensor
 
 from assistant.errors import AssistantError, BudgetError, UsageError
-from assistant.protocol import (
+from assistant.orders import (
     Aside,
     Check,
     Checked,
     Embed,
     Embedded,
-    Evicted,
     Explain,
     Explained,
-    Failed,
-    Finish,
     Forget,
     Forgotten,
-    Loading,
-    MemorySplit,
     ModelSpec,
-    Notice,
-    Piece,
     Plan,
     Planned,
+    Run,
+    WorkerDone,
+    WorkerStatus,
+)
+from assistant.protocol import (
+    Evicted,
+    Failed,
+    Finish,
+    Loading,
+    MemorySplit,
+    Notice,
+    Piece,
     Prefill,
     Receipt,
     Resumed,
-    Run,
     Sampling,
     Switched,
     TooLong,
     Usage,
-    WorkerDone,
-    WorkerStatus,
 )
 from assistant.template import Prompt, build_prompt
 from assistant.worker.embedding import Embedder

@@ -14,8 +14,9 @@ import torch
 from assistant.dialogue import said_in
 from assistant.episodes import look_up, wired
 from assistant.errors import AssistantError
+from assistant.orders import Explain, ModelSpec, Run, WorkerTurn
 from assistant.protocol import Episodes as Told
-from assistant.protocol import Explain, ModelSpec, Recalled, RecalledSpan, Run, WorkerTurn
+from assistant.protocol import Recalled, RecalledSpan
 from assistant.template import encode_text
 from memory.block import CHUNK
 from memory.budget import format_size

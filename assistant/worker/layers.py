@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from assistant.errors import BudgetError
-from assistant.protocol import ModelSpec
+from assistant.orders import ModelSpec
 from assistant.template import encode_text
 from assistant.worker.device import give_back
 from memory.budget import MIB, format_size

@@ -16,7 +16,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAn
 from transformers.utils import logging as transformers_logging
 
 from assistant.errors import ModelError, UsageError
-from assistant.protocol import ModelSpec
+from assistant.orders import ModelSpec
 from assistant.template import encode_text, prepare_tokenizer, sentence_ends
 from assistant.worker.calling import Caller
 from assistant.worker.device import Gauge, compute_dtype, pick_device, standard_budget

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from assistant.errors import UsageError
-from assistant.protocol import MemorySplit, Plan
+from assistant.orders import Plan
+from assistant.protocol import MemorySplit
 from assistant.worker.loader import Loaded
 from memory.budget import Plan as Division
 from memory.budget import parse_size

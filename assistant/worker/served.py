@@ -17,20 +17,8 @@ import torch
 from assistant.agent.formats import SERVED
 from assistant.dialogue import said_in
 from assistant.errors import BudgetError
-from assistant.protocol import (
-    SERVER,
-    Attended,
-    MemorySplit,
-    ModelSpec,
-    Notice,
-    Run,
-    Switched,
-    Usage,
-    WorkerDone,
-    WorkerEvent,
-    WorkerTurn,
-    Written,
-)
+from assistant.orders import ModelSpec, Run, WorkerDone, WorkerEvent, WorkerTurn
+from assistant.protocol import SERVER, Attended, MemorySplit, Notice, Switched, Usage, Written
 from assistant.served.body import body_of
 from assistant.served.messages import Fitted, NoRoom, fit, said, spoken
 from assistant.served.reply import Reply

@@ -7,7 +7,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Literal
 
-from assistant.protocol import Check, Forget, KvCheck, KvStatus, Outside, ResidentSet, TierUse
+from assistant.orders import Check, Forget
+from assistant.protocol import KvCheck, KvStatus, Outside, ResidentSet, TierUse
 from assistant.worker.loader import Loaded
 from assistant.worker.tiers import WAIT_S
 from memory.block import CHUNK

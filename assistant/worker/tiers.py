@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from assistant.errors import AssistantError, DaemonError
-from assistant.protocol import KvSpec, ModelSpec
+from assistant.orders import KvSpec, ModelSpec
 from memory.budget import GIB
 from memory.chunkfile import Layout
 from memory.codec import RowCodec, layer_codecs

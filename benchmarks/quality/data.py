@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from assistant.dialogue import read_dialogues, said_in
-from assistant.protocol import WorkerTurn
+from assistant.orders import WorkerTurn
 from assistant.template import build_prompt, encode_text
 from memory.segment import EpisodeTurn
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from assistant.protocol import WorkerTurn
+from assistant.orders import WorkerTurn
 from assistant.template import build_prompt
 from benchmarks.quality.data import Question, Talk
 from memory.encoder import Encoder

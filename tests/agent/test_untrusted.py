@@ -19,7 +19,7 @@ from assistant.agent.book import MemoryBook
 from assistant.agent.permit import Permit, arguments_digest
 from assistant.agent.policy import Policy, Rule
 from assistant.agent.untrusted import as_data, find_invisible, shown, visible
-from assistant.protocol import WorkerTurn
+from assistant.orders import WorkerTurn
 from assistant.template import build_prompt, encode_text, prepare_tokenizer
 from tests.agent.hostile import FAMILIES, cases
 from tests.agent.obeying import calls_in

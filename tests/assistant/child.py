@@ -9,7 +9,8 @@ from pathlib import Path
 
 from assistant.daemon.suspend import Suspension
 from assistant.daemon.worker import Worker
-from assistant.protocol import ModelSpec, Run, Sampling, WorkerDone, WorkerEvent, WorkerTurn
+from assistant.orders import ModelSpec, Run, WorkerDone, WorkerEvent, WorkerTurn
+from assistant.protocol import Sampling
 from tests.fake_daemon import WORKER
 
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from assistant.client import Client
 from assistant.daemon.suspend import Suspension, slept_s
-from assistant.protocol import Notice, WorkerEvent
+from assistant.orders import WorkerEvent
+from assistant.protocol import Notice
 from tests.assistant.child import said, worker_at
 from tests.assistant.clock import Clock
 from tests.assistant.talk import ask, done_of, eventually, failed_of, with_client

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-from assistant.protocol import EVENT, REQUEST, Check, KvSpec, Receipt, Resumed, TierUse, dump
+from assistant.orders import REQUEST, Check, KvSpec
+from assistant.protocol import EVENT, Receipt, Resumed, TierUse, dump
 
 
 def test_all_reused_is_one_short_sentence() -> None:

@@ -19,7 +19,7 @@ import torch
 import memory.chunkfile
 import memory.publish
 from assistant.history import History
-from assistant.protocol import WorkerTurn
+from assistant.orders import WorkerTurn
 from memory.store import Memory, make_policy
 from tests.faults.failing import FaultyOs, kills
 from tests.memory.models import VOCABULARY, make_plan, model_pair, tokens

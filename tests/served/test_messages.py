@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from assistant.agent.formats import SERVED
-from assistant.protocol import Call, Calling, Role, ToolSpec, WorkerTurn
+from assistant.orders import WorkerTurn
+from assistant.protocol import Call, Calling, Role, ToolSpec
 from assistant.served.messages import NoRoom, fit
 
 ROOMY = 10**9

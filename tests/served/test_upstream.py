@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from assistant.errors import AssistantError, Exit
-from assistant.protocol import ServerSpec
+from assistant.orders import ServerSpec
 from assistant.served.reply import Reply
 from assistant.served.upstream import TooLongThere, Upstream, key_of
 from tests.served.server import DONE, Body, Server, chunk, saying, spent

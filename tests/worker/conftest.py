@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from assistant.protocol import KvSpec
+from assistant.orders import KvSpec
 from tests.worker.tiny import make_model_folder
 
 

@@ -9,18 +9,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from assistant.protocol import (
-    Calling,
-    Cancel,
-    Failed,
-    ModelSpec,
-    Prefill,
-    Run,
-    Sampling,
-    WorkerDone,
-    WorkerLine,
-    WorkerTurn,
-)
+from assistant.orders import Cancel, ModelSpec, Run, WorkerDone, WorkerLine, WorkerTurn
+from assistant.protocol import Calling, Failed, Prefill, Sampling
 from tests.worker.warm import WarmProcess
 
 

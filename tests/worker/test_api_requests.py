@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
-from assistant.protocol import Embed, Embedded, Failed, KvSpec, Run, Sampling, WorkerDone, WorkerTurn
+from assistant.orders import Embed, Embedded, KvSpec, Run, WorkerDone, WorkerTurn
+from assistant.protocol import Failed, Sampling
 from tests.worker.process import WorkerProcess
 
 DOCUMENT = "Rivers begin in hills and end in the sea, and on their way they pass by towns. " * 8

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from assistant.protocol import Calling, Failed, Sampling, ToolSpec, WorkerDone, WorkerTurn, Written
+from assistant.orders import WorkerDone, WorkerTurn
+from assistant.protocol import Calling, Failed, Sampling, ToolSpec, Written
 from assistant.template import prepare_tokenizer
 from assistant.worker.calling import CUT_OFF, Caller
 from assistant.worker.device import Gauge

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from assistant.protocol import DEVICE_LOST, Failed, WorkerDone
+from assistant.orders import WorkerDone
+from assistant.protocol import DEVICE_LOST, Failed
 from assistant.worker.device import is_lost
 from tests.worker.process import WorkerProcess
 

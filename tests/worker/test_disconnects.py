@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from assistant.client import Client
-from assistant.protocol import Accepted, AskRequest, KvSpec, ModelSpec, Piece, Run, Sampling, Turn, Usage, WorkerTurn
+from assistant.orders import KvSpec, ModelSpec, Run, WorkerTurn
+from assistant.protocol import Accepted, AskRequest, Piece, Sampling, Turn, Usage
 from assistant.worker import engine as engines
 from tests.assistant.talk import ask, done_of, until
 from tests.worker.tiny import make_model_folder

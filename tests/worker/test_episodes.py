@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from assistant.protocol import Explain, Forget, KvSpec, Notice, WorkerTurn
+from assistant.orders import Explain, Forget, KvSpec, WorkerTurn
+from assistant.protocol import Notice
 from assistant.worker.episodes import turns_of
 from memory.episode_store import EpisodeStore
 from memory.segment import EpisodeTurn

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from assistant.protocol import Forget, KvSpec
+from assistant.orders import Forget, KvSpec
 from tests.conftest import wait_until
 from tests.memory.talk import turns as talk
 from tests.worker.process import WorkerProcess

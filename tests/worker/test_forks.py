@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from assistant.protocol import Explain, Forget, KvSpec, Usage, WorkerTurn
+from assistant.orders import Explain, Forget, KvSpec, WorkerTurn
+from assistant.protocol import Usage
 from assistant.worker.words import word_at
 from memory.block import CHUNK
 from tests.worker.process import WorkerProcess

@@ -25,7 +25,7 @@ from transformers import (
 
 from assistant.errors import ModelError, UsageError
 from assistant.fit import weight_bytes
-from assistant.protocol import KvSpec, ModelSpec
+from assistant.orders import KvSpec, ModelSpec
 from assistant.worker.division import Division
 from assistant.worker.halves import HalfLinear, can_halve, halve
 from assistant.worker.lean import LeanLayer, can_be_lean, lean

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from assistant.protocol import KvSpec, Status
+from assistant.orders import KvSpec, Status
 from tests.models import DEFAULT, real_model_store
 from tests.worker.process import WorkerProcess
 

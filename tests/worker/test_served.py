@@ -7,19 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from assistant.protocol import (
-    Calling,
-    Explain,
-    Failed,
-    Forget,
-    KvSpec,
-    Plan,
-    Sampling,
-    ServerSpec,
-    Status,
-    ToolSpec,
-    WorkerTurn,
-)
+from assistant.orders import Explain, Forget, KvSpec, Plan, ServerSpec, Status, WorkerTurn
+from assistant.protocol import Calling, Failed, Sampling, ToolSpec
 from tests.memory.talk import turns as talk
 from tests.served.server import DONE, Body, Server, chunk, saying
 from tests.worker.process import WorkerProcess

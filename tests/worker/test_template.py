@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from assistant.errors import ModelError
-from assistant.protocol import Role, ToolSpec, WorkerTurn
+from assistant.orders import WorkerTurn
+from assistant.protocol import Role, ToolSpec
 from assistant.template import build_prompt, encode_text, prepare_tokenizer
 from tests.worker.tiny import SPECIAL, TOOLS_CHATML, make_tokenizer
 

@@ -10,24 +10,20 @@ from typing import Any, get_args
 
 import pytest
 
-from assistant.protocol import (
+from assistant.orders import (
     Cancel,
     Check,
     Explain,
-    Failed,
     Forget,
     KvSpec,
-    Layers,
     ModelSpec,
-    Piece,
     Plan,
     Run,
-    Sampling,
     Status,
-    Usage,
     WorkerDone,
     WorkerTurn,
 )
+from assistant.protocol import Failed, Layers, Piece, Sampling, Usage
 from memory.episode_view import NEW_QUESTION
 from memory.layers import ALLOCATORS
 from memory.policy import POLICIES

@@ -12,7 +12,8 @@ from pydantic import BaseModel, Field
 from assistant.daemon.service import Service
 from assistant.daemon.v1.errors import ApiError, failure
 from assistant.daemon.v1.wire import Asked, ModelName, Text
-from assistant.protocol import Embedded, Failed
+from assistant.orders import Embedded
+from assistant.protocol import Failed
 from memory.minilm import DIMENSIONS, NAME
 
 MOST_TEXTS = 2048
