@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from assistant.daemon.order import Order
-from assistant.daemon.ttl import KeepForever
 from benchmarks.agents.calibration import Sample, fit, samples
 from benchmarks.agents.compare import BASELINE, Load, Row, Setting, pools
 from benchmarks.agents.device import BLOCK, Costs, Device, ModelDevice, Room, Spent
 from benchmarks.agents.real import RealDevice, real_device, tiny_model
+from benchmarks.agents.rules import KeepForever
 from benchmarks.agents.simulator import Outcome, Program, Replay
 from benchmarks.agents.trace import Run, Step, largest, paced
 

@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from assistant.daemon.order import Order, Place
-from assistant.daemon.ttl import Constant, KeepForever, NoPin, Optimum, TimeToLive, Turns
+from assistant.daemon.ttl import Constant, TimeToLive
 from benchmarks.agents.device import Costs, ModelDevice, Room
+from benchmarks.agents.rules import KeepForever, NoPin, Optimum, Turns
 from benchmarks.agents.simulator import ByRequest, Outcome, Picker, Program, Replay, arrivals
 from benchmarks.agents.trace import Run, folds, largest
 

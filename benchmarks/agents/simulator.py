@@ -15,8 +15,9 @@ from typing import Protocol
 
 from assistant.daemon.order import Place, Priority
 from assistant.daemon.pins import Pins
-from assistant.daemon.ttl import Optimum, TimeToLive
+from assistant.daemon.ttl import TimeToLive
 from benchmarks.agents.device import Device, Spent
+from benchmarks.agents.rules import Optimum
 from benchmarks.agents.trace import Run, Step
 
 

@@ -14,12 +14,13 @@ from typing import Any
 import pytest
 
 from assistant.daemon.order import Order
-from assistant.daemon.ttl import Constant, KeepForever, NoPin, TimeToLive
+from assistant.daemon.ttl import Constant, TimeToLive
 from assistant.errors import UsageError
 from benchmarks.agents.calibration import fit, samples
 from benchmarks.agents.compare import PRESSURES, SETTINGS, UNLIMITED, Load, compare, pools
 from benchmarks.agents.device import GPU, ModelDevice, Pool, Room, Spent
 from benchmarks.agents.real import real_device, tiny_model
+from benchmarks.agents.rules import KeepForever, NoPin
 from benchmarks.agents.simulator import ByRequest, Outcome, Picker, Program, Replay, arrivals
 from benchmarks.agents.trace import Run, Step, folds, largest, load, paced
 

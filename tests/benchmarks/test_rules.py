@@ -8,17 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from assistant.daemon.ttl import (
+from assistant.daemon.ttl import RELEASED_S, Constant, TimeToLive
+from benchmarks.agents.rules import (
     ENOUGH,
     RECENT_WAITS,
-    RELEASED_S,
-    Constant,
     Durations,
     History,
     KeepForever,
     NoPin,
     Optimum,
-    TimeToLive,
     Turns,
     Waits,
 )
