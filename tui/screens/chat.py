@@ -27,7 +27,7 @@ from tui.state import View, enter
 from tui.text import sentence_of
 from tui.widgets.prompt import Prompt
 from tui.widgets.status import Activity, Figures, Title
-from tui.widgets.transcript import NewerRow, OlderRow, Transcript, note
+from tui.widgets.transcript import MoreRow, Transcript, note
 
 if TYPE_CHECKING:
     from tui.branches import Branches
@@ -271,11 +271,11 @@ class ChatScreen(Screen[None]):
         self.prompt.post_message(event.event)
 
     @on(Activity.Pressed)
-    @on(NewerRow.Pressed)
+    @on(MoreRow.Pressed, "#newer")
     def _newest(self) -> None:
         self.action_do("end")
 
-    @on(OlderRow.Pressed)
+    @on(MoreRow.Pressed, "#older")
     def _older(self) -> None:
         self.action_do("older")
 

@@ -8,13 +8,12 @@ from dataclasses import dataclass
 from rich.cells import cell_len
 from textual import on
 from textual.app import ComposeResult
-from textual.binding import Binding
 from textual.containers import Vertical
 from textual.content import Content
 from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
 
-from tui.screens.modal import Modal
+from tui.screens.listed import Listed
 from tui.text import one_line
 from tui.widgets.line import Line
 
@@ -30,17 +29,8 @@ class Row:
     """A second line, dim."""
 
 
-class Pick(Modal[str | None]):
-    """Gives the key of the row that was picked, or None. The arrows move in the list while the filter is typed."""
-
-    CSS_PATH = "../sheet.tcss"
-    BINDINGS = [
-        Binding("escape", "dismiss(None)", "Back"),
-        Binding("down,ctrl+n", "move(1)", "Next", priority=True),
-        Binding("up,ctrl+p", "move(-1)", "Before", priority=True),
-        Binding("pagedown", "move(10)", "A page on", priority=True),
-        Binding("pageup", "move(-10)", "A page back", priority=True),
-    ]
+class Pick(Listed[str | None]):
+    """Gives the key of the row that was picked, or None."""
 
     def __init__(self, heading: str, rows: Sequence[Row], *, chosen: str | None = None, hint: str = "") -> None:
         """`chosen`: the key of the row to begin at."""
@@ -57,10 +47,6 @@ class Pick(Modal[str | None]):
             yield Line(placeholder="type to filter")
             yield OptionList(markup=False)
             yield Static(self._hint, classes="keys", markup=False)
-
-    def on_mount(self) -> None:
-        self.query_one(OptionList).can_focus = False
-        self.query_one(Input).focus()
 
     def on_resize(self) -> None:
         self.soon(self._show)
@@ -81,20 +67,8 @@ class Pick(Modal[str | None]):
         options.highlighted = (keys.index(self._chosen) if self._chosen in keys else 0) if keys else None
         self.query_one(".heading", Static).update(f"{self._heading} · {len(self._found)} of {len(self._rows)}")
 
-    def action_move(self, steps: int) -> None:
-        options = self.query_one(OptionList)
-        if options.highlighted is not None:
-            options.highlighted = min(max(options.highlighted + steps, 0), options.option_count - 1)
-
-    @on(Input.Submitted)
-    def _take(self) -> None:
-        at = self.query_one(OptionList).highlighted
-        if at is not None:
-            self.dismiss(self._found[at].key)
-
-    @on(OptionList.OptionSelected)
-    def _clicked(self, event: OptionList.OptionSelected) -> None:
-        self.dismiss(self._found[event.option_index].key)
+    def take(self, at: int) -> None:
+        self.dismiss(self._found[at].key)
 
 
 def drawn(row: Row, width: int) -> Content:

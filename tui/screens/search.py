@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from textual import on, work
 from textual.app import ComposeResult
-from textual.binding import Binding
 from textual.containers import Vertical
 from textual.content import Content
 from textual.timer import Timer
@@ -16,7 +15,7 @@ from textual.widgets.option_list import Option
 
 from assistant.errors import AssistantError
 from tui.figures import plural, when
-from tui.screens.modal import Modal
+from tui.screens.listed import Listed
 from tui.session import Session
 from tui.text import clean, one_line
 from tui.widgets.line import Line
@@ -30,17 +29,10 @@ _PAUSE_S = 0.12
 _WHO = {"user": "you", "assistant": "reply", "system": "system prompt", "transcript": "transcript", "tool": "result"}
 
 
-class SearchScreen(Modal[tuple[str, int] | None]):
+class SearchScreen(Listed[tuple[str, int] | None]):
     """Gives the conversation and the turn to go to, or None."""
 
-    CSS_PATH = "../sheet.tcss"
-    BINDINGS = [
-        Binding("escape", "dismiss(None)", "Back"),
-        Binding("down,ctrl+n", "move(1)", "Next", priority=True),
-        Binding("up,ctrl+p", "move(-1)", "Before", priority=True),
-        Binding("pagedown", "move(5)", "A page on", priority=True),
-        Binding("pageup", "move(-5)", "A page back", priority=True),
-    ]
+    PAGE = 5
 
     def __init__(self, session: Session, words: str = "") -> None:
         super().__init__()
@@ -55,10 +47,6 @@ class SearchScreen(Modal[tuple[str, int] | None]):
             yield Line(self._words, placeholder="words; the last one may be a beginning")
             yield OptionList(markup=False)
             yield Static("enter goes there · ↑ ↓ move · esc back", classes="keys", markup=False)
-
-    def on_mount(self) -> None:
-        self.query_one(OptionList).can_focus = False
-        self.query_one(Input).focus()
 
     @on(Input.Changed)
     def _typed(self) -> None:
@@ -81,21 +69,7 @@ class SearchScreen(Modal[tuple[str, int] | None]):
         options.add_options([Option(_row(hit, now)) for hit in self._hits])
         options.highlighted = 0 if self._hits else None
 
-    def action_move(self, steps: int) -> None:
-        options = self.query_one(OptionList)
-        if options.highlighted is not None:
-            options.highlighted = min(max(options.highlighted + steps, 0), options.option_count - 1)
-
-    @on(Input.Submitted)
-    def _take(self) -> None:
-        if (at := self.query_one(OptionList).highlighted) is not None:
-            self._go(at)
-
-    @on(OptionList.OptionSelected)
-    def _clicked(self, event: OptionList.OptionSelected) -> None:
-        self._go(event.option_index)
-
-    def _go(self, at: int) -> None:
+    def take(self, at: int) -> None:
         self.dismiss((self._hits[at].conversation, self._hits[at].turn_id))
 
 

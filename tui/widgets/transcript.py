@@ -31,32 +31,26 @@ Enter sends, Ctrl+J breaks the line, Esc stops a reply and keeps it.
 Ctrl+S shows your conversations, F1 all keys."""
 
 
-class OlderRow(Static):
-    """The row above the oldest turn on the screen."""
+class MoreRow(Static):
+    """The row above the oldest turn on the screen (`older`), or under the newest one (`newer`)."""
 
     class Pressed(Message):
         """The row was clicked."""
 
-    def __init__(self) -> None:
-        super().__init__("", id="older", markup=False)
+        def __init__(self, row: MoreRow) -> None:
+            super().__init__()
+            self.row = row
+
+        @property
+        def control(self) -> MoreRow:
+            return self.row
+
+    def __init__(self, which: str) -> None:
+        super().__init__("", id=which, markup=False)
         self.display = False
 
     def on_click(self) -> None:
-        self.post_message(self.Pressed())
-
-
-class NewerRow(Static):
-    """The row under the newest turn on the screen, when there are newer ones."""
-
-    class Pressed(Message):
-        """The row was clicked."""
-
-    def __init__(self) -> None:
-        super().__init__("", id="newer", markup=False)
-        self.display = False
-
-    def on_click(self) -> None:
-        self.post_message(self.Pressed())
+        self.post_message(self.Pressed(self))
 
 
 class Transcript(VerticalScroll, can_focus=False):
@@ -72,7 +66,9 @@ class Transcript(VerticalScroll, can_focus=False):
             """Lines that came since the end was last in sight."""
 
     def __init__(self) -> None:
-        super().__init__(OlderRow(), Static(WELCOME, id="welcome", markup=False), NewerRow(), id="transcript")
+        super().__init__(
+            MoreRow("older"), Static(WELCOME, id="welcome", markup=False), MoreRow("newer"), id="transcript"
+        )
         self._following = True
         """The end has been in sight since the user last scrolled up."""
         self._seen = 0
@@ -230,13 +226,13 @@ class Transcript(VerticalScroll, can_focus=False):
 
     def _newer(self, count: int) -> None:
         self.newer = count
-        row = self.query_one(NewerRow)
+        row = self.query_one("#newer", MoreRow)
         row.display = count > 0
         row.update(f"↓ {plural(count, 'newer turn')} · ^end goes to the end")
 
     def _older(self, hidden: int) -> None:
         self.hidden = max(hidden, 0)
-        row = self.query_one(OlderRow)
+        row = self.query_one("#older", MoreRow)
         row.display = self.hidden > 0
         row.update(f"↑ {plural(self.hidden, 'older turn')} · ^o loads more")
 
