@@ -19,6 +19,7 @@ from starlette.responses import Response
 from starlette.routing import Match
 
 from assistant import __version__
+from assistant.daemon.exchange import Exchange
 from assistant.daemon.failures import Failures, broken, declared, where
 from assistant.daemon.guard import Guard, Rules, check_model
 from assistant.daemon.keeper import Doorkeeper
@@ -27,7 +28,6 @@ from assistant.daemon.names import DIGITS, IdInPath, IdInQuery, Named, ProgramId
 from assistant.daemon.programs import Programs
 from assistant.daemon.service import Service
 from assistant.daemon.sse import stream
-from assistant.daemon.turns import Turn
 from assistant.daemon.v1 import create_router
 from assistant.daemon.v1.errors import error_reply
 from assistant.errors import AssistantError, BudgetError, DaemonError, Exit, ModelError, UsageError
@@ -63,11 +63,11 @@ from assistant.protocol import (
     Size,
     StepRequest,
     StoreRequest,
+    Turn,
     Unloaded,
     Version,
     dump,
 )
-from assistant.protocol import Turn as TurnRow
 
 TOKEN = HTTPBearer(auto_error=False, description="Asked for over TCP, by `Guard`: assistant daemon token")
 EVENT_SCHEMA = {
@@ -246,7 +246,7 @@ def _add_turns(app: FastAPI, service: Service) -> None:
         before: IdInQuery | None = None,
         limit: Annotated[int, Field(ge=1, le=500), DIGITS, Query()] = 50,
         versions: TrueFalse = False,
-    ) -> list[TurnRow]:
+    ) -> list[Turn]:
         return await records.run(History.turns, name, before, limit, versions)
 
     @app.post("/api/conversations/{name}/turns")
@@ -255,7 +255,7 @@ def _add_turns(app: FastAPI, service: Service) -> None:
         return await records.run(History.conversation, name)
 
     @app.get("/api/conversations/{name}/siblings")
-    async def siblings(name: Named, turn: IdInQuery) -> list[TurnRow]:
+    async def siblings(name: Named, turn: IdInQuery) -> list[Turn]:
         return await records.run(History.siblings, name, turn)
 
     @app.post("/api/conversations/{name}/choose", status_code=204)
@@ -328,10 +328,10 @@ def _add_programs(app: FastAPI, service: Service) -> None:
         return await service.records.run(History.approvals)
 
 
-def _stream(service: Service, turn: Turn) -> EventSourceResponse:
-    """The turn's events as SSE."""
-    events = (ServerSentEvent(dump(event), event=event.event) async for event in turn.events())
-    return stream(service.lane, turn, events)
+def _stream(service: Service, exchange: Exchange) -> EventSourceResponse:
+    """The exchange's events as SSE."""
+    events = (ServerSentEvent(dump(event), event=event.event) async for event in exchange.events())
+    return stream(service.lane, exchange, events)
 
 
 def _add_errors(app: FastAPI, failures: Failures) -> None:

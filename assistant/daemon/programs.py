@@ -5,9 +5,9 @@ The tools themselves run in the agent's own process; it says here when one begin
 
 from __future__ import annotations
 
+from assistant.daemon.exchange import Errand, Exchange
 from assistant.daemon.order import Priority
 from assistant.daemon.service import Service, seconds
-from assistant.daemon.turns import Errand, Turn
 from assistant.history import History
 from assistant.protocol import (
     Accepted,
@@ -63,7 +63,7 @@ class Programs:
         """Begin a program with everything this one has done."""
         return await self.get(await self._records.run(History.fork_program, program))
 
-    async def step(self, program: str, request: StepRequest) -> Turn:
+    async def step(self, program: str, request: StepRequest) -> Exchange:
         """Commit the results of the last calls, then put the next reply on its way."""
         sampling = self._service.sampling(request.sampling)
         spec = self._service.spec(request.engine)

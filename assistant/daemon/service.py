@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from assistant import __version__
 from assistant.address import Address
 from assistant.daemon.engine import Engines
+from assistant.daemon.exchange import Errand, Exchange
 from assistant.daemon.gauges import Facts
 from assistant.daemon.holding import Holding
 from assistant.daemon.keeper import Attendance, Keeper
@@ -20,7 +21,6 @@ from assistant.daemon.order import Priority
 from assistant.daemon.records import Records
 from assistant.daemon.shelf import Shelf
 from assistant.daemon.titles import Titles
-from assistant.daemon.turns import Errand, Turn
 from assistant.daemon.uses import named_uses
 from assistant.daemon.worker import Worker, WorkerDied
 from assistant.duration import parse_duration
@@ -64,7 +64,7 @@ class Service:
         self._started = datetime.now(UTC)
         self._clock = time.monotonic()
 
-    async def ask(self, name: str, request: AskRequest) -> Turn:
+    async def ask(self, name: str, request: AskRequest) -> Exchange:
         """Commit the user's turn and a pending reply, then put the reply on its way.
 
         What cannot run (unknown model, full lane, another system prompt) is refused before anything is stored.
@@ -92,7 +92,7 @@ class Service:
         )
         return self.submit(errand)
 
-    async def read(self, name: str, request: ImportRequest) -> Turn:
+    async def read(self, name: str, request: ImportRequest) -> Exchange:
         """Commit imported turns, then have them read into memory."""
         spec = self.spec(request.engine)
         with self.lane.admit():
@@ -108,12 +108,12 @@ class Service:
         """The decoding parameters of the settings, where the request leaves them open."""
         return self.engines.settings.sampling().model_copy(update=asked.model_dump(exclude_unset=True))
 
-    def submit(self, errand: Errand) -> Turn:
+    def submit(self, errand: Errand) -> Exchange:
         """Put what is committed on its way; the lane has a place for it."""
-        turn = Turn(self.records, self._worker, self.holding, errand, self.metrics.saw)
-        self.lane.submit(turn)
+        exchange = Exchange(self.records, self._worker, self.holding, errand, self.metrics.saw)
+        self.lane.submit(exchange)
         self.titles.note(errand.conversation_id)
-        return turn
+        return exchange
 
     async def stop(self, name: str) -> bool:
         """Cancel whatever runs or waits for a conversation; whether anything did."""

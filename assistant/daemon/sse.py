@@ -6,18 +6,18 @@ from collections.abc import AsyncIterator
 
 from sse_starlette import EventSourceResponse, ServerSentEvent
 
+from assistant.daemon.exchange import Exchange
 from assistant.daemon.lane import Lane
-from assistant.daemon.turns import Turn
 
 PING_S = 15
 """Seconds between two comments that keep a stream open while nothing happens."""
 
 
-def stream(lane: Lane, turn: Turn, events: AsyncIterator[ServerSentEvent]) -> EventSourceResponse:
-    """The response; a client that goes away cancels the turn, unless it was asked to go on."""
+def stream(lane: Lane, exchange: Exchange, events: AsyncIterator[ServerSentEvent]) -> EventSourceResponse:
+    """The response; a client that goes away cancels the exchange, unless it was asked to go on."""
 
     async def gone(_message: object) -> None:
-        if not turn.detached:
-            await lane.cancel(turn)
+        if not exchange.detached:
+            await lane.cancel(exchange)
 
     return EventSourceResponse(events, ping=PING_S, client_close_handler_callable=gone)

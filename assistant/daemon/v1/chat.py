@@ -51,12 +51,12 @@ def add_chat(router: APIRouter, chats: Chats) -> None:
     async def completions(request: Request, body: ChatRequest) -> Any:
         check_model(request.scope, body.model)
         asking = _asking(chats, body)
-        turn, accepted = await chats.begin(asking)
+        exchange, accepted = await chats.begin(asking)
         reply = _Reply(body, accepted)
         if body.stream:
-            events = await begun(chats.service, turn, request)
-            return stream(chats.service.lane, turn, reply.chunks(events, may_call=asking.may_call))
-        return reply.completion(*await collected(chats.service, turn, request))
+            events = await begun(chats.service, exchange, request)
+            return stream(chats.service.lane, exchange, reply.chunks(events, may_call=asking.may_call))
+        return reply.completion(*await collected(chats.service, exchange, request))
 
 
 def _asking(chats: Chats, body: ChatRequest) -> Asking:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from assistant.agent.formats import SERVED, Format
+from assistant.daemon.exchange import Errand, Exchange
 from assistant.daemon.service import Service
-from assistant.daemon.turns import Errand, Turn
 from assistant.daemon.v1.asking import Asking
 from assistant.daemon.v1.errors import ApiError
 from assistant.daemon.v1.forms import form_in
@@ -31,7 +31,7 @@ class Chats:
         spec = self.service.spec(Engine(model=model))
         return SERVED if spec.server else form_in(Path(spec.path))
 
-    async def begin(self, asking: Asking) -> tuple[Turn, Accepted]:
+    async def begin(self, asking: Asking) -> tuple[Exchange, Accepted]:
         """Commit what is new and a pending reply, then put the reply on its way.
 
         Raises:

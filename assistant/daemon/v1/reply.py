@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 
 from fastapi import Request
 
+from assistant.daemon.exchange import Exchange
 from assistant.daemon.service import Service
-from assistant.daemon.turns import Turn
 from assistant.daemon.v1.errors import ApiError, failure
 from assistant.daemon.v1.undecided import Undecided
 from assistant.daemon.v1.wire import Logprob, Spent, logprob
@@ -75,30 +75,30 @@ async def written(events: AsyncIterator[Event], *, may_call: bool) -> AsyncItera
                 raise failure(event)
 
 
-async def collected(service: Service, turn: Turn, request: Request) -> tuple[Whole, list[Logprob]]:
+async def collected(service: Service, exchange: Exchange, request: Request) -> tuple[Whole, list[Logprob]]:
     """The whole reply, for a client that waits for it.
 
     Raises:
         ApiError: there is none.
     """
     worth = list[Logprob]()
-    async with _cancelled_without(request, service, turn):
-        async for part in written(turn.events(), may_call=False):
+    async with _cancelled_without(request, service, exchange):
+        async for part in written(exchange.events(), may_call=False):
             if isinstance(part, Whole):
                 return part, worth
             worth += part.logprobs
     raise ApiError("The reply ended without a word; the daemon's log says why.", 500)
 
 
-async def begun(service: Service, turn: Turn, request: Request) -> AsyncIterator[Event]:
-    """The events of a turn from its first word on, or from `HOLD_S` on.
+async def begun(service: Service, exchange: Exchange, request: Request) -> AsyncIterator[Event]:
+    """The events of an exchange from its first word on, or from `HOLD_S` on.
 
     Raises:
         ApiError: it failed before that.
     """
-    events = turn.events()
+    events = exchange.events()
     first = asyncio.ensure_future(_first(events))
-    async with _cancelled_without(request, service, turn):
+    async with _cancelled_without(request, service, exchange):
         await asyncio.wait([first], timeout=HOLD_S)
     if first.done() and isinstance(event := first.result(), Failed):
         raise failure(event)
@@ -106,13 +106,13 @@ async def begun(service: Service, turn: Turn, request: Request) -> AsyncIterator
 
 
 @asynccontextmanager
-async def _cancelled_without(request: Request, service: Service, turn: Turn) -> AsyncIterator[None]:
+async def _cancelled_without(request: Request, service: Service, exchange: Exchange) -> AsyncIterator[None]:
     """While this lasts, a client that goes away takes its request with it."""
 
     async def watch() -> None:
         while (await request.receive())["type"] != "http.disconnect":
             pass
-        await service.lane.cancel(turn)
+        await service.lane.cancel(exchange)
 
     watching = asyncio.ensure_future(watch())
     try:

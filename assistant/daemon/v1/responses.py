@@ -59,13 +59,13 @@ def add_responses(router: APIRouter, chats: Chats) -> None:
         check_model(request.scope, body.model)
         body.refuse_foreign()
         asking, record = await _asking(chats, body)
-        turn, accepted = await chats.begin(asking)
+        exchange, accepted = await chats.begin(asking)
         assert accepted.reply_id is not None
         if body.stream:
-            events = await begun(chats.service, turn, request)
+            events = await begun(chats.service, exchange, request)
             shaped = ResponseEvents(accepted.reply_id, record).of(events, may_call=asking.may_call)
-            return stream(chats.service.lane, turn, shaped)
-        whole, worth = await collected(chats.service, turn, request)
+            return stream(chats.service.lane, exchange, shaped)
+        whole, worth = await collected(chats.service, exchange, request)
         return finished(accepted.reply_id, record, whole, worth)
 
     @router.get("/responses/{response}")

@@ -101,7 +101,7 @@ class Errand:
     detached: bool = False
 
 
-class Turn(Job):
+class Exchange(Job):
     """One request on its way."""
 
     def __init__(
@@ -152,7 +152,7 @@ class Turn(Job):
         except AssistantError as error:
             await self._fail(Failed(message=str(error), exit_code=error.exit_code))
         except Exception as error:
-            log.exception("turn failed", conversation=self.conversation_id)
+            log.exception("exchange failed", conversation=self.conversation_id)
             await self._fail(Failed(message=broken(error)))
         finally:
             await checkpoints.stop()
@@ -178,13 +178,13 @@ class Turn(Job):
             logprobs=self._errand.logprobs,
         )
         try:
-            await self._exchange(request, checkpoints)
+            await self._relay(request, checkpoints)
         except WorkerDied:
             if self._heard or self.cancelled.is_set():
                 raise
-            await self._exchange(request, checkpoints)  # it had died while idle: a new one is not a second try
+            await self._relay(request, checkpoints)  # it had died while idle: a new one is not a second try
 
-    async def _exchange(self, request: Run, checkpoints: Checkpoints) -> None:
+    async def _relay(self, request: Run, checkpoints: Checkpoints) -> None:
         async for event in self._worker.run(request, self.cancelled):
             self._heard = True
             if isinstance(event, Piece):
