@@ -161,7 +161,7 @@ class Recaller:
         self.missed = self.bound = 0.0
         self._mass = self._entries = torch.zeros(0)
 
-    def begin(self, reach: Reach, read: Sequence[int], layers: Sequence[WorkingSetLayer]) -> Recall:
+    def begin(self, reach: Reach, read: Sequence[int], layers: Sequence[WorkingSetLayer]) -> RecallPass:
         """A pass of the model after the tokens `read`; what lies in `reach` may be recalled.
 
         Raises:
@@ -173,7 +173,7 @@ class Recaller:
             self._extend_sentences(read, reach.rows)
             self.ended = self._ends_sentence(read, len(read) - 1)
         self.steps += 1
-        return Recall(self, self._spill, reach, layers)
+        return RecallPass(self, self._spill, reach, layers)
 
     def stands(self, rows: int) -> int:
         """Of so many tokens a layer may choose for one; the layers take turns. It counts on as many choices of those
@@ -240,7 +240,7 @@ class Recaller:
             self.homes = torch.cat((self.homes, torch.tensor(more)))
 
 
-class Recall:
+class RecallPass:
     """One pass of the model with recall (`memory.attention.Beyond`)."""
 
     def __init__(self, owner: Recaller, spill: Spill, reach: Reach, layers: Sequence[WorkingSetLayer]) -> None:

@@ -17,7 +17,7 @@ from memory.block import CHUNK
 from memory.cache import WorkingSet, WorkingSetLayer
 from memory.exact import Beside, Costs, StoredAttention, Stream, Way
 from memory.policy import Policy
-from memory.recall import Reach, Recall, Recaller
+from memory.recall import Reach, Recaller, RecallPass
 from memory.restore import pack_state
 from memory.spill import ROW_GROUP, RawRow, Scratch, Spill, Stored
 from memory.tailfile import Tail
@@ -115,7 +115,7 @@ class Sealer:
 
     # --- what the reader asks ----------------------------------------------------------------------------------------
 
-    def begin(self, tokens: int) -> StoredAttention | Recall | None:
+    def begin(self, tokens: int) -> StoredAttention | RecallPass | None:
         """Exact attention to what is stored before the edge, or recall of it, where wanted and possible.
 
         Raises:
@@ -248,7 +248,7 @@ class Sealer:
         fronts = {at: layer.length - tail for at, layer in enumerate(self._cache.layers) if not layer.is_sliding}
         return StoredAttention(self._ways(self._spill), self.costs, fronts, edge, single=tokens == 1)
 
-    def _recall(self) -> Recall:
+    def _recall(self) -> RecallPass:
         """A pass with recall."""
         assert self._spill is not None
         trail = self.trail

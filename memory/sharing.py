@@ -18,14 +18,14 @@ from memory.lineage import borrowed
 
 
 @dataclass(frozen=True, slots=True)
-class Stored:
+class Shares:
     """Bytes in a conversation's own folder, and of the rows in others' folders that it uses too."""
 
     own: int
     shared: int
 
 
-def stored_by(root: Path) -> dict[str, Stored]:
+def stored_by(root: Path) -> dict[str, Shares]:
     """What every conversation in the KV folder `root` stores; nothing where there is no index to ask."""
     try:
         branches = look(root / INDEX_FILE)
@@ -34,7 +34,7 @@ def stored_by(root: Path) -> dict[str, Stored]:
     lent, sizes = borrowed(branches), KvFolder.walk(root).conversations
     known = {row.branch: row for row in branches}
     return {
-        name: Stored(
+        name: Shares(
             sizes.get(place_of(root, name).name, 0),
             sum(_bytes(root, known[branch], rows) for branch, rows in lent.get(name, {}).items()),
         )

@@ -46,7 +46,7 @@ class Stopped(AssistantError):
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class Terms:
     """How the steps of a run are asked for. `turns` is the most steps of one invocation."""
 
     sampling: Sampling
@@ -65,7 +65,7 @@ class Loop:
     client: Client
     program: Program
     calls: Calls
-    plan: Plan
+    terms: Terms
     tell: Callable[[BaseModel], None]
     total: Total = field(default_factory=Total)
     steps: int = 0
@@ -84,7 +84,7 @@ class Loop:
                 await self._make_calls()
             except Repeating as error:
                 return await self._last_words(str(error))
-            if self.steps >= self.plan.turns:
+            if self.steps >= self.terms.turns:
                 raise Stopped(f"No answer after {self.steps} steps (see --max-turns).", "step_limit", Exit.LIMIT)
             done = await self._step(said)
             written = done.written or Written(text=done.text)
@@ -113,13 +113,13 @@ class Loop:
 
     async def _step(self, said: str | None, *, may_call: bool = True) -> Done:
         request = StepRequest(
-            sampling=self.plan.sampling,
-            engine=self.plan.engine,
+            sampling=self.terms.sampling,
+            engine=self.terms.engine,
             text=said,
-            constrained=self.plan.constrained,
-            answer=self.plan.answer,
+            constrained=self.terms.constrained,
+            answer=self.terms.answer,
             may_call=may_call,
-            urgency=self.plan.urgency,
+            urgency=self.terms.urgency,
         )
         self.steps += 1
         began = time.monotonic()
@@ -129,7 +129,7 @@ class Loop:
                     self.tell(Note(text=f"waiting for the device, number {event.position} in line"))
                 case Notice():
                     self.tell(Note(text=event.text))
-                case Piece() if self.plan.deltas:
+                case Piece() if self.terms.deltas:
                     self.tell(Delta(id=f"message-{self.steps}", text=event.text))
                 case Failed():
                     raise error_of(event)
@@ -144,15 +144,15 @@ class Loop:
         if done.finish == "length":
             tokens = done.usage.completion_tokens
             raise Stopped(f"The answer was cut at {tokens} tokens (see --max-tokens).", "token_limit", Exit.LIMIT)
-        if self.plan.answer is not None:
+        if self.terms.answer is not None:
             self._check_shape(written.text)
         return written.text.strip()
 
     def _check_shape(self, text: str) -> None:
         """While it was written its shape was seen to, unless that was switched off."""
-        assert self.plan.answer is not None
+        assert self.terms.answer is not None
         try:
-            wrong = complaints(self.plan.answer, json.loads(text), "the answer")
+            wrong = complaints(self.terms.answer, json.loads(text), "the answer")
         except ValueError:
             wrong = ["It is no JSON."]
         if wrong:

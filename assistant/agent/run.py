@@ -21,7 +21,7 @@ from assistant.agent.definition import Tool
 from assistant.agent.events import Ending, Reason, Start, ToolSaid
 from assistant.agent.execution import unavailable
 from assistant.agent.limits import Limits
-from assistant.agent.loop import Loop, Plan, Stopped
+from assistant.agent.loop import Loop, Stopped, Terms
 from assistant.agent.making import Calls, Rules, StoredBook
 from assistant.agent.mcp import servers
 from assistant.agent.policy import Policy
@@ -53,7 +53,7 @@ class Wanted:
     """What the flags ask for. `resume` and `fork` name a run; then `task` is not given."""
 
     task: str | None
-    plan: Plan
+    terms: Terms
     places: Places
     policy: Policy
     tools: Path | None = None
@@ -149,7 +149,7 @@ class Attempt:
             tell=self._tell,
             taint=Taint.from_json(program.about["taint"]) if "taint" in program.about else Taint(),
         )
-        return Loop(self._client, program, calls, wanted.plan, self._tell)
+        return Loop(self._client, program, calls, wanted.terms, self._tell)
 
     async def _resumed(self) -> Program | None:
         """The program that goes on, or begins as another did; None where a new one is to begin."""
@@ -175,7 +175,7 @@ class Attempt:
         ending = Ending(run=None, ok=ok, exit_code=code, reason=reason, text=text)
         ending.run = self._program.id if self._program else None
         ending.seconds = round(time.monotonic() - self._began, 4)
-        if ok and self._wanted.plan.answer is not None:
+        if ok and self._wanted.terms.answer is not None:
             ending.answer = json.loads(text)
         if loop is not None:
             ending.steps, ending.calls, ending.usage = loop.steps, loop.calls.made, loop.total
@@ -214,12 +214,12 @@ def start(wanted: Wanted, program: Program | None, toolbox: Toolbox) -> Start:
         version=__version__,
         run=program.id if program else "",
         conversation=program.conversation if program else "",
-        model=wanted.plan.engine.model or wanted.model,
+        model=wanted.terms.engine.model or wanted.model,
         source=wanted.source,
         tools=[_said(tool, wanted.sandbox) for tool in toolbox.tools],
-        budget=wanted.plan.engine.budget,
+        budget=wanted.terms.engine.budget,
         sandbox=wanted.sandbox.name if wanted.sandbox else None,
-        seed=wanted.plan.sampling.seed,
+        seed=wanted.terms.sampling.seed,
         resumed=wanted.old is not None,
     )
 

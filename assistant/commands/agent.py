@@ -14,7 +14,7 @@ from pydantic import BaseModel
 from assistant.agent.arguments import check_schema
 from assistant.agent.events import Ending, Message, Note, line
 from assistant.agent.limits import Limits
-from assistant.agent.loop import Plan
+from assistant.agent.loop import Terms
 from assistant.agent.mcp import servers
 from assistant.agent.policy import load_policy
 from assistant.agent.run import Wanted, failed, mcp_of, run, start, toolbox_of
@@ -132,7 +132,7 @@ def agent(
         places = find_places()
         wanted = Wanted(
             task=_task(task, resume, fork),
-            plan=Plan(
+            terms=Terms(
                 sampling=_sampling(settings),
                 engine=opt.engine_of(settings),
                 turns=max_turns,

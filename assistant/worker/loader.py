@@ -24,8 +24,8 @@ from assistant.worker.division import Division
 from assistant.worker.episodes import encoder_room, open_episodes
 from assistant.worker.halves import HalfLinear, can_halve, halve
 from assistant.worker.layers import layer_shares
-from assistant.worker.stored import restore_vectors, stored_dtype
 from assistant.worker.tiers import expected_staging, fingerprint_of, open_spill, ram_bytes
+from assistant.worker.weights import restore_vectors, stored_dtype
 from assistant.worker.words import caller
 from memory.attention import NAME, register
 from memory.budget import parse_size

@@ -9,7 +9,7 @@ import pytest
 
 from memory.block import CHUNK
 from memory.fingerprint import Fingerprint
-from memory.sharing import Stored, stored_by
+from memory.sharing import Shares, stored_by
 from memory.sweep import check, sweep
 from memory.tier.disk import DiskTier
 from tests.memory.branches import STRIDE, add_rows, everything, open_tier, own_rows, served, store, text
@@ -244,14 +244,14 @@ def test_own_and_shared_bytes_are_told_while_another_process_writes(path: Path) 
     edited = text(2, 6, ids[: 2 * CHUNK])
     store(tier, "one", edited)
     whole = sum(file.stat().st_size for file in everything(path / "one"))
-    assert stored_by(path) == {"one": Stored(whole, 0)}
+    assert stored_by(path) == {"one": Shares(whole, 0)}
     store(tier, "fork", text(3, 6, edited[: 5 * CHUNK]), ["one"])
     store(tier, "two forks", text(4, 7, ids[: 4 * CHUNK]), ["one"])
     store(tier, "two forks", text(5, 7, edited[: 3 * CHUNK]), ["one"])
     told = stored_by(path)
     for name, rows in (("one", 0), ("fork", 5), ("two forks", 4 + 1)):
         own = sum(file.stat().st_size for file in everything(tier.folder.conversation(name)))
-        assert told[name] == Stored(own, rows * STRIDE)
+        assert told[name] == Shares(own, rows * STRIDE)
     tier.forget("one")
     assert stored_by(path).keys() == {"fork", "two forks"}
     tier.close()

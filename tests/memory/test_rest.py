@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from memory.attention import merge, partial_attention
-from memory.recall import Recall as Pass
+from memory.recall import RecallPass
 from memory.rest import Rest
 from tests.memory.models import tokens
 from tests.memory.test_recall import TEXT, recalling
@@ -89,7 +89,7 @@ def test_replies_come_closer_to_those_with_everything_resident(
             return torch.stack([memory.step(token) for token in more])
 
     whole, ours = logits("whole", 512), logits("ours", 200)
-    monkeypatch.setattr(Pass, "rest", lambda *_: None)
+    monkeypatch.setattr(RecallPass, "rest", lambda *_: None)
     without = logits("without", 200)
 
     assert float((ours - whole).norm()) < 0.8 * float((without - whole).norm())
