@@ -72,7 +72,9 @@ Named = Annotated[str | None, typer.Option(metavar="NAME", help="Name of the run
 
 
 @app.command(epilog='Example: assistant agent --tools examples/tools.py "What is 17 * 23?"')
+@opt.with_flags(opt.ENGINE | opt.DECODING)
 def agent(
+    flags: dict[str, Any],
     task: Task = None,
     tools: Tools = None,
     mcp: Mcp = None,
@@ -96,18 +98,6 @@ def agent(
     unconstrained: Free = False,
     name: Named = None,
     system: opt.System = None,
-    model: opt.Model = None,
-    budget: opt.Budget = None,
-    quant: opt.Quant = None,
-    policy: opt.Policy = None,
-    mode: opt.Mode = None,
-    temperature: opt.Temperature = None,
-    top_p: opt.TopP = None,
-    top_k: opt.TopK = None,
-    min_p: opt.MinP = None,
-    repetition_penalty: opt.Penalty = None,
-    seed: opt.Seed = None,
-    max_tokens: opt.MaxTokens = None,
 ) -> int:
     """Give a task to a model with tools. A call that it may not make by itself ends the run, which can be resumed."""
     if listed:
@@ -115,20 +105,7 @@ def agent(
         return 0
     teller = Teller(output, into)
     try:
-        settings = load_settings(
-            model=model,
-            budget=budget,
-            quant=quant,
-            policy=policy,
-            mode=mode,
-            temperature=temperature,
-            top_p=top_p,
-            top_k=top_k,
-            min_p=min_p,
-            repetition_penalty=repetition_penalty,
-            seed=seed,
-            max_tokens=max_tokens,
-        )
+        settings = load_settings(**flags)
         places = find_places()
         wanted = Wanted(
             task=_task(task, resume, fork),

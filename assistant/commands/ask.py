@@ -33,43 +33,19 @@ Replaces = Annotated[
 
 
 @app.command(epilog='Example: assistant ask -c trip "Where did I want to go?"   git diff | assistant ask "Explain."')
+@opt.with_flags(opt.ENGINE | opt.DECODING)
 def ask(
+    flags: dict[str, Any],
     question: Question = None,
     conversation: opt.In = None,
     replaces: Replaces = None,
     as_json: opt.AsJson = False,
     system: opt.System = None,
-    model: opt.Model = None,
-    budget: opt.Budget = None,
-    quant: opt.Quant = None,
-    policy: opt.Policy = None,
-    mode: opt.Mode = None,
-    temperature: opt.Temperature = None,
-    top_p: opt.TopP = None,
-    top_k: opt.TopK = None,
-    min_p: opt.MinP = None,
-    repetition_penalty: opt.Penalty = None,
-    seed: opt.Seed = None,
-    max_tokens: opt.MaxTokens = None,
     stop: opt.Stop = None,
 ) -> None:
     """Ask one question, in a conversation or in a new one; the answer goes to standard output."""
     try:
-        settings = load_settings(
-            model=model,
-            budget=budget,
-            quant=quant,
-            policy=policy,
-            mode=mode,
-            system=system,
-            temperature=temperature,
-            top_p=top_p,
-            top_k=top_k,
-            min_p=min_p,
-            repetition_penalty=repetition_penalty,
-            seed=seed,
-            max_tokens=max_tokens,
-        )
+        settings = load_settings(system=system, **flags)
         name = None if conversation is None else checked_name(conversation)
         request = AskRequest(
             text=_AGAIN if replaces and not is_given(question) else read_prompt(question),

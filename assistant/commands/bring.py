@@ -34,22 +34,19 @@ TextOnly = Annotated[bool, typer.Option("--text-only", help="Store the text; it 
 
 
 @app.command("import", epilog="Example: assistant import talk.jsonl --conversation talk --budget 900MiB")
+@opt.with_flags(opt.ENGINE)
 def bring(
+    flags: dict[str, Any],
     file: File,
     conversation: To = None,
     limit: Limit = None,
     form: Form = None,
     text_only: TextOnly = False,
     as_json: opt.AsJson = False,
-    model: opt.Model = None,
-    budget: opt.Budget = None,
-    quant: opt.Quant = None,
-    policy: opt.Policy = None,
-    mode: opt.Mode = None,
 ) -> None:
     """Import conversations: their text is stored first, then read into memory under the budget."""
     try:
-        settings = load_settings(model=model, budget=budget, quant=quant, policy=policy, mode=mode)
+        settings = load_settings(**flags)
         named = _named(read_dialogues(file, _form(form), limit), conversation, file)
         results = asyncio.run(_store(named) if text_only else _import(settings, named))
     except AssistantError as error:

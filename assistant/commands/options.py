@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import inspect
+from collections.abc import Callable, Mapping
+from functools import wraps
+from typing import Annotated, Any, TypeVar
 
 import typer
 from pydantic import ValidationError
@@ -27,6 +30,44 @@ Penalty = Annotated[float | None, typer.Option(metavar="R", help="Above 1 makes 
 Seed = Annotated[int | None, typer.Option(metavar="N", help="Random seed of the reply.")]
 MaxTokens = Annotated[int | None, typer.Option(metavar="N", help="Longest reply, in tokens.")]
 Stop = Annotated[list[str] | None, typer.Option(metavar="TEXT", help="End the reply here; may be given again.")]
+
+ENGINE: dict[str, Any] = {"model": Model, "budget": Budget, "quant": Quant, "policy": Policy, "mode": Mode}
+DECODING: dict[str, Any] = {
+    "temperature": Temperature,
+    "top_p": TopP,
+    "top_k": TopK,
+    "min_p": MinP,
+    "repetition_penalty": Penalty,
+    "seed": Seed,
+    "max_tokens": MaxTokens,
+}
+
+R = TypeVar("R")
+
+
+def with_flags(shared: Mapping[str, Any]) -> Callable[[Callable[..., R]], Callable[..., R]]:
+    """Give a command these flags behind its own; what they say comes as one mapping, its argument `flags`."""
+
+    def decorate(command: Callable[..., R]) -> Callable[..., R]:
+        @wraps(command)
+        def run(**given: Any) -> R:
+            return command(flags={name: given.pop(name) for name in shared}, **given)
+
+        run.__signature__ = _signature(command, shared)  # type: ignore[attr-defined]
+        return run
+
+    return decorate
+
+
+def _signature(command: Callable[..., Any], shared: Mapping[str, Any]) -> inspect.Signature:
+    """What typer reads the flags of a command from."""
+    signature = inspect.signature(command, eval_str=True)
+    own = [parameter for name, parameter in signature.parameters.items() if name != "flags"]
+    more = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=shared[name])
+        for name in shared
+    ]
+    return signature.replace(parameters=[*own, *more])
 
 
 def engine_of(settings: Settings) -> Engine:

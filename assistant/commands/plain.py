@@ -7,7 +7,7 @@ import os
 import sys
 import threading
 from contextlib import suppress
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -29,21 +29,18 @@ Plain = Annotated[bool, typer.Option("--plain", help="Lines of text; also when t
 
 
 @app.command(epilog="Example: assistant chat --conversation trip --budget 900MiB")
+@opt.with_flags(opt.ENGINE)
 def chat(
+    flags: dict[str, Any],
     conversation: opt.In = None,
     plain: Plain = False,  # noqa: ARG001  (without it `cli` would have taken the terminal app)
-    model: opt.Model = None,
-    budget: opt.Budget = None,
-    quant: opt.Quant = None,
-    policy: opt.Policy = None,
-    mode: opt.Mode = None,
 ) -> None:
     """Talk to the model. On a terminal this is the full-screen app; with --plain one line in, one reply out.
 
     In plain mode /help lists the commands, /stop ends the running reply and /quit leaves; Ctrl+C leaves too and keeps
     what was written.
     """
-    settings = load_settings(model=model, budget=budget, quant=quant, policy=policy, mode=mode)
+    settings = load_settings(**flags)
     name = checked_name(new_name() if conversation is None else conversation)
     asyncio.run(_chat(settings, name))
 
