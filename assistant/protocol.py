@@ -105,15 +105,22 @@ class Wire(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
-Temperature = Annotated[float, Field(ge=0.0, le=2.0, allow_inf_nan=False), NUMBER]
-TopP = Annotated[float, Field(gt=0.0, le=1.0, allow_inf_nan=False), NUMBER]
-TopK = Annotated[int, Field(ge=0, le=100_000), NUMBER]
-MinP = Annotated[float, Field(ge=0.0, le=1.0, allow_inf_nan=False), NUMBER]
-RepetitionPenalty = Annotated[float, Field(ge=0.5, le=2.0, allow_inf_nan=False), NUMBER]
-Seed = Annotated[int, Field(ge=0, le=LARGEST), NUMBER]
+TEMPERATURE = Field(ge=0.0, le=2.0, allow_inf_nan=False)
+TOP_P = Field(gt=0.0, le=1.0, allow_inf_nan=False)
+TOP_K = Field(ge=0, le=100_000)
+MIN_P = Field(ge=0.0, le=1.0, allow_inf_nan=False)
+REPETITION_PENALTY = Field(ge=0.5, le=2.0, allow_inf_nan=False)
+SEED = Field(ge=0, le=LARGEST)
+MAX_TOKENS = Field(ge=1, le=32_768)
+Temperature = Annotated[float, TEMPERATURE, NUMBER]
+TopP = Annotated[float, TOP_P, NUMBER]
+TopK = Annotated[int, TOP_K, NUMBER]
+MinP = Annotated[float, MIN_P, NUMBER]
+RepetitionPenalty = Annotated[float, REPETITION_PENALTY, NUMBER]
+Seed = Annotated[int, SEED, NUMBER]
 Stop = Annotated[str, Field(min_length=1, max_length=200)]
 Stops = Annotated[list[Stop], Field(max_length=16)]
-MaxTokens = Annotated[int, Field(ge=1, le=32_768), NUMBER]
+MaxTokens = Annotated[int, MAX_TOKENS, NUMBER]
 Alternatives = Annotated[int, Field(ge=0, le=20), NUMBER]
 """How many likely tokens are told beside each one that is chosen."""
 

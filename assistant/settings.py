@@ -20,11 +20,12 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from assistant import protocol as wire
 from assistant.address import parse_address
 from assistant.duration import parse_duration
 from assistant.errors import UsageError
 from assistant.places import Places, find_places
-from assistant.protocol import LARGEST, MAX_TEXT, KvCodec, Layers, Mode, Quant, Sampling
+from assistant.protocol import MAX_TEXT, KvCodec, Layers, Mode, Quant, Sampling
 from assistant.source import parse_source
 from memory.budget import parse_size
 
@@ -85,41 +86,25 @@ class Settings(BaseSettings):
     threads: int | None = Field(
         default=None, ge=1, le=1024, description="CPU threads of the worker; unset: torch decides."
     )
-    temperature: float = Field(
-        _wire("temperature"),
-        ge=0.0,
-        le=2.0,
-        allow_inf_nan=False,
-        description="Sampling temperature; 0 always takes the likeliest token.",
+    temperature: Annotated[float, wire.TEMPERATURE] = Field(
+        _wire("temperature"), description="Sampling temperature; 0 always takes the likeliest token."
     )
-    top_p: float = Field(
-        _wire("top_p"),
-        gt=0.0,
-        le=1.0,
-        allow_inf_nan=False,
-        description="Sample from the likeliest tokens of this total mass.",
+    top_p: Annotated[float, wire.TOP_P] = Field(
+        _wire("top_p"), description="Sample from the likeliest tokens of this total mass."
     )
-    top_k: int = Field(
-        _wire("top_k"), ge=0, le=100_000, description="Sample from this many likeliest tokens; 0: no limit."
+    top_k: Annotated[int, wire.TOP_K] = Field(
+        _wire("top_k"), description="Sample from this many likeliest tokens; 0: no limit."
     )
-    min_p: float = Field(
-        _wire("min_p"),
-        ge=0.0,
-        le=1.0,
-        allow_inf_nan=False,
-        description="Drop tokens below this share of the likeliest one's mass.",
+    min_p: Annotated[float, wire.MIN_P] = Field(
+        _wire("min_p"), description="Drop tokens below this share of the likeliest one's mass."
     )
-    repetition_penalty: float = Field(
-        _wire("repetition_penalty"),
-        ge=0.5,
-        le=2.0,
-        allow_inf_nan=False,
-        description="Above 1 makes repetition less likely.",
+    repetition_penalty: Annotated[float, wire.REPETITION_PENALTY] = Field(
+        _wire("repetition_penalty"), description="Above 1 makes repetition less likely."
     )
-    seed: int | None = Field(
-        default=None, ge=0, le=LARGEST, description="Random seed of a reply; unset: a fresh one each time."
+    seed: Annotated[int, wire.SEED] | None = Field(
+        default=None, description="Random seed of a reply; unset: a fresh one each time."
     )
-    max_tokens: int = Field(_wire("max_tokens"), ge=1, le=32_768, description="Longest reply, in tokens.")
+    max_tokens: Annotated[int, wire.MAX_TOKENS] = Field(_wire("max_tokens"), description="Longest reply, in tokens.")
     system: str | None = Field(default=None, max_length=MAX_TEXT, description="System prompt of new conversations.")
     queue: int = Field(
         8, ge=1, le=1024, description="Requests that may wait for the worker before new ones are refused."
