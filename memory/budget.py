@@ -180,26 +180,37 @@ def plan(
     if len(set(shares)) > 1 and len({layer.bytes_per_entry(itemsize) for layer in geometry.full_layers}) > 1:
         raise UnsupportedModel("The layers of this model differ in shape, so that entries cannot move between them.")
     fixed = _Fixed(geometry, weights, itemsize, staging, ram, process, tuple(shares))
-    block = min(block, max(16, geometry.window // 4))
-    while block > 16 and fixed.divide(block, _smallest(geometry, block)).total > budget:
-        block //= 2
-    least = fixed.divide(block, _smallest(geometry, block))
+    least = _least(fixed, budget, min(block, max(16, geometry.window // 4)))
     if least.total > budget:
         raise BudgetTooSmall(
             f"The budget of {format_size(budget)} is too small: {least.sentence()}. "
             f"The smallest budget that works is {-(-least.total // MIB)} MiB.",
             smallest=-(-least.total // MIB) * MIB,
         )
-    waiting = next(n for n in range(WAITING, -1, -1) if fixed.divide(block, least.capacity, waiting=n).total <= budget)
-    low, high = least.capacity, max(least.capacity, geometry.window)
+    found = _largest(fixed, budget, least)
+    if fixed.shares and not found.capacities:  # nothing is left to move, and what moves costs room on its way
+        return plan(geometry, budget, weights, itemsize, least.block, staging=staging, ram=ram, process=process)
+    return found
+
+
+def _least(fixed: _Fixed, budget: int, block: int) -> Plan:
+    """The smallest working set beside the largest block that leaves room for it, else beside the smallest block."""
+    least = fixed.divide(block, _smallest(fixed.geometry, block))
+    return least if block <= 16 or least.total <= budget else _least(fixed, budget, block // 2)
+
+
+def _largest(fixed: _Fixed, budget: int, least: Plan) -> Plan:
+    """The largest working set that fits, beside as many waiting ones as fit beside the smallest."""
+
+    def fits(capacity: int, waiting: int) -> bool:
+        return fixed.divide(least.block, capacity, waiting=waiting).total <= budget
+
+    waiting = next(n for n in range(WAITING, -1, -1) if fits(least.capacity, n))
+    low, high = least.capacity, max(least.capacity, fixed.geometry.window)
     while low < high:
         middle = (low + high + 1) // 2
-        fits = fixed.divide(block, middle, waiting=waiting).total <= budget
-        low, high = (middle, high) if fits else (low, middle - 1)
-    found = fixed.divide(block, low, budget, waiting)
-    if fixed.shares and not found.capacities:  # nothing is left to move, and what moves costs room on its way
-        return plan(geometry, budget, weights, itemsize, block, staging=staging, ram=ram, process=process)
-    return found
+        low, high = (middle, high) if fits(middle, waiting) else (low, middle - 1)
+    return fixed.divide(least.block, low, budget, waiting)
 
 
 def _smallest(geometry: Geometry, block: int) -> int:

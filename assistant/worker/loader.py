@@ -78,17 +78,7 @@ def load(spec: ModelSpec, progress: LoadProgress) -> Loaded:
     geometry = _geometry(spec, config)
     dtype = compute_dtype(device)
     choosing = _choosing(policy, geometry, device)
-    division = Division(
-        geometry,
-        dtype.itemsize,
-        spec.block,
-        spec.quant,
-        expected=expected_staging(geometry, spec.kv, dtype) + choosing if spec.kv else 0,
-        staging=0,
-        ram=ram_bytes(spec.kv, device) if spec.kv and device.type == "cpu" else 0,
-        encoder=encoder_room(device),
-        halves=can_halve(device),
-    )
+    division = _division(spec, geometry, dtype, device, choosing)
     quant = division.choose(budget)
     tokenizer = _tokenizer(spec)
     model = _weights(spec, config, quant, dtype, device, progress)
@@ -107,10 +97,10 @@ def load(spec: ModelSpec, progress: LoadProgress) -> Loaded:
     shares = layer_shares(spec, model, tokenizer, geometry, dtype, budget - weights, fingerprint)
     division = replace(division, staging=staging, shares=shares)
     plan, room = division.divide(budget, weights)
-    patch = encode_text(tokenizer, policy.patch) if policy.patch else []
     spill = None
     if spec.kv is not None and codecs is not None and fingerprint is not None:
         spill = open_spill(spec, spec.kv, fingerprint, codecs, device)
+    patch = encode_text(tokenizer, policy.patch) if policy.patch else []
     ends = sentence_ends(tokenizer) if policy.unit == "sentence" else frozenset[int]()
     memory = Memory(model, plan, policy, patch, geometry=geometry, dtype=dtype, spill=spill, mode=spec.mode, ends=ends)
     memory.call_token = caller(tokenizer)
@@ -118,6 +108,21 @@ def load(spec: ModelSpec, progress: LoadProgress) -> Loaded:
     stops = stop_tokens(model, tokenizer)
     calls = Caller(tokenizer, stops, gauge.libraries)
     return Loaded(spec, model, tokenizer, stops, quant, memory, gauge, budget, episodes, division, calls)
+
+
+def _division(spec: ModelSpec, geometry: Geometry, dtype: torch.dtype, device: torch.device, choosing: int) -> Division:
+    """How the budget will be divided, as far as that is known before anything is loaded."""
+    return Division(
+        geometry,
+        dtype.itemsize,
+        spec.block,
+        spec.quant,
+        expected=expected_staging(geometry, spec.kv, dtype) + choosing if spec.kv else 0,
+        staging=0,
+        ram=ram_bytes(spec.kv, device) if spec.kv and device.type == "cpu" else 0,
+        encoder=encoder_room(device),
+        halves=can_halve(device),
+    )
 
 
 def loaded_bytes(model: nn.Module) -> int:

@@ -94,25 +94,32 @@ class DiskTier(StoredBranches):
             branch.headers, branch.extents = parent.headers[:rows], until(parent.extents, rows)
             holder = branch.extents[-1].path.stem
             branch.parent = (holder, rows)
-        path = chunks_of(self.folder.path, conversation, branch.name)
+        return self._create(branch)
+
+    def _create(self, branch: Branch) -> Branch:
+        """The branch with a file of its own, for the rows behind those that it builds on."""
+        path = chunks_of(self.folder.path, branch.conversation, branch.name)
         make_private(path.parent)
-        header = FileHeader(
-            fingerprint=self.fingerprint.to_dict(),
-            codec=self._codec,
-            layers=self._shapes,
-            sections=list(self.layout.sections),
-            conversation=conversation,
-            branch=branch.name,
-            parent=list(branch.parent) if branch.parent else None,
-            first_row=branch.rows,
-        )
-        self._room.make(len(header.pack()), self.quota, {conversation, *self.in_use}, branch.parent)
+        header = self._header(branch)
+        self._room.make(len(header.pack()), self.quota, {branch.conversation, *self.in_use}, branch.parent)
         file = ChunkFile.create(path, header)
         self._files.keep(path, file)
         branch.extents.append(Extent(path, branch.rows, branch.rows, branch.rows))
         self._record(branch, header, file.size)
         self._room.used += file.size
         return branch
+
+    def _header(self, branch: Branch) -> FileHeader:
+        return FileHeader(
+            fingerprint=self.fingerprint.to_dict(),
+            codec=self._codec,
+            layers=self._shapes,
+            sections=list(self.layout.sections),
+            conversation=branch.conversation,
+            branch=branch.name,
+            parent=list(branch.parent) if branch.parent else None,
+            first_row=branch.rows,
+        )
 
     def _sound(self, branch: Branch) -> bool:
         """Whether a branch's own file is there; it may have gone, behind its back, with rows that it builds on."""
