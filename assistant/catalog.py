@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from assistant.entry import PROVENANCE, ModelEntry, Shape, read_json
 from assistant.errors import ModelError, UsageError
 from assistant.places import Places
-from assistant.protocol import ModelStatus
+from assistant.reports import ModelStatus
 from assistant.source import Source, is_source, parse_source
 
 __all__ = ["Catalog", "ModelEntry", "load_catalog"]

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from typing import Literal
 
-from assistant.protocol import PullProgress
+from assistant.reports import PullProgress
 
 Report = Callable[[PullProgress], None]
 Stage = Literal["download", "verify", "convert"]

@@ -13,12 +13,9 @@ from assistant.protocol import (
     Evicted,
     Failed,
     Finish,
-    KvCheck,
     KvCodec,
-    KvStatus,
     Layers,
     Loading,
-    MemorySplit,
     Mode,
     Notice,
     Piece,
@@ -32,6 +29,7 @@ from assistant.protocol import (
     Wire,
     Written,
 )
+from assistant.reports import KvCheck, KvStatus, MemorySplit
 
 
 class KvSpec(Wire):

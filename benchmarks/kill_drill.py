@@ -21,7 +21,8 @@ from collections import Counter
 from assistant.client import Client
 from assistant.errors import AssistantError
 from assistant.places import find_places
-from assistant.protocol import Accepted, AskRequest, DaemonStatus, Done, Engine, Failed, Piece, Sampling, Turn
+from assistant.protocol import Accepted, AskRequest, Done, Engine, Failed, Piece, Sampling, Turn
+from assistant.reports import DaemonStatus
 
 LONGEST_WAIT_S = 1.0
 QUESTION = "Write a very long story about a lighthouse keeper and the sea, with many chapters."

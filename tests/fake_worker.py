@@ -1,4 +1,4 @@
-"""A scripted worker without torch: it speaks the JSON lines of `assistant.protocol` and does what the last turn says.
+"""A scripted worker without torch: it speaks the JSON lines of `assistant.orders` and does what the last turn says.
 
 The first word of the last turn's text is the script; anything else is echoed as a Markdown reply:
 
@@ -89,25 +89,20 @@ from assistant.protocol import (
     Evicted,
     Failed,
     Finish,
-    KvCheck,
-    KvStatus,
     Loading,
-    MemorySplit,
     Notice,
-    Outside,
     Piece,
     Prefill,
     Receipt,
-    ResidentSet,
     Resumed,
     Switched,
-    TierUse,
     TokenLogprob,
     TooLong,
     Usage,
     Written,
     dump,
 )
+from assistant.reports import KvCheck, KvStatus, MemorySplit, Outside, ResidentSet, TierUse
 from assistant.traces import keep_words_out
 from memory.block import CHUNK
 from memory.budget import format_size, parse_size

@@ -13,8 +13,8 @@ import platformdirs
 
 from assistant.catalog import load_catalog
 from assistant.places import Places, find_places
-from assistant.protocol import PullProgress
 from assistant.pull import CONVERTER, pull
+from assistant.reports import PullProgress
 
 DEFAULT = "smollm2-135m"
 _ASKED_STORE = os.environ.get("ASSISTANT_TEST_MODELS")  # read once: tests clear the environment

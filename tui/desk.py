@@ -24,7 +24,8 @@ from tui.widgets.transcript import Transcript
 from tui.widgets.turn import NoteTurn, UserTurn
 
 if TYPE_CHECKING:
-    from assistant.protocol import Conversation, DaemonStatus
+    from assistant.protocol import Conversation
+    from assistant.reports import DaemonStatus
     from tui.screens.chat import ChatScreen
 
 _BUSY = "A reply is being written. Esc stops and keeps it; then you can change the conversation."

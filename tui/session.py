@@ -17,19 +17,8 @@ from tui.preferences import Preferences
 
 if TYPE_CHECKING:
     from assistant.client import Client
-    from assistant.protocol import (
-        AskRequest,
-        Conversation,
-        DaemonStatus,
-        Episodes,
-        Event,
-        Hit,
-        MemoryReport,
-        MemorySplit,
-        ModelStatus,
-        PullProgress,
-        Turn,
-    )
+    from assistant.protocol import AskRequest, Conversation, Episodes, Event, Hit, Turn
+    from assistant.reports import DaemonStatus, MemoryReport, MemorySplit, ModelStatus, PullProgress
 
 DEFAULT_NAME = "chat"
 

@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
-    from assistant.protocol import DaemonStatus, Event, MemorySplit, Turn, Usage
+    from assistant.protocol import Event, Turn, Usage
+    from assistant.reports import DaemonStatus, MemorySplit
 
 Phase = Literal[
     "starting", "ready", "sending", "accepted", "queued", "loading", "reading", "writing", "stopping", "offline"

@@ -9,7 +9,7 @@ from assistant.client import Client
 from assistant.daemon.probe import holder, listener
 from assistant.errors import AssistantError
 from assistant.places import Places
-from assistant.protocol import DaemonStatus
+from assistant.reports import DaemonStatus
 
 ANSWER_S = 10.0
 """How long a daemon may take to say how it is."""

@@ -12,7 +12,8 @@ from assistant.client import Client
 from assistant.commands.asked import In, asked, latest
 from assistant.commands.mem_text import show, show_ledger, show_plan
 from assistant.commands.options import AsJson
-from assistant.protocol import Episodes, MemoryReport, MemorySplit, Turn
+from assistant.protocol import Episodes, Turn
+from assistant.reports import MemoryReport, MemorySplit
 from assistant.views.forecast import forecast
 from assistant.views.held import held
 from assistant.views.ledger import ledger

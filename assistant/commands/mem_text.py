@@ -8,7 +8,7 @@ from rich.table import Table
 
 from assistant.commands.progress import plain_console
 from assistant.controls import without_controls
-from assistant.protocol import KvStatus, MemoryReport, MemorySplit, ResidentSet, StoredUse, TierUse
+from assistant.reports import KvStatus, MemoryReport, MemorySplit, ResidentSet, StoredUse, TierUse
 from assistant.views.forecast import Forecast
 from assistant.views.held import Held
 from assistant.views.ledger import BYTES, Entry, counted, hit_rate

@@ -20,7 +20,8 @@ from rich.progress import (
 
 from assistant.entry import ModelEntry
 from assistant.meter import Report
-from assistant.protocol import PullProgress, dump
+from assistant.protocol import dump
+from assistant.reports import PullProgress
 from memory.budget import format_size
 
 _WORDS = {"download": "Downloading", "verify": "Verifying", "convert": "Converting", "done": "Done"}

@@ -6,7 +6,7 @@ import typer
 
 from assistant.commands.asked import asked
 from assistant.commands.options import AsJson
-from assistant.protocol import LoadedModel, PsReport, ResidentSet
+from assistant.reports import LoadedModel, PsReport, ResidentSet
 from memory.budget import format_size
 
 app = typer.Typer()

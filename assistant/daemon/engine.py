@@ -11,7 +11,8 @@ from assistant.errors import BudgetError, ModelError, UsageError
 from assistant.fit import fits, verdict
 from assistant.orders import KvSpec, ModelSpec
 from assistant.places import Places
-from assistant.protocol import Engine, MemorySplit, ModelStatus
+from assistant.protocol import Engine
+from assistant.reports import MemorySplit, ModelStatus
 from assistant.settings import Settings
 from memory.budget import PATCH_TOKENS, parse_size
 

@@ -10,7 +10,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from assistant.daemon.pins import PinView
-from assistant.protocol import KvStatus, MemorySplit
+from assistant.reports import KvStatus, MemorySplit
 
 _SPLIT = ("weights", "kv", "staging", "activations", "ram", "process")
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from assistant.daemon.pins import Pins, PinView
 from assistant.daemon.ttl import RELEASED_S, Constant
 from assistant.orders import WorkerDone
-from assistant.protocol import MemorySplit
+from assistant.reports import MemorySplit
 
 USER = "user"
 """The tool that a person is: reading and thinking, until the next message."""

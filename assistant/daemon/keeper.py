@@ -13,7 +13,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from assistant.daemon.lane import STOPPING, Job, Lane
 from assistant.daemon.worker import Worker
 from assistant.errors import DaemonError
-from assistant.protocol import Unloaded
+from assistant.reports import Unloaded
 
 Clock = Callable[[], float]
 PROBES = frozenset({"/health", "/ready", "/version", "/metrics"})

@@ -27,21 +27,8 @@ from assistant.duration import parse_duration
 from assistant.errors import AssistantError
 from assistant.history import History
 from assistant.orders import Embed, ModelSpec, WorkerEvent
-from assistant.protocol import (
-    PROTOCOL,
-    Accepted,
-    AskRequest,
-    DaemonStatus,
-    Engine,
-    Episodes,
-    ImportRequest,
-    KeepAlive,
-    LoadedModel,
-    MemoryReport,
-    MemorySplit,
-    PsReport,
-    Sampling,
-)
+from assistant.protocol import PROTOCOL, Accepted, AskRequest, Engine, Episodes, ImportRequest, KeepAlive, Sampling
+from assistant.reports import DaemonStatus, LoadedModel, MemoryReport, MemorySplit, PsReport
 
 
 class Service:

@@ -15,7 +15,8 @@ from assistant.database import DatabaseError
 from assistant.episodes import look_up
 from assistant.errors import AssistantError, BudgetError, DaemonError, Exit, UsageError
 from assistant.orders import Check, Checked, Explain, Explained, Forget, Plan, Planned
-from assistant.protocol import Episodes, Failed, KvCheck, KvStatus, MemorySplit, StoredUse, TierUse
+from assistant.protocol import Episodes, Failed
+from assistant.reports import KvCheck, KvStatus, MemorySplit, StoredUse, TierUse
 from memory.errors import KvLocked
 from memory.folder import KvFolder
 from memory.forgetting import forget

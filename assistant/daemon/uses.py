@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from assistant.protocol import Conversation, StoredUse
+from assistant.protocol import Conversation
+from assistant.reports import StoredUse
 
 
 def named_uses(

@@ -33,7 +33,8 @@ from assistant.orders import (
     WorkerLine,
     WorkerStatus,
 )
-from assistant.protocol import DEVICE_LOST, Failed, MemorySplit, Notice, WorkerState, dump
+from assistant.protocol import DEVICE_LOST, Failed, Notice, WorkerState, dump
+from assistant.reports import MemorySplit
 
 COMMAND = (sys.executable, "-P", "-m", "assistant.worker")
 LONGEST_LINE = 256 * 1024 * 1024

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from assistant.protocol import MemorySplit, Turn, Usage
+from assistant.protocol import Turn, Usage
+from assistant.reports import MemorySplit
 
 SAMPLE = 8
 """Turns that the mean is taken over, the latest ones."""

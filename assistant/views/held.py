@@ -6,7 +6,8 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from assistant.protocol import Episodes, KvStatus, Segment
+from assistant.protocol import Episodes, Segment
+from assistant.reports import KvStatus
 from assistant.views.atlas import share_of
 
 

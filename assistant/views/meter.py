@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from assistant.protocol import MemoryReport, Outside
+from assistant.reports import MemoryReport, Outside
 
 SHAPES = {
     "weights": "█",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from assistant.protocol import MemorySplit
+from assistant.reports import MemorySplit
 
 Unit = Literal["bytes", "tokens", "share", "word"]
 

@@ -35,7 +35,6 @@ from assistant.protocol import (
     Failed,
     Finish,
     Loading,
-    MemorySplit,
     Notice,
     Piece,
     Prefill,
@@ -46,6 +45,7 @@ from assistant.protocol import (
     TooLong,
     Usage,
 )
+from assistant.reports import MemorySplit
 from assistant.template import Prompt, build_prompt
 from assistant.worker.embedding import Embedder
 from assistant.worker.episodes import (

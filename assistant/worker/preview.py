@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from assistant.errors import UsageError
 from assistant.orders import Plan
-from assistant.protocol import MemorySplit
+from assistant.reports import MemorySplit
 from assistant.worker.loader import Loaded
 from memory.budget import Plan as Division
 from memory.budget import parse_size

@@ -18,7 +18,8 @@ from assistant.agent.formats import SERVED
 from assistant.dialogue import said_in
 from assistant.errors import BudgetError
 from assistant.orders import ModelSpec, Run, WorkerDone, WorkerEvent, WorkerTurn
-from assistant.protocol import SERVER, Attended, MemorySplit, Notice, Switched, Usage, Written
+from assistant.protocol import Attended, Notice, Switched, Usage, Written
+from assistant.reports import SERVER, MemorySplit
 from assistant.served.body import body_of
 from assistant.served.messages import Fitted, NoRoom, fit, said, spoken
 from assistant.served.reply import Reply

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from assistant.orders import Check, Forget
-from assistant.protocol import KvCheck, KvStatus, Outside, ResidentSet, TierUse
+from assistant.reports import KvCheck, KvStatus, Outside, ResidentSet, TierUse
 from assistant.worker.loader import Loaded
 from assistant.worker.tiers import WAIT_S
 from memory.block import CHUNK

@@ -6,7 +6,8 @@ import asyncio
 import json
 
 from assistant.client import Client
-from assistant.protocol import AskRequest, Done, ImportRequest, ModelStatus, NewTurn, Sampling
+from assistant.protocol import AskRequest, Done, ImportRequest, NewTurn, Sampling
+from assistant.reports import ModelStatus
 from tests.conftest import RunningDaemon
 
 

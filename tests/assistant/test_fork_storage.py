@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from assistant.commands.mem_text import fork_lines
-from assistant.protocol import KvStatus, StoredUse
+from assistant.reports import KvStatus, StoredUse
 from memory.block import CHUNK
 from memory.budget import format_size
 from tests.assistant.command import run, run_json

@@ -15,7 +15,8 @@ from assistant.commands.ps import lines
 from assistant.daemon.keeper import Attendance, Stay
 from assistant.daemon.probe import lives
 from assistant.errors import DaemonError, Exit
-from assistant.protocol import AskRequest, Piece, PsReport
+from assistant.protocol import AskRequest, Piece
+from assistant.reports import PsReport
 from tests.assistant.clock import Clock
 from tests.assistant.command import run, run_json
 from tests.assistant.talk import ask, done_of, eventually, until, with_client

@@ -9,7 +9,7 @@ import pytest
 
 from assistant.commands.mem import as_record
 from assistant.commands.mem_text import show
-from assistant.protocol import KvStatus, MemoryReport, MemorySplit, ResidentSet, TierUse
+from assistant.reports import KvStatus, MemoryReport, MemorySplit, ResidentSet, TierUse
 from tests.assistant.command import run, run_json
 from tests.assistant.talk import end_the_worker, with_client
 from tests.conftest import RunningDaemon

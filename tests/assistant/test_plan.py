@@ -10,7 +10,8 @@ import pytest
 
 from assistant.client import Client
 from assistant.errors import BudgetError, UsageError
-from assistant.protocol import AskRequest, Done, MemorySplit, Piece
+from assistant.protocol import AskRequest, Done, Piece
+from assistant.reports import MemorySplit
 from tests.assistant.command import run
 from tests.assistant.talk import ask, done_of, until, with_client
 from tests.conftest import RunningDaemon

@@ -24,8 +24,8 @@ from assistant.catalog import load_catalog
 from assistant.entry import ModelEntry
 from assistant.errors import Exit, ModelError, UsageError
 from assistant.places import Places
-from assistant.protocol import PullProgress
 from assistant.pull import pull, remove, room_needed
+from assistant.reports import PullProgress
 from tests.conftest import wait_until
 from tests.models import write_tiny_gguf, write_wheel
 

@@ -6,7 +6,8 @@ import pytest
 from pydantic import ValidationError
 
 from assistant.orders import REQUEST, Check, KvSpec
-from assistant.protocol import EVENT, Receipt, Resumed, TierUse, dump
+from assistant.protocol import EVENT, Receipt, Resumed, dump
+from assistant.reports import TierUse
 
 
 def test_all_reused_is_one_short_sentence() -> None:

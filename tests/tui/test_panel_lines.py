@@ -7,7 +7,7 @@ from datetime import UTC
 import pytest
 from rich.cells import cell_len
 
-from assistant.protocol import SERVER, KvStatus, MemoryReport, MemorySplit, Outside, StoredUse, TierUse
+from assistant.reports import SERVER, KvStatus, MemoryReport, MemorySplit, Outside, StoredUse, TierUse
 from assistant.views.atlas import atlas, rows
 from assistant.views.plan import written
 from assistant.views.reason import Passage

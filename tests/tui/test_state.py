@@ -12,13 +12,11 @@ import pytest
 
 from assistant.protocol import (
     Accepted,
-    DaemonStatus,
     Done,
     Event,
     Evicted,
     Failed,
     Loading,
-    MemorySplit,
     Piece,
     Prefill,
     Queued,
@@ -26,6 +24,7 @@ from assistant.protocol import (
     Turn,
     Usage,
 )
+from assistant.reports import DaemonStatus, MemorySplit
 from tui.figures import bar, rate, seconds, share, short, size, when
 from tui.lines import activity, figures, progress
 from tui.state import View, enter, opened, reduce, sending, with_status

@@ -13,7 +13,7 @@ from tui.screens.pick import Pick, Row
 from tui.screens.text import AskText
 
 if TYPE_CHECKING:
-    from assistant.protocol import ModelStatus
+    from assistant.reports import ModelStatus
     from tui.screens.chat import ChatScreen
 
 _UNKNOWN = "what it takes is known when it is here"

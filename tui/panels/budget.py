@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from assistant.protocol import MemorySplit
+from assistant.reports import MemorySplit
 from assistant.views.plan import Line as Compared
 from assistant.views.plan import compare, consequence
 from tui.figures import count, size

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from assistant.protocol import Episodes, KvStatus, MemoryReport, StoredUse, TierUse, Turn
+from assistant.protocol import Episodes, Turn
+from assistant.reports import KvStatus, MemoryReport, StoredUse, TierUse
 from assistant.views.forecast import forecast
 from assistant.views.held import Held, held
 from assistant.views.ledger import BYTES, counted, hit_rate, ledger

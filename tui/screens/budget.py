@@ -9,7 +9,7 @@ from textual.containers import Vertical
 from textual.widgets import Input, Static
 
 from assistant.errors import AssistantError
-from assistant.protocol import MemorySplit
+from assistant.reports import MemorySplit
 from assistant.views.plan import written
 from tui.figures import size
 from tui.panels.budget import moved, plan_lines

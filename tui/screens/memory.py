@@ -9,7 +9,8 @@ from textual.containers import VerticalScroll
 from textual.widget import Widget
 from textual.widgets import Static
 
-from assistant.protocol import Episodes, MemoryReport, Turn
+from assistant.protocol import Episodes, Turn
+from assistant.reports import MemoryReport
 from tui.panels.memory import memory_lines
 from tui.screens.panel import Panel, drawn
 

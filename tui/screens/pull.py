@@ -20,7 +20,7 @@ from tui.session import Session
 from tui.text import clean
 
 if TYPE_CHECKING:
-    from assistant.protocol import ModelStatus, PullProgress
+    from assistant.reports import ModelStatus, PullProgress
 
 _STAGES = {"download": "downloading", "verify": "checking", "convert": "converting, once", "done": "done"}
 

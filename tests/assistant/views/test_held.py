@@ -5,7 +5,8 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from assistant.protocol import Episodes, KvStatus, TierUse
+from assistant.protocol import Episodes
+from assistant.reports import KvStatus, TierUse
 from assistant.views.held import divided, held
 from tests.assistant.views.made import episodes
 

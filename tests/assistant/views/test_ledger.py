@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from assistant.protocol import MemorySplit, Receipt, Turn
+from assistant.protocol import Receipt, Turn
+from assistant.reports import MemorySplit
 from assistant.views.forecast import forecast
 from assistant.views.ledger import counted, hit_rate, ledger
 from assistant.views.plan import compare, consequence

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from assistant.protocol import KvStatus, MemoryReport, MemorySplit, Outside, TierUse
+from assistant.reports import KvStatus, MemoryReport, MemorySplit, Outside, TierUse
 from assistant.views.meter import Part, cells, meter, surroundings
 
 
