@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -11,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from rich.progress import track
 from torch import Tensor
-from tqdm import tqdm
 
 from benchmarks.quality import score
 from benchmarks.quality.answers import LENGTH, Reference, along, first_difference, greedy, references
@@ -162,8 +163,8 @@ class Run:
     # --- parts -------------------------------------------------------------------------------------------------------
 
     def _bar(self, items: Iterable[Reference], what: str) -> Iterator[Reference]:
-        total = len(self.history.talk.questions)
-        return iter(tqdm(items, f"{self.history.talk.id} {what}", total=total, disable=None))
+        total, quiet = len(self.history.talk.questions), not sys.stdout.isatty()
+        return iter(track(items, f"{self.history.talk.id} {what}", total=total, disable=quiet))
 
     def _lacks(self, name: str, budget: str, reference: Reference) -> bool:
         return self.book.lacks(name, budget, self.history.talk.id, reference.question.qid)
