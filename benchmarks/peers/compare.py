@@ -12,8 +12,6 @@ MODEL_FOLDER: default, the pulled smollm2-135m.
 
 from __future__ import annotations
 
-import json
-import subprocess
 import tempfile
 from functools import partial
 from pathlib import Path
@@ -24,6 +22,7 @@ import torch
 from benchmarks.decode import time_ours
 from benchmarks.models import as_used, folder_of, some_ids
 from benchmarks.pairs import medians
+from benchmarks.peers.child import Child
 from benchmarks.prefill import read_ours
 from benchmarks.report import parser_of, publish, show
 from benchmarks.resume import TURN, answer
@@ -32,38 +31,19 @@ from benchmarks.tiers import memory_on
 PYTHON = Path(".peers/llama_cpp/bin/python")
 
 
-class LlamaCpp:
+class LlamaCpp(Child):
     """The child process."""
 
     def __init__(self, python: Path, gguf: Path, tokens: int) -> None:
-        script = Path(__file__).with_name("llama_child.py")
-        command = [str(python), str(script), str(gguf), str(torch.get_num_threads()), str(tokens)]
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        self.version: str = self._answer()["version"]
+        super().__init__(python, "llama_child.py", gguf, torch.get_num_threads(), tokens)
 
     def read(self, ids: list[int], known: int) -> float:
         """Seconds to the first token after `ids`, of which the first `known` were read before."""
-        return self._ask({"ids": ids, "known": known})
+        return float(self.ask({"ids": ids, "known": known})["seconds"])
 
     def write(self, count: int) -> float:
         """Seconds to write so many tokens."""
-        return self._ask({"write": count})
-
-    def close(self) -> None:
-        self._process.communicate()
-
-    def _ask(self, request: dict[str, Any]) -> float:
-        assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps(request) + "\n")
-        self._process.stdin.flush()
-        return float(self._answer()["seconds"])
-
-    def _answer(self) -> dict[str, Any]:
-        assert self._process.stdout is not None
-        if not (line := self._process.stdout.readline()):
-            raise SystemExit("llama.cpp has ended; what it said stands above.")
-        found: dict[str, Any] = json.loads(line)
-        return found
+        return float(self.ask({"write": count})["seconds"])
 
 
 def main() -> None:
@@ -82,7 +62,9 @@ def main() -> None:
     peer = LlamaCpp(options.python, options.gguf, lengths[-1] + TURN + new + 8)
     rows = list[dict[str, Any]]()
     for length in lengths:
-        rows.append({"length": length} | measure(ours, peer, length, rounds, new) | {"llama_cpp_python": peer.version})
+        rows.append(
+            {"length": length} | measure(ours, peer, length, rounds, new) | {"llama_cpp_python": peer.said["version"]}
+        )
         show(rows[-1:])
     peer.close()
     publish("peers", rows, quick=options.quick, json_path=options.json)
