@@ -104,7 +104,7 @@ def _sqlite() -> str:
 def _settings(places: Places) -> tuple[Settings | None, str]:
     try:
         return load_settings(places=places), "readable, no unknown key"
-    except AssistantError as error:
+    except (AssistantError, OSError) as error:
         return None, str(error)
 
 

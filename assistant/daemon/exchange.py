@@ -152,7 +152,7 @@ class Exchange(Job):
         except AssistantError as error:
             await self._fail(Failed(message=str(error), exit_code=error.exit_code))
         except Exception as error:
-            log.exception("exchange failed", conversation=self.conversation_id)
+            log.exception("turn failed", conversation=self.conversation_id)
             await self._fail(Failed(message=broken(error)))
         finally:
             await checkpoints.stop()

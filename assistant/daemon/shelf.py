@@ -18,13 +18,10 @@ from assistant.orders import Check, Checked, Explain, Explained, Forget, Plan, P
 from assistant.protocol import Episodes, Failed
 from assistant.reports import KvCheck, KvStatus, MemorySplit, StoredUse, TierUse
 from memory.errors import KvLocked
-from memory.folder import KvFolder
+from memory.folder import WAIT_S, KvFolder
 from memory.forgetting import forget
 from memory.sharing import stored_by
 from memory.sweep import CheckReport, check
-
-WAIT_S = 10.0
-"""How long a worker that is just ending is waited for."""
 
 PATIENCE_S = 5.0
 """How long a worker may take to say where its memory is: writing to a slow disk comes first."""

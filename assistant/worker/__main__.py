@@ -18,10 +18,11 @@ def main() -> None:
     output = _claim_stdout()
     keep_words_out()
     from assistant.worker.device import steady_heap
+
+    steady_heap()
     from assistant.worker.engine import Engine
     from assistant.worker.lines import Lines
 
-    steady_heap()
     engine = Engine()
     Lines(engine, output).serve(sys.stdin)
     engine.close()

@@ -42,8 +42,7 @@ class Lines:
             self._send("", self._engine.aside(Status(id="")))
         while (run := self._runs.get()) is not None:
             self._begin(run)
-            self._send(run.id, self._answer(run))
-            self._end(run)
+            self._answer(run)
             self._rest()
 
     def _send(self, request: str, body: WorkerEvent) -> None:
@@ -84,22 +83,21 @@ class Lines:
     def _begin(self, run: Run) -> None:
         self._engine.cancelled.clear()
         self._running = run.id
-        if self._cancelled[run.id]:  # while it waited
+        if self._cancelled.get(run.id):  # while it waited
             self._engine.cancelled.set()
 
-    def _end(self, run: Run) -> None:
-        self._running = None
-        del self._cancelled[run.id]
-
-    def _answer(self, run: Run) -> WorkerEvent:
+    def _answer(self, run: Run) -> None:
         try:
-            return self._engine.run(run, lambda body: self._send(run.id, body))
+            self._send(run.id, self._engine.run(run, lambda body: self._send(run.id, body)))
         except AssistantError as error:
-            return failed(error)
+            self._send(run.id, failed(error))
         except Exception as error:
             _note(error)
             self._engine.recover()
-            return _unexpected(error)
+            self._send(run.id, _unexpected(error))
+        finally:
+            self._running = None
+            self._cancelled.pop(run.id, None)
 
     def _answer_aside(self, request: Aside) -> None:
         self._send(request.id, self._aside(request))

@@ -10,9 +10,8 @@ from typing import Literal
 from assistant.orders import Check, Forget
 from assistant.reports import KvCheck, KvStatus, Outside, ResidentSet, TierUse
 from assistant.worker.loader import Loaded
-from assistant.worker.tiers import WAIT_S
 from memory.block import CHUNK
-from memory.folder import KvFolder
+from memory.folder import WAIT_S, KvFolder
 from memory.forgetting import forget as remove
 from memory.spill import Spill
 from memory.store import Memory

@@ -15,14 +15,11 @@ from memory.chunkfile import Layout
 from memory.codec import RowCodec, layer_codecs
 from memory.errors import KvLocked
 from memory.fingerprint import Fingerprint
-from memory.folder import KvFolder
+from memory.folder import WAIT_S, KvFolder
 from memory.geometry import Geometry
 from memory.identity import digest, files_digest, model_fields
 from memory.spill import Spill, staging_bytes
 from memory.tier.disk import DiskTier
-
-WAIT_S = 10.0
-"""How long a worker waits for one before it, which is just ending, to let go of the folder."""
 
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
 

@@ -8,10 +8,12 @@ import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+from rich.console import Console
 from rich.progress import track
 from torch import Tensor
 
@@ -163,8 +165,9 @@ class Run:
     # --- parts -------------------------------------------------------------------------------------------------------
 
     def _bar(self, items: Iterable[Reference], what: str) -> Iterator[Reference]:
-        total, quiet = len(self.history.talk.questions), not sys.stdout.isatty()
-        return iter(track(items, f"{self.history.talk.id} {what}", total=total, disable=quiet))
+        total, quiet = len(self.history.talk.questions), not sys.stderr.isatty()
+        bar = partial(track, console=Console(stderr=True), refresh_per_second=1, disable=quiet)
+        return iter(bar(items, f"{self.history.talk.id} {what}", total=total))
 
     def _lacks(self, name: str, budget: str, reference: Reference) -> bool:
         return self.book.lacks(name, budget, self.history.talk.id, reference.question.qid)

@@ -65,11 +65,13 @@ def test_spilling_comes_back_after_its_rest_and_stores_what_is_still_resident(
 ) -> None:
     with stored_memory("llama", tmp_path) as mind:
         assert mind.spill is not None
-        mind.spill.rest_s = 0.0
         monkeypatch.setattr(memory.chunkfile, "os", FaultyOs("pwrite", 2, fails_with(errno.ENOSPC)))
         read_all(mind, TEXT[:300])
         mind.spill.flush()
         assert mind.spill.counters["write_errors"] == 1
+        assert mind.stored == 64
+        assert not mind.spill.writing
+        monkeypatch.setattr(mind.spill, "_rest_until", 0.0)
         read_all(mind, TEXT)
         mind.seal()
         mind.spill.flush()

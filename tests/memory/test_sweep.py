@@ -190,6 +190,7 @@ def test_a_file_without_a_row_is_adopted_with_its_rows(tier: DiskTier) -> None:
     tier.folder.index.remove(branch.name)
     assert tier.find("one", ids).branch is None
     sweep(tier.folder, 10.0, keep=KEEP)
+    assert len(tier.folder.index.branches()) == 1
     assert served(tier, "one", ids) == len(ids)
 
 
