@@ -667,4 +667,18 @@ PROMISES = (
             "assistant/test_order.py::test_an_overdue_job_goes_before_a_chat_but_only_one_in_so_many",
         ),
     ),
+    Promise(
+        "one-home",
+        "ASSISTANT_HOME holds everything that is written.",
+        "README.md",
+        "`ASSISTANT_HOME` moves all of it under one folder",
+        ("assistant/test_outside.py::test_with_a_home_of_its_own_it_writes_nowhere_else",),
+    ),
+    Promise(
+        "no-downloads",
+        "Models are fetched by commands alone, never by the daemon.",
+        "docs/security.md",
+        "The daemon downloads nothing",
+        ("assistant/test_outside.py::test_the_daemon_downloads_nothing",),
+    ),
 )
