@@ -23,6 +23,12 @@ def open_tier(path: Path, quota: int = 1 << 30, fingerprint: Fingerprint = FINGE
     return DiskTier(KvFolder.open(path), fingerprint, LAYOUT, make_header().codec, [[1, 2]] * 3, quota, reserve=0)
 
 
+def reopened(tier: DiskTier) -> DiskTier:
+    """The same folder after a restart."""
+    tier.close()
+    return open_tier(tier.folder.path)
+
+
 def text(seed: int, rows: int, begin: Sequence[int] = ()) -> list[int]:
     """Token ids of `rows` rows, the first ones being `begin`."""
     source = random.Random(seed)

@@ -12,6 +12,8 @@ from memory.fingerprint import Fingerprint
 SECTIONS = (200, 72, 128)
 LAYOUT = Layout(SECTIONS)
 FINGERPRINT = Fingerprint.of({"weights": "w", "codec": "int8"})
+KEEP = FINGERPRINT.digest.hex()
+"""What of them a sweep keeps."""
 
 
 def make_header(branch: str = "0123456789abcdef", **fields: object) -> FileHeader:

@@ -18,11 +18,6 @@ from tests.memory.rows import FINGERPRINT, LAYOUT
 from tests.memory.test_sweep import assert_true
 
 
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "kv"
-
-
 def reopened(tier: DiskTier, quota: int = 1 << 30) -> DiskTier:
     """The same folder after a restart."""
     tier.close()

@@ -37,11 +37,6 @@ folder.close()
 
 
 @pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "kv"
-
-
-@pytest.fixture
 def holder(path: Path) -> Iterator[subprocess.Popen[str]]:
     """Another process that has the folder open; it closes it when its input says so or ends."""
     command = [sys.executable, "-c", HOLDER, str(path)]

@@ -10,10 +10,8 @@ import pytest
 from memory.block import CHUNK
 from memory.sweep import sweep
 from tests.memory.branches import open_tier, served, store, text
-from tests.memory.rows import FINGERPRINT
+from tests.memory.rows import KEEP
 from tests.memory.test_sweep import assert_true
-
-KEEP = FINGERPRINT.digest.hex()
 
 
 class Family:

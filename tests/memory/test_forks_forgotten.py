@@ -12,26 +12,11 @@ from memory.fingerprint import Fingerprint
 from memory.folder import KvFolder
 from memory.forgetting import forget
 from memory.sweep import check, sweep
-from memory.tier.disk import DiskTier
-from tests.memory.branches import STRIDE, add_rows, everything, open_tier, own_rows, served, store, text
+from tests.memory.branches import STRIDE, add_rows, everything, open_tier, own_rows, reopened, served, store, text
 from tests.memory.failing import failing
-from tests.memory.rows import FINGERPRINT
+from tests.memory.rows import FINGERPRINT, KEEP
 from tests.memory.test_folder import canaries, traces
 from tests.memory.test_sweep import assert_true
-
-KEEP = FINGERPRINT.digest.hex()
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "kv"
-
-
-def reopened(tier: DiskTier) -> DiskTier:
-    """The same folder after a restart."""
-    tier.close()
-    return open_tier(tier.folder.path)
-
 
 # --- forgetting -------------------------------------------------------------------------------------------------------
 

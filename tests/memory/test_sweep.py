@@ -20,9 +20,8 @@ from memory.sweep import FOREIGN_S, FOREIGN_USES, QUARANTINE_BYTES, QUARANTINE_S
 from memory.tier.disk import DiskTier, QuotaReached
 from tests.memory.branches import STRIDE, add_rows, open_tier, served, store, text
 from tests.memory.failing import failing
-from tests.memory.rows import FINGERPRINT, make_header
+from tests.memory.rows import KEEP, make_header
 
-KEEP = FINGERPRINT.digest.hex()
 DAY = 86_400.0
 
 
