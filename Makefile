@@ -1,6 +1,8 @@
 # Everything a person or CI runs. Each target makes .venv and installs the project on first use.
 PYTHON ?= python3
 BIN := .venv/bin
+# One more than there are processors: tests wait a good deal for processes that they start.
+WORKERS := $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
 
 .PHONY: chat test check format docs bench bench-quick bench-long pictures
 
@@ -8,7 +10,7 @@ chat: .venv/installed
 	$(BIN)/assistant chat
 
 test: .venv/installed
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n $(WORKERS)
 
 check: .venv/installed
 	$(BIN)/ruff format --check .
@@ -26,7 +28,7 @@ docs: .venv/installed
 
 # Takes what the screens look like now as right (tests/tui/pictures).
 pictures: .venv/installed
-	ACCEPT_PICTURES=1 $(BIN)/python -m pytest -n 2 tests/tui/test_pictures.py
+	ACCEPT_PICTURES=1 $(BIN)/python -m pytest -n $(WORKERS) tests/tui/test_pictures.py
 
 # The benchmarks of speed in the README's table that need no other data: about fifty minutes on two cores.
 bench: .venv/installed

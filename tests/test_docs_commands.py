@@ -153,17 +153,21 @@ def benchmark_flags(name: str) -> frozenset[str] | None:
     if file is None or '__name__ == "__main__"' not in (source := file.read_text(encoding="utf-8")):
         return None
     module = ast.parse(source)
-    return frozenset({*added(module), "--help"} | {flag for node in imported(module) for flag in added(node)})
+    return frozenset({*added(module), "--help"} | {flag for node in named(module, module) for flag in added(node)})
 
 
-def imported(module: ast.Module) -> Iterator[ast.AST]:
-    """Functions of other benchmarks that a module imports."""
+def named(scope: ast.AST, module: ast.Module) -> Iterator[ast.AST]:
+    """Functions of other benchmarks that a part of a module names, and those that they name."""
+    names = {node.id for node in ast.walk(scope) if isinstance(node, ast.Name)}
     for node in ast.walk(module):
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("benchmarks."):
-            names = {one.name for one in node.names}
             file = (ROOT / str(node.module).replace(".", "/")).with_suffix(".py")
-            body = ast.parse(file.read_text(encoding="utf-8")).body if file.is_file() else []
-            yield from (one for one in body if isinstance(one, ast.FunctionDef) and one.name in names)
+            theirs = ast.parse(file.read_text(encoding="utf-8") if file.is_file() else "")
+            wanted = names & {one.name for one in node.names}
+            for one in theirs.body:
+                if isinstance(one, ast.FunctionDef) and one.name in wanted:
+                    yield one
+                    yield from named(one, theirs)
 
 
 def added(scope: ast.AST) -> Iterator[str]:
