@@ -22,9 +22,7 @@ from tests.home import make_home
 if threading.current_thread() is threading.main_thread():
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job of a shell inherits it ignored
 
-os.environ.setdefault(
-    "OMP_NUM_THREADS", "1"
-)  # many processes share the cores: threads of one would wait for each other
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # many processes share the cores
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # else each of the processes that are started compiles the program
 
 FAKE_DAEMON = Path(__file__).with_name("fake_daemon.py")
