@@ -48,7 +48,9 @@ class Caches:
 
     def write(self, side: str, count: int) -> dict[str, Any]:
         """Write behind it; the cache is as before afterwards."""
-        cache, ids = copy.deepcopy(self._filled[side])
+        filled, ids = self._filled[side]
+        cache = copy.copy(filled)
+        cache.layers = [copy.copy(layer) for layer in filled.layers]  # they replace their tensors, none is written to
         started, token = time.perf_counter(), ids[-1]
         for place in range(len(ids) - 1, len(ids) - 1 + count):
             logits = self._model(
