@@ -25,10 +25,9 @@ def parse(argv: list[str]) -> Options:
         UsageError: a flag or value that does not exist.
         SystemExit: the help was asked for and printed.
     """
-    given = _parser().parse_args(argv)
-    return Options(
-        given.conversation, given.model, given.budget, given.quant, given.policy, given.mode, given.web, given.port
-    )
+    given = vars(_parser().parse_args(argv))
+    del given["plain"]  # whoever asks for it gets another program
+    return Options(**given)
 
 
 def without_web(argv: list[str]) -> list[str]:

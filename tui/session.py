@@ -140,10 +140,9 @@ class Session:
             raise UsageError(f"This cannot be set: {_reasons(error)}.") from error
 
     def _request(self, text: str, replaces: int | None, system: str | None) -> AskRequest:
-        from assistant.protocol import AskRequest
+        from assistant.protocol import AskRequest, Engine
 
-        chosen = self.options
-        engine = {name: getattr(chosen, name) for name in ("model", "budget", "quant", "policy", "mode")}
+        engine = {name: getattr(self.options, name) for name in Engine.model_fields}
         said = {"text": text, "engine": engine, "replaces": replaces, "system": system}
         said |= {"sampling": _numbers(self.sampling)}
         try:
