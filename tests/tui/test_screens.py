@@ -13,6 +13,7 @@ from assistant.client import Client
 from tests.conftest import RunningDaemon
 from tests.tui.driver import Driver
 from tests.tui.test_chat import play, seed
+from tui.commands import COMMANDS
 from tui.options import Options
 from tui.screens.dialogs import AskLine
 from tui.screens.pull import PullScreen
@@ -210,3 +211,13 @@ def test_names_of_new_conversations() -> None:
         "chat 3",
         "chat",
     ]
+
+
+def test_the_whole_list_of_keys_can_be_read_on_a_small_terminal(daemon: RunningDaemon) -> None:
+    async def scenario(driver: Driver) -> None:
+        await driver.pilot.press("f1")
+        await driver.sees("esc closes")
+        await driver.pilot.press("end")
+        await driver.sees(f"/{COMMANDS[-1].name}")
+
+    play(scenario)
