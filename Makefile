@@ -30,7 +30,7 @@ docs: .venv/installed
 pictures: .venv/installed
 	ACCEPT_PICTURES=1 $(BIN)/python -m pytest -n $(WORKERS) tests/tui/test_pictures.py
 
-# The benchmarks of speed in the README's table that need no other data: about fifty minutes on two cores.
+# The benchmarks of speed in the README's table that need no other data: about an hour on two cores.
 bench: .venv/installed
 	$(BIN)/assistant models pull smollm2-135m
 	for name in decode prefill resume switch start frontier first_paint tiers; do $(BIN)/python -m benchmarks.$$name || exit 1; done

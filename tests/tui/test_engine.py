@@ -21,10 +21,12 @@ from tui.app import main
 from tui.editor import command
 from tui.flags import parse, without_web
 from tui.options import Options
+from tui.preferences import Preferences
 from tui.screens.log import LogScreen
 from tui.screens.parameters import Parameters
 from tui.screens.pick import Pick
 from tui.screens.text import AskText
+from tui.session import Session
 
 __all__ = ["terminal"]
 
@@ -245,3 +247,11 @@ def test_the_web_needs_a_package_and_serves_only_here(
 def test_the_web_flags() -> None:
     assert parse(["--web", "--port", "81"]) == Options(web=True, port=81)
     assert without_web(["--web", "-c", "x", "--port", "81", "--port=9"]) == ["-c", "x"]
+
+
+def test_every_choice_of_an_engine_is_a_flag_that_reaches_the_request() -> None:
+    said = {"model": "fake", "budget": "900MiB", "quant": "nf4", "policy": "h2o", "mode": "exact"}
+    options = parse([word for name, value in said.items() for word in (f"--{name}", value)])
+    request = Session(options, Preferences())._request("hello", None, None)
+    assert request.engine is not None
+    assert request.engine.model_dump() == said
