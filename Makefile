@@ -10,7 +10,7 @@ chat: .venv/installed
 	$(BIN)/assistant chat
 
 test: .venv/installed
-	$(BIN)/python -m pytest -n $(WORKERS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
 check: .venv/installed
 	$(BIN)/ruff format --check .
@@ -49,6 +49,7 @@ bench-long: .venv/installed
 
 .venv/installed: pyproject.toml models.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed: run make PYTHON=/path/to/python3.11"; exit 2; }
+	@echo "Installing into .venv: some minutes on first use."
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[dev]"
 	touch $@

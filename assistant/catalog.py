@@ -105,7 +105,7 @@ def load_catalog(places: Places) -> Catalog:
     Raises:
         UsageError: a file that cannot be read, or an entry that is not valid; the text says where.
     """
-    own = _read(_shipped(), Path.cwd())
+    own = _read(_shipped(), _shipped().parent)
     return Catalog(own | (_read(places.user_catalog, places.config) if places.user_catalog.exists() else {}))
 
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from types import FrameType
 
     import typer
+    from typer.exceptions import TyperException
 
 DISTRIBUTION = "on-device-assistant"
 COMPLETE = "_ASSISTANT_COMPLETE"
@@ -125,10 +126,17 @@ def _run(args: list[str]) -> int:
     except TyperException as error:
         if not (what := error.format_message().rstrip(".")):  # the help was printed instead
             return Exit.USAGE
-        raise UsageError(f"{what}. See: assistant {name + ' ' if name else ''}--help") from None
+        stop = "" if what.endswith("?") else "."
+        raise UsageError(f"{what}{stop} See: {_path_of(error, name)} --help") from None
     except (Abort, CancelledError):
         raise KeyboardInterrupt from None
     return result if isinstance(result, int) else Exit.OK
+
+
+def _path_of(error: TyperException, name: str | None) -> str:
+    """The command whose help explains an error: that of a group, where the error is one of its own."""
+    found = getattr(getattr(error, "ctx", None), "command_path", None)
+    return found or f"assistant {name or ''}".rstrip()
 
 
 def _complete() -> int:

@@ -1,4 +1,4 @@
-"""Files people bring along, as turns: dialogue JSONL, OpenAI-style message lists, ChatGPT exports.
+"""Files people bring along, as turns: OpenAI-style messages, our own exports, dialogue JSONL, ChatGPT exports.
 
 Every reader yields `Dialogue`s; what is wrong with a file is one sentence that names the file and the line.
 """
@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
@@ -19,8 +20,7 @@ from assistant.protocol import MAX_TEXT, NewTurn, Role
 As = Literal["transcript", "roles"]
 
 _ROLES = {"user": "user", "human": "user", "assistant": "assistant", "ai": "assistant", "system": "system"}
-_MESSAGE_ROLES: dict[str, Role] = {"user": "user", "assistant": "assistant", "system": "system", "developer": "system"}
-
+_MESSAGE_ROLES: dict[str, Role] = {**{role: role for role in get_args(Role)}, "developer": "system"}
 
 _DATE = r"(?:\[(?P<date>[^\]\n]{1,80})\]\n)?"
 _OPENING = r"(?:This is a transcript of conversations between [^\n]*\n)?\s*"
@@ -86,10 +86,21 @@ def _items(path: Path) -> Iterator[tuple[str, Any]]:
     try:
         whole = json.loads(text)
     except json.JSONDecodeError:
-        yield from _lines(path, text)
+        yield from _listed(_lines(path, text))
         return
     many = isinstance(whole, list) and bool(whole) and not _is_message(whole[0])
     yield from ((f"conversation {number}", item) for number, item in enumerate(whole if many else [whole], 1))
+
+
+def _listed(lines: Iterator[tuple[str, Any]]) -> Iterator[tuple[str, Any]]:
+    """Lines of messages are one conversation, all others one each."""
+    first = next(lines, None)
+    if first is None:
+        return
+    if _is_message(first[1]):
+        yield "conversation 1", [first[1], *(item for _, item in lines)]
+    else:
+        yield from chain([first], lines)
 
 
 def _lines(path: Path, text: str) -> Iterator[tuple[str, Any]]:
@@ -111,9 +122,15 @@ def _dialogue(item: Any, form: As | None) -> Dialogue:
         return Dialogue(item.get("id"), _roles(item) if roles else _transcript(item))
     if "messages" in item:
         return Dialogue(item.get("id"), _messages(item["messages"]))
+    if "turns" in item:
+        return Dialogue(item.get("name"), _messages(item["turns"]))
     if "mapping" in item:
         return Dialogue(item.get("title") or item.get("id"), _chatgpt(item))
-    raise ValueError("expected sessions (a dialogue), messages (OpenAI style) or mapping (a ChatGPT export)")
+    if _is_message(item):
+        return Dialogue(None, _messages([item]))
+    raise ValueError(
+        "expected sessions (a dialogue), messages (OpenAI style), turns (our own export) or mapping (a ChatGPT export)"
+    )
 
 
 # --- dialogue JSONL --------------------------------------------------------------------------------------------------
@@ -180,13 +197,15 @@ def _is_message(item: Any) -> bool:
 
 
 def _messages(messages: Any) -> list[NewTurn]:
+    """What says something; of our own exports, which have `text` and `created`, what is on the path that was shown."""
     turns = []
     for number, message in enumerate(messages, 1):
         role = _MESSAGE_ROLES.get(str(message.get("role"))) if isinstance(message, dict) else None
         if role is None:
             raise ValueError(f"message {number} has no role of {', '.join(_MESSAGE_ROLES)}")
-        if text := _text(message.get("content")):
-            turns.append(_turn(role, text))
+        text = message["text"] if isinstance(message.get("text"), str) else _text(message.get("content"))
+        if text and message.get("shown", True):
+            turns.append(_turn(role, text, _local(message.get("created"))))
     return turns
 
 
@@ -204,7 +223,7 @@ def _chatgpt(item: dict[str, Any]) -> list[NewTurn]:
     for message in _branch(item):
         role = _MESSAGE_ROLES.get((message.get("author") or {}).get("role", ""))
         text = _text((message.get("content") or {}).get("parts"))
-        if role and text and _is_said(message):
+        if role and role != "tool" and text and _is_said(message):
             turns.append(_turn(role, text, _moment(message.get("create_time"))))
     return turns
 

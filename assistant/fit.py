@@ -6,6 +6,7 @@ import platform
 
 from pydantic import BaseModel, ConfigDict
 
+from memory.aside import choosing_bytes, staging_bytes
 from memory.budget import MIB, PROCESS, Plan, format_size, plan
 from memory.errors import BudgetTooSmall
 from memory.geometry import Geometry
@@ -68,10 +69,19 @@ class Fit(BaseModel):
         )
 
 
-def fits(geometry: Geometry, budget: int, itemsize: int, block: int) -> list[Fit]:
-    """Every quantisation against `budget`, on a device that computes in numbers of `itemsize` bytes."""
+def fits(geometry: Geometry, budget: int, itemsize: int, block: int, *, stores: bool = True) -> list[Fit]:
+    """Every quantisation against `budget`, on a device that computes in numbers of `itemsize` bytes.
+
+    `stores`: KV is kept in tiers (the setting `spill`), which takes room for rows on their way; on a CPU (numbers of 4
+    bytes) also for choosing among them, here as the default policy does it.
+    """
     sizes = {"fp32": 4, "bf16": 2, "fp16": 4, "int8": itemsize, "nf4": itemsize}
-    return [_fit(geometry, name, budget, size, block, here=_here(name, size, itemsize)) for name, size in sizes.items()]
+    choosing = choosing_bytes(geometry, "current", "latest") if itemsize == 4 else 0
+    found = []
+    for name, size in sizes.items():
+        aside = staging_bytes(geometry, size) + choosing if stores else 0
+        found.append(_fit(geometry, name, budget, size, block, aside, here=_here(name, size, itemsize)))
+    return found
 
 
 def automatic(*, halves: bool) -> tuple[str, ...]:
@@ -121,10 +131,10 @@ def verdict(found: list[Fit], budget: int, asked: str = "auto") -> str:
     return f"no: {format_size(budget)} is too small; the smallest budget that works is {smallest}"
 
 
-def _fit(geometry: Geometry, name: str, budget: int, itemsize: int, block: int, *, here: bool) -> Fit:
+def _fit(geometry: Geometry, name: str, budget: int, itemsize: int, block: int, aside: int, *, here: bool) -> Fit:
     weights = weight_bytes(geometry, name, itemsize)
-    smallest = _smallest(geometry, weights, itemsize, block)
-    division = plan(geometry, max(budget, smallest), weights, itemsize, block, process=PROCESS)
+    smallest = _smallest(geometry, weights, itemsize, block, aside)
+    division = plan(geometry, max(budget, smallest), weights, itemsize, block, staging=aside, process=PROCESS)
     return _described(name, division, smallest, fits=budget >= smallest, here=here)
 
 
@@ -132,9 +142,9 @@ def _here(name: str, size: int, itemsize: int) -> bool:
     return size == itemsize and (HALVES or name != "fp16")
 
 
-def _smallest(geometry: Geometry, weights: int, itemsize: int, block: int) -> int:
+def _smallest(geometry: Geometry, weights: int, itemsize: int, block: int, aside: int) -> int:
     try:
-        plan(geometry, 1, weights, itemsize, block, process=PROCESS)
+        plan(geometry, 1, weights, itemsize, block, staging=aside, process=PROCESS)
     except BudgetTooSmall as error:
         return error.smallest
     return 1

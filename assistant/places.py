@@ -55,6 +55,18 @@ class Places:
         return self.config / "models.toml"
 
 
+def working_folder() -> Path:
+    """The folder that the program was started in.
+
+    Raises:
+        UsageError: it was deleted meanwhile.
+    """
+    try:
+        return Path.cwd()
+    except FileNotFoundError:
+        raise UsageError("The folder that this was started in is gone. Change to another one: cd ~") from None
+
+
 def find_places(environ: dict[str, str] | None = None) -> Places:
     """Places for the given environment (default: the process's own)."""
     env = os.environ if environ is None else environ

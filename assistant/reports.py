@@ -59,7 +59,7 @@ class TierUse(Wire):
 
     @property
     def gap(self) -> int:
-        """Bytes that no part accounts for (negative: planned for, not in use)."""
+        """Bytes that no part accounts for (negative: set aside, not in use)."""
         return self.total - sum(self.parts.values())
 
 

@@ -6,8 +6,10 @@ The first source that names a field wins: flag > environment ASSISTANT_<FIELD> >
 from __future__ import annotations
 
 import difflib
+import pkgutil
 import tomllib
 from collections.abc import Iterator, Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -24,7 +26,7 @@ from assistant import protocol as wire
 from assistant.address import parse_address
 from assistant.duration import parse_duration
 from assistant.errors import UsageError
-from assistant.places import Places, find_places
+from assistant.places import Places, find_places, working_folder
 from assistant.protocol import MAX_TEXT, KvCodec, Layers, Mode, Quant, Sampling
 from assistant.source import parse_source
 from memory.budget import parse_size
@@ -153,6 +155,14 @@ class Settings(BaseSettings):
         """A relative `file:` path means the caller's folder; the daemon, which reads it too, has another."""
         return str(parse_source(value)) if value.startswith("file:") else value
 
+    @field_validator("policy")
+    @classmethod
+    def _is_a_policy(cls, value: str) -> str:
+        if value not in (known := _policies()):
+            near = difflib.get_close_matches(value, known, n=1, cutoff=0.0)[0]
+            raise ValueError(f"the nearest policy is {near!r}; all of them: {', '.join(known)}")
+        return value
+
     @field_validator("keep_alive", "exit_after", mode="before")
     @classmethod
     def _seconds_as_text(cls, value: object) -> object:
@@ -214,13 +224,20 @@ def load_settings(*, places: Places | None = None, folder: Path | None = None, *
     """
     values: dict[str, Any] = {}
     origins: dict[str, str] = {}
-    for origin, found in _sources(places or find_places(), folder or Path.cwd(), flags):
+    for origin, found in _sources(places or find_places(), folder or working_folder(), flags):
         for name, value in found.items():
             if name not in values:
                 values[name], origins[name] = value, _name_origin(origin, name)
     settings = _validated(values, origins)
     settings._origins.update(origins)
     return settings
+
+
+def _policies() -> list[str]:
+    """Their names are those of their files; the table of them would import torch."""
+    found = find_spec("memory.policy")
+    assert found is not None
+    return [one.name for one in pkgutil.iter_modules(found.submodule_search_locations) if one.name != "base"]
 
 
 def _sources(places: Places, folder: Path, flags: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:

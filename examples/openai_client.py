@@ -1,6 +1,7 @@
 """OpenAI's own client against the daemon: a streamed reply, then a conversation with long memory.
 
-assistant daemon start --listen 127.0.0.1:8123
+pip install openai
+assistant daemon restart --listen 127.0.0.1:8123
 export OPENAI_BASE_URL=http://127.0.0.1:8123/v1 OPENAI_API_KEY=$(assistant daemon token)
 python examples/openai_client.py smollm2-135m
 """
@@ -19,7 +20,7 @@ print()
 
 for text in ("We fly to Lisbon on Friday.", "Where do we fly, and when?"):
     reply = client.chat.completions.create(
-        model=model, messages=[{"role": "user", "content": text}], extra_body={"conversation": "trip"}
+        model=model, messages=[{"role": "user", "content": text}], extra_body={"conversation": "flight"}
     )
     print(reply.choices[0].message.content)
     print(f"{reply.usage.prompt_tokens_details.cached_tokens} of {reply.usage.prompt_tokens} tokens were reused")

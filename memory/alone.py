@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from memory.aside import choosing_bytes, staging_bytes
 from memory.budget import GIB, PROCESS, Plan, plan
 from memory.chunkfile import Layout
 from memory.codec import RowCodec, make_codecs
@@ -18,9 +19,7 @@ from memory.folder import KvFolder
 from memory.geometry import Geometry
 from memory.identity import model_fields
 from memory.policy import Policy
-from memory.recall import recall_bytes
-from memory.selection import selection_bytes
-from memory.spill import Spill, staging_bytes
+from memory.spill import Spill, half_bytes
 from memory.store import Memory, make_policy
 from memory.tier.disk import DiskTier
 
@@ -72,9 +71,8 @@ def memory_of(
 def _divide(geometry: Geometry, policy: Policy, budget: int, model: Any, sealed: RowCodec) -> Plan:
     """The plan with room for rows on their way, and for choosing among those that are stored."""
     itemsize = model.dtype.itemsize
-    recall = recall_bytes(geometry) if policy.queries == "current" else 0
-    selection = selection_bytes(geometry) if policy.base != "latest" else 0
-    staging = staging_bytes(geometry, sealed, itemsize) + recall + selection
+    staging = staging_bytes(geometry, itemsize, half_bytes(Layout(sealed.sections)))
+    staging += choosing_bytes(geometry, policy.queries, policy.base)
     return plan(geometry, budget, model.get_memory_footprint(), itemsize, BLOCK, staging=staging, process=PROCESS)
 
 

@@ -7,15 +7,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from memory.aside import DIGESTED, PARTS
 from memory.block import CHUNK
 from memory.scoring import Scoring
 from memory.spill import Spill, Stored
-
-DIGESTED = 1024
-"""Digests held at most: of a row each, or of twice, four times as many rows, as the conversation grows."""
-
-PARTS = 3
-"""Vectors of a digest: mean key, range, mean value."""
 
 _ROUNDING = 2.0**-9
 """More than fp16 takes off a number, of what it is."""

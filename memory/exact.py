@@ -15,8 +15,9 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
+from memory.aside import ROW_GROUP
 from memory.attention import Partial, merge, partial_attention
-from memory.spill import ROW_GROUP, Scratch, Spill, Stored
+from memory.spill import Scratch, Spill, Stored
 
 AGAIN = 256
 """Passes after which the way that was not chosen is measured once more."""

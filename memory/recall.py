@@ -17,34 +17,25 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
+from memory.aside import MOST_ROWS, QUERIES, ROW_GROUP, SCORED_ROWS
 from memory.attention import Partial, merge
 from memory.block import CHUNK
 from memory.budget import MIB
 from memory.cache import WorkingSetLayer
 from memory.codec import split
-from memory.digest import DIGESTED, PARTS, Digests
+from memory.digest import Digests
 from memory.exact import Stream, groups_of
 from memory.exchange import Candidates, Slots, exchange
-from memory.geometry import Geometry
 from memory.policy import LayerView, Policy
 from memory.rest import Rest
 from memory.scoring import Scoring
-from memory.spill import ROW_GROUP, Scratch, Spill, Stored
-
-QUERIES = 4
-"""Of a block of tokens, the last so many ask; one token asks by itself."""
-
-SCORED_ROWS = 64
-"""Rows whose keys are decoded at once: they stay in the processor's cache until they are scored."""
+from memory.spill import Scratch, Spill, Stored
 
 NOTED = 5
 """Of so many choices one is noted, to be told."""
 
 SLOWEST = 12
 """Tokens after which a layer may choose anew, however much longer that takes than `pace` allows."""
-
-MOST_ROWS = 512
-"""Rows of which every token is scored, at most; digests choose among more."""
 
 NEARLY_ALL = 0.7
 """Where digests would name more of the rows than this, all are scored: it costs less than to ask the digests."""
@@ -89,14 +80,6 @@ class Recalled:
     exact_steps: int = 0
     steps: int = 0
     moved: int = 0
-
-
-def recall_bytes(geometry: Geometry) -> int:
-    """Bytes that recall takes at most beside the working set, where the tiers lie: digests, decoded keys and scores."""
-    sizes = [layer.kv_heads * layer.head_dim for layer in geometry.layers if layer.window is None]
-    digests = DIGESTED * PARTS * 2 * sum(sizes)
-    keys = 4 * SCORED_ROWS * CHUNK * max(sizes, default=0)
-    return digests + keys + 3 * 4 * geometry.query_heads * QUERIES * MOST_ROWS * CHUNK
 
 
 @dataclass(slots=True)

@@ -16,11 +16,12 @@ from itertools import accumulate, pairwise
 import torch
 from torch import Tensor
 
+from memory.aside import ROW_GROUP
 from memory.block import CHUNK
 from memory.cache import LayerState, WorkingSet, WorkingSetLayer, WorkingSetState
 from memory.codec import RowCodec, split
 from memory.errors import DamagedFile, RowDamaged
-from memory.spill import ROW_GROUP, Scratch, Spill, Stored, pieces_of
+from memory.spill import Scratch, Spill, Stored, pieces_of
 from memory.tailfile import Tail
 from memory.tier.disk import Found
 

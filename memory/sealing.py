@@ -13,13 +13,14 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from memory.aside import ROW_GROUP
 from memory.block import CHUNK
 from memory.cache import WorkingSet, WorkingSetLayer
 from memory.exact import Beside, Costs, StoredAttention, Stream, Way
 from memory.policy import Policy
 from memory.recall import Reach, Recaller, RecallPass
 from memory.restore import pack_state
-from memory.spill import ROW_GROUP, RawRow, Scratch, Spill, Stored
+from memory.spill import RawRow, Scratch, Spill, Stored
 from memory.tailfile import Tail
 
 BEARABLE = 4.0

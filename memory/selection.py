@@ -18,15 +18,13 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from memory.aside import PATCH, ROW_GROUP
 from memory.attention import Tap
 from memory.block import CHUNK, pack_ids
 from memory.geometry import Geometry
 from memory.score_store import ScoreStore
 from memory.segment import share_out
-from memory.spill import ROW_GROUP, Spill, Stored, pieces_of
-
-PATCH = 256
-"""Tokens of a patch that ask, at most; the rest is cut. Four patches of so many tokens cost a third of reading 8K."""
+from memory.spill import Spill, Stored, pieces_of
 
 Ask = Callable[[Sequence[int], Tap], None]
 """Passes a few tokens over the working set as if they came next: `memory.prefill.Reader.ask`."""
@@ -43,17 +41,6 @@ class Asking:
 
     queries: Tensor
     norms: Tensor
-
-
-def selection_bytes(geometry: Geometry) -> int:
-    """Bytes that scoring takes at most while it works: a patch's queries twice, one row's logits, the scores."""
-    layers = [layer for layer in geometry.layers if layer.window is None]
-    size = max((layer.head_dim for layer in layers), default=0)
-    heads, widest = geometry.query_heads, max((layer.kv_heads * layer.head_dim for layer in layers), default=0)
-    queries = PATCH * heads * sum(2 * 2 * layer.head_dim + 4 for layer in layers)
-    row = PATCH * heads * 4 * (2 * CHUNK + size) + 4 * ROW_GROUP * CHUNK * widest
-    scores = geometry.window * (4 * sum(layer.kv_heads for layer in layers) + 64)
-    return queries + row + scores
 
 
 def cut(parts: Sequence[Sequence[int]]) -> list[int]:

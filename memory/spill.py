@@ -20,24 +20,17 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from memory.aside import HALF, PENDING, ROW_GROUP
 from memory.block import CHUNK
-from memory.budget import MIB
 from memory.chunkfile import Layout
 from memory.codec import RowCodec
 from memory.errors import CodecError, RowDamaged
 from memory.forgetting import NO_HEIRS, Heirs
-from memory.geometry import Geometry
 from memory.sweep import CheckReport, check
 from memory.tailfile import Tail
 from memory.thread import lone_thread
 from memory.tier.disk import Branch, DiskTier, Found, QuotaReached
 from memory.tier.ram import RamTier
-
-PENDING = 2
-"""Raw rows that may wait for the I/O thread before sealing waits for it."""
-
-HALF = 8 * MIB
-"""Least bytes of one half of the staging area: reads of this size keep up with any disk."""
 
 REST_S = 60.0
 """How long spilling rests after a write failed."""
@@ -46,9 +39,6 @@ SWEEP_S, REBUILD_S, SWEEP_AGAIN_S = 2.0, 60.0, 3600.0
 """Longest sweep, longest rebuilding of a lost index, and the time between two sweeps, in seconds."""
 
 ALIGNMENT = 4096
-
-ROW_GROUP = 8
-"""Rows of one layer that are decoded at once: 512 tokens."""
 
 T = TypeVar("T")
 
@@ -440,13 +430,6 @@ def half_bytes(layout: Layout) -> int:
     """Bytes of one half of the staging area: whole rows, and at least one group of the largest sections."""
     least = max(HALF, ROW_GROUP * max(layout.sections))
     return -(-least // layout.stride) * layout.stride
-
-
-def staging_bytes(geometry: Geometry, sealed: RowCodec, itemsize: int) -> int:
-    """Bytes that rows on their way take: both halves, raw rows that wait, and one group decoded."""
-    raw = CHUNK * geometry.kv_bytes_per_token(itemsize)
-    widest = max(layer.kv_heads * layer.head_dim for layer in geometry.layers)
-    return 2 * half_bytes(Layout(sealed.sections)) + (PENDING + 2) * raw + 2 * ROW_GROUP * CHUNK * widest * itemsize
 
 
 def _sentence(error: Exception) -> str:

@@ -256,7 +256,7 @@ class Memory:
         room must be made.
 
         Args:
-            patch: token ids; the first `memory.selection.PATCH` of them ask.
+            patch: token ids; the first `memory.aside.PATCH` of them ask.
 
         Returns:
             Entries per head that came, a mean over the layers.

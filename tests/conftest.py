@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from assistant.daemon.probe import listener
 from assistant.places import Places, find_places
@@ -24,6 +25,9 @@ if threading.current_thread() is threading.main_thread():
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # many processes share the cores
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # else each of the processes that are started compiles the program
+
+settings.register_profile("suite", deadline=None)  # an example may wait for the other processes
+settings.load_profile("suite")
 
 FAKE_DAEMON = Path(__file__).with_name("fake_daemon.py")
 FAKE = (sys.executable, "-P", str(FAKE_DAEMON))

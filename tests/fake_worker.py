@@ -343,7 +343,10 @@ class FakeWorker:
         return told
 
     def _planned(self, request: Plan) -> WorkerEvent:
-        """The KV takes what the rest leaves; the smallest budget is 200 MiB, and what is no size is refused."""
+        """The KV takes what the rest leaves; the smallest budget is 200 MiB, and what is no size is refused. Without a
+        model there is nothing to tell, as with the real worker."""
+        if self.spec is None:
+            return Planned(memory=MemorySplit())
         try:
             budget = parse_size(request.budget)
         except ValueError as error:

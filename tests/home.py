@@ -13,7 +13,7 @@ def make_home() -> Path:
     _make_model(folder / "fake")
     (folder / "config").mkdir()
     (folder / "config" / "models.toml").write_text(
-        f'[fake]\nsource = "file:{folder / "fake"}"\naliases = ["pretend"]\n'
+        f'[fake]\nsource = "file:{folder / "fake"}"\naliases = ["pretend"]\ntool_capable = true\n'
     )
     return folder
 

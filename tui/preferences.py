@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from assistant.errors import UsageError
-from assistant.places import find_places
+from assistant.places import find_places, working_folder
 
 PROJECT_FILE = "assistant.toml"
 _VARIABLES = {"theme": "ASSISTANT_THEME", "keys": "ASSISTANT_KEYS"}
@@ -46,7 +46,7 @@ def load_preferences() -> Preferences:
 
 def _sources() -> Iterator[tuple[str, dict[str, Any]]]:
     yield "The environment", {name: value for name in _VARIABLES if (value := _variable(name)) is not None}
-    for path in (Path.cwd() / PROJECT_FILE, find_places().user_settings):
+    for path in (working_folder() / PROJECT_FILE, find_places().user_settings):
         yield f"The file {path}", _read(path)
 
 

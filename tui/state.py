@@ -121,7 +121,8 @@ def with_status(view: View, status: DaemonStatus) -> View:
     if memory.budget:
         view = replace(view, used_bytes=_used(memory), budget_bytes=memory.budget)
     if memory.stored_tokens and view.phase in ("reading", "writing"):
-        view = replace(view, resident=memory.resident_tokens, stored=memory.stored_tokens)
+        resident = memory.resident_tokens  # a token is resident a moment before its text is stored
+        view = replace(view, resident=resident, stored=max(resident, memory.stored_tokens))
     return view
 
 

@@ -24,7 +24,7 @@ from assistant.agent.loading import digest_of, line_of, load_module
 from assistant.agent.reach import folder_of
 from assistant.agent.signature import read_signature
 from assistant.errors import AssistantError, UsageError
-from assistant.places import Places, find_places
+from assistant.places import Places, find_places, working_folder
 from assistant.protocol import ToolSpec
 from assistant.tools import DECLARED
 
@@ -65,7 +65,7 @@ class Toolbox:
             UsageError: the file cannot be loaded, or holds a function that is no tool; the text names it and its line.
         """
         own = [] if file is None else file_tools(file)
-        return cls([*own, *builtin_tools(builtin, root or Path.cwd(), places or find_places()), *more])
+        return cls([*own, *builtin_tools(builtin, root or working_folder(), places or find_places()), *more])
 
     @property
     def specs(self) -> list[ToolSpec]:

@@ -187,7 +187,17 @@ def _call_line(event: Any, told: str) -> str:
 async def _run(settings: Settings, wanted: Wanted, teller: Teller) -> Ending:
     async with await Client.connect() as client:
         await supply_model(client, settings)
+        if wanted.old is None:
+            _warn(wanted.model)
         return await run(client, wanted, teller.tell)
+
+
+def _warn(model: str) -> None:
+    """Say it of a model that is known to call tools badly, and which ones are better."""
+    listed = load_catalog(find_places()).entries
+    if model in listed and not listed[model].tool_capable:
+        better = ", ".join(entry.id for entry in listed.values() if entry.tool_capable)
+        say(f"{model} calls tools badly, so that its answers may be wrong; made for tools: {better} (--model)")
 
 
 def _list(output: Output) -> None:

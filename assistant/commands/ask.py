@@ -64,8 +64,8 @@ def ask(
 async def _ask(settings: Settings, name: str | None, request: AskRequest, as_json: bool, system: str | None) -> None:
     async with await Client.connect() as client:
         await supply_model(client, settings)
-        name = await _place(client, name, request)
-        request.system = await system_for(client, name, settings, system)
+        name, new = await _place(client, name, request)
+        request.system = system_for(settings, system, new=new)
         try:
             accepted, done = await _answer(client, name, request, aloud=not as_json)
         except asyncio.CancelledError:
@@ -79,23 +79,33 @@ async def _ask(settings: Settings, name: str | None, request: AskRequest, as_jso
         raise AssistantError("The reply was stopped by another client; what was written is kept as interrupted.")
 
 
-async def _place(client: Client, name: str | None, request: AskRequest) -> str:
-    """The conversation to ask in; what `request` replaces is looked up there."""
+async def _place(client: Client, name: str | None, request: AskRequest) -> tuple[str, bool]:
+    """The conversation to ask in, and whether it is a new one; what `request` replaces is looked up there."""
     if request.replaces is None:
-        return name or new_name()
+        return (new_name(), True) if name is None else (name, await _is_new(client, name))
     name = name or (await client.owner(request.replaces)).name
     if request.text == _AGAIN:
         known = await client.siblings(name, request.replaces)
         request.text = next(turn.text for turn in known if turn.id == request.replaces)
-    return name
+    return name, False
 
 
-async def system_for(client: Client, name: str, settings: Settings, flag: str | None) -> str | None:
+async def _is_new(client: Client, name: str) -> bool:
+    """Whether there is no such conversation yet; a mistyped name shows."""
+    new = not await is_known(client, name)
+    if new:
+        say(f"new conversation {name!r}")
+    return new
+
+
+async def is_known(client: Client, name: str) -> bool:
+    """Whether there is such a conversation."""
+    return any(found.name == name for found in await client.conversations(name, archived=True))
+
+
+def system_for(settings: Settings, flag: str | None, *, new: bool) -> str | None:
     """The system prompt to send: the flag always, one from the settings only for a new conversation."""
-    if flag is not None or not opt.is_set(settings, "system"):
-        return flag
-    known = any(found.name == name for found in await client.conversations(name, archived=True))
-    return None if known else settings.system
+    return settings.system if flag is None and new else flag
 
 
 async def _answer(client: Client, name: str, request: AskRequest, aloud: bool) -> tuple[Accepted, Done]:

@@ -24,7 +24,9 @@ from assistant.settings import Settings, load_settings
 
 app = typer.Typer()
 
-File = Annotated[Path, typer.Argument(metavar="FILE", help="Dialogue JSONL, OpenAI-style messages, ChatGPT export.")]
+File = Annotated[
+    Path, typer.Argument(metavar="FILE", help="Messages (role, content), an export of ChatGPT or ours, dialogues.")
+]
 To = Annotated[str | None, typer.Option("--conversation", "-c", metavar="NAME", help="Name; several get NAME-1, ...")]
 Limit = Annotated[int | None, typer.Option(metavar="N", min=1, help="Only the first N conversations of the file.")]
 Form = Annotated[

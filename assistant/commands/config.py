@@ -49,4 +49,4 @@ def _row(settings: Settings, name: str, *, origin: bool) -> dict[str, object]:
 
 
 def _plain(value: object) -> str:
-    return "unset" if value is None else str(value)
+    return "unset" if value in (None, (), {}) else str(value)

@@ -19,6 +19,7 @@ from assistant.daemon.probe import holder, listener
 from assistant.errors import DaemonError, Exit, ModelError
 from assistant.places import Places, find_places, moved
 from assistant.settings import Settings, load_settings
+from memory.budget import format_size
 
 app = typer.Typer(help="Start, stop and look at the daemon.", no_args_is_help=True)
 
@@ -59,8 +60,7 @@ def start(listen: Listen = None, as_json: AsJson = False) -> None:
     pid = spawn.start(places, listen)
     if running is not None and listen is not None:
         _check_listens(listen)
-    if listen is not None:
-        asyncio.run(_supply(settings))
+    _open(settings, listen)
     _report(as_json, {"running": True, "pid": pid, "started": running is None}, _started(pid, running))
 
 
@@ -74,11 +74,15 @@ def stop(as_json: AsJson = False) -> None:
 
 @app.command(epilog="Example: assistant daemon restart")
 def restart(listen: Listen = None, as_json: AsJson = False) -> None:
-    """Stop the daemon when one runs, then start one (also of another version, also with changed settings)."""
+    """Stop the daemon when one runs, then start one (also of another version, also with changed settings).
+
+    It listens where --listen or the setting says, not where the old one did.
+    """
     places = find_places()
-    load_settings(places=places, listen=listen)
+    settings = load_settings(places=places, listen=listen)
     old = _stop(places)
     pid = spawn.start(places, listen)
+    _open(settings, listen)
     _report(as_json, {"running": True, "pid": pid, "started": True, "stopped_pid": old}, _started(pid, None))
 
 
@@ -89,8 +93,8 @@ def status(as_json: AsJson = False) -> None:
     if facts is None:
         _report(as_json, {"running": False}, "No daemon is running. Start one with: assistant daemon start")
         raise typer.Exit(Exit.DAEMON)
-    lines = [f"{name.replace('_', ' ')}: {value}" for name, value in facts.items() if not isinstance(value, dict)]
-    memory = [f"memory {name.replace('_', ' ')}: {value}" for name, value in facts["memory"].items()]
+    lines = [_line(name, value) for name, value in facts.items() if not isinstance(value, dict)]
+    memory = ["memory " + _line(name, _sized(name, value)) for name, value in facts["memory"].items()]
     _report(as_json, facts, "\n".join(lines + memory))
 
 
@@ -145,6 +149,12 @@ def _stop(places: Places) -> int | None:
     return spawn.stop(places, load_settings(places=places).drain_s + STOP_S)
 
 
+def _open(settings: Settings, listen: str | None) -> None:
+    """Make a port that was asked for useful."""
+    if listen is not None:
+        asyncio.run(_supply(settings))
+
+
 async def _supply(settings: Settings) -> None:
     """Fetch the model, or say why its clients will be refused."""
     from assistant.client import Client
@@ -177,6 +187,19 @@ def _status() -> dict[str, Any] | None:
 
 def _started(pid: int, running: int | None) -> str:
     return f"The daemon runs with pid {pid}." if running is None else f"The daemon runs already, with pid {pid}."
+
+
+def _line(name: str, value: object) -> str:
+    if isinstance(value, bool):
+        value = "yes" if value else "no"
+    return f"{name.replace('_', ' ')}: {'-' if value is None else value}"
+
+
+def _sized(name: str, value: object) -> object:
+    """Bytes with their unit; tokens and words are what they are."""
+    if isinstance(value, bool) or name.endswith("_tokens"):
+        return value
+    return format_size(value) if isinstance(value, int) else value
 
 
 def _report(as_json: bool, facts: dict[str, Any], sentence: str) -> None:

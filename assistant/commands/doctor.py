@@ -104,7 +104,7 @@ def _sqlite() -> str:
 def _settings(places: Places) -> tuple[Settings | None, str]:
     try:
         return load_settings(places=places), "readable, no unknown key"
-    except (AssistantError, OSError) as error:
+    except AssistantError as error:
         return None, str(error)
 
 
@@ -144,7 +144,9 @@ def _history(places: Places) -> str:
     found = quick_check(places.history)
     if found != "ok":
         raise AssistantError(f"{places.history} is damaged: {found}. Put a backup in its place.")
-    return f"{places.history}, {format_size(places.history.stat().st_size)}, sound"
+    files = places.history, places.history.with_suffix(".db-wal")
+    size = sum(path.stat().st_size for path in files if path.exists())
+    return f"{places.history}, {format_size(size)}, sound"
 
 
 def _model(places: Places, settings: Settings) -> str:

@@ -124,7 +124,7 @@ def _tier(table: Table, name: str, use: TierUse, known: tuple[str, str], limit: 
     for purpose, size in use.parts.items():
         table.add_row(name, purpose, format_size(size), known[0])
     if use.gap:
-        what = "not accounted for" if use.gap > 0 else "planned, not in use"
+        what = "not accounted for" if use.gap > 0 else "set aside, not in use"
         table.add_row(name, what, format_size(use.gap), "difference")
     table.add_row(name, "total", format_size(use.total), known[1])
     if use.limit is not None:

@@ -13,7 +13,7 @@ import typer
 
 from assistant.client import Client
 from assistant.commands import options as opt
-from assistant.commands.ask import system_for
+from assistant.commands.ask import is_known, system_for
 from assistant.commands.spoken import Talk, obey
 from assistant.commands.supply import supply_model
 from assistant.commands.terminal import checked, checked_name, new_name, say
@@ -53,7 +53,7 @@ async def _chat(settings: Settings, name: str) -> None:
         lines = Lines(talk)
         while (line := await lines.next()) is not None:
             if not await obey(talk, line):
-                system = await system_for(client, talk.name, settings, None)
+                system = system_for(settings, None, new=not await is_known(client, talk.name))
                 await _reply(client, talk.name, settings, line, system)
 
 

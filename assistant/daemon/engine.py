@@ -8,13 +8,14 @@ from assistant import machine
 from assistant.catalog import load_catalog
 from assistant.entry import ModelEntry
 from assistant.errors import BudgetError, ModelError, UsageError
-from assistant.fit import fits, verdict
+from assistant.fit import Fit, fits, verdict
 from assistant.orders import KvSpec, ModelSpec
 from assistant.places import Places
 from assistant.protocol import Engine
 from assistant.reports import MemorySplit, ModelStatus
 from assistant.settings import Settings
 from memory.budget import PATCH_TOKENS, parse_size
+from memory.geometry import Geometry
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +67,7 @@ class Engines:
             raise UsageError(f"{entry.id} runs on a server: a budget here is not for it.")
         if (geometry := entry.shape(self.places)) is None:
             raise ModelError(f"What {entry.id} takes is not known before it is here. Run: {entry.pull_command}")
-        found, asked = fits(geometry, size, here.itemsize, self.settings.block), self.settings.quant
+        found, asked = self._fits(geometry, size, here), self.settings.quant
         chosen = next((one for one in found if one.fits and one.loads(asked)), None)
         if chosen is None:
             raise BudgetError(f"{entry.id}: {verdict(found, size, asked)} (an estimate: no model is loaded).")
@@ -113,7 +114,10 @@ class Engines:
         if geometry is None:
             return None
         budget = parse_size(self.settings.budget) if self.settings.budget else here.budget
-        return verdict(fits(geometry, budget, here.itemsize, self.settings.block), budget)
+        return verdict(self._fits(geometry, budget, here), budget)
+
+    def _fits(self, geometry: Geometry, budget: int, here: machine.Machine) -> list[Fit]:
+        return fits(geometry, budget, here.itemsize, self.settings.block, stores=self.settings.spill)
 
 
 def _size(text: str | None) -> str | None:

@@ -24,9 +24,10 @@ from assistant.worker.division import Division
 from assistant.worker.episodes import encoder_room, open_episodes
 from assistant.worker.halves import HalfLinear, can_halve, halve
 from assistant.worker.layers import layer_shares
-from assistant.worker.tiers import expected_staging, fingerprint_of, open_spill, ram_bytes
+from assistant.worker.tiers import expected_staging, fingerprint_of, open_spill, ram_bytes, staging_for
 from assistant.worker.weights import restore_vectors, stored_dtype
 from assistant.worker.words import caller
+from memory.aside import choosing_bytes
 from memory.attention import NAME, register
 from memory.budget import parse_size
 from memory.codec import make_codecs
@@ -34,9 +35,6 @@ from memory.episode import Episodes
 from memory.errors import UnsupportedModel
 from memory.geometry import Geometry
 from memory.policy import POLICIES, Policy
-from memory.recall import recall_bytes
-from memory.selection import selection_bytes
-from memory.spill import staging_bytes
 from memory.store import Memory, make_policy
 
 LoadProgress = Callable[[int, int], None]
@@ -92,7 +90,7 @@ def load(spec: ModelSpec, progress: LoadProgress) -> Loaded:
     weights = loaded_bytes(model)
     gauge = Gauge(device)
     gauge.loaded(weights)
-    staging = staging_bytes(geometry, codecs[0], dtype.itemsize) + choosing if codecs else 0
+    staging = staging_for(geometry, codecs[0], dtype) + choosing if codecs else 0
     fingerprint = fingerprint_of(spec, model, quant, dtype, codecs[0], tokenizer.chat_template) if codecs else None
     shares = layer_shares(spec, model, tokenizer, geometry, dtype, budget - weights, fingerprint)
     division = replace(division, staging=staging, shares=shares)
@@ -136,9 +134,7 @@ def loaded_bytes(model: nn.Module) -> int:
 
 def _choosing(policy: Policy, geometry: Geometry, device: torch.device) -> int:
     """Bytes that choosing among what is stored takes, where the tiers lie in the same memory as everything else."""
-    recall = recall_bytes(geometry) if policy.queries == "current" else 0
-    selection = selection_bytes(geometry) if policy.base != "latest" else 0
-    return recall + selection if device.type == "cpu" else 0
+    return choosing_bytes(geometry, policy.queries, policy.base) if device.type == "cpu" else 0
 
 
 def _policy(name: str) -> Policy:

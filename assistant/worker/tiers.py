@@ -10,6 +10,7 @@ from torch import nn
 
 from assistant.errors import AssistantError, DaemonError
 from assistant.orders import KvSpec, ModelSpec
+from memory.aside import staging_bytes
 from memory.budget import GIB
 from memory.chunkfile import Layout
 from memory.codec import RowCodec, layer_codecs
@@ -18,17 +19,22 @@ from memory.fingerprint import Fingerprint
 from memory.folder import WAIT_S, KvFolder
 from memory.geometry import Geometry
 from memory.identity import digest, files_digest, model_fields
-from memory.spill import Spill, staging_bytes
+from memory.spill import Spill, half_bytes
 from memory.tier.disk import DiskTier
 
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
 
 
 def expected_staging(geometry: Geometry, kv: KvSpec, dtype: torch.dtype) -> int:
-    """`staging_bytes` before the model is loaded: as if every layer had keys too large for int4."""
+    """`staging_for` before the model is loaded: as if every layer had keys too large for int4."""
     shapes = [(layer.kv_heads, layer.head_dim) for layer in geometry.layers]
     names = layer_codecs(kv.codec, len(shapes), dtype, protected=range(len(shapes)))
-    return staging_bytes(geometry, RowCodec(shapes, names), dtype.itemsize)
+    return staging_for(geometry, RowCodec(shapes, names), dtype)
+
+
+def staging_for(geometry: Geometry, sealed: RowCodec, dtype: torch.dtype) -> int:
+    """Bytes that rows on their way take."""
+    return staging_bytes(geometry, dtype.itemsize, half_bytes(Layout(sealed.sections)))
 
 
 def ram_bytes(kv: KvSpec, device: torch.device) -> int:

@@ -16,8 +16,8 @@ from assistant.template import sentence_ends
 from benchmarks.quality.history import History
 from benchmarks.tiers import memory_on
 from memory import sealing
+from memory.aside import DIGESTED, PARTS
 from memory.budget import PATCH_TOKENS
-from memory.digest import DIGESTED, PARTS
 from memory.policy import POLICIES, Policy
 from memory.store import Memory
 

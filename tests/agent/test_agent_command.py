@@ -345,3 +345,14 @@ def test_at_a_terminal_one_is_asked(daemon: RunningDaemon, tools: Path, typed: s
         assert out == "Well.\n"
         asked = agent(tools, "--fork", "last", code=2)[-1]["text"]
         assert "answered already" in asked
+
+
+def test_a_model_that_calls_tools_badly_is_named(daemon: RunningDaemon, home: Path, tools: Path) -> None:
+    task = ["agent", "--tools", str(tools), script("Done.")]
+    assert "calls tools badly" not in run(*task).stderr
+    catalogue = home / "config" / "models.toml"
+    catalogue.write_text(catalogue.read_text().replace("tool_capable = true", "tool_capable = false"))
+    assert (
+        "fake calls tools badly, so that its answers may be wrong; made for tools: smollm2-1.7b, qwen3-4b"
+        in run(*task).stderr
+    )

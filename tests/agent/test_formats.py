@@ -7,7 +7,7 @@ from typing import Any
 
 import jsonschema
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from assistant.agent.formats import FORMATS, JSON, LLAMA3, MOST_CALLS, QWEN, SMOLLM2, Format, Tagged, format_of, parse
@@ -73,7 +73,6 @@ def tagged(body: str) -> str:
 
 
 @ALL
-@settings(deadline=None)
 @given(wanted=st.lists(calls, min_size=1, max_size=4), indent=st.sampled_from([None, 2]))
 def test_calls_come_out_as_they_were_written(
     form: Format, wanted: list[tuple[str, dict[str, Any]]], indent: int | None
@@ -85,7 +84,6 @@ def test_calls_come_out_as_they_were_written(
 
 
 @ALL
-@settings(deadline=None)
 @given(data=st.data(), wanted=st.lists(calls, min_size=1, max_size=3))
 def test_whatever_is_written_a_call_that_comes_out_fits_its_schema(
     form: Format, data: st.DataObject, wanted: list[tuple[str, dict[str, Any]]]
@@ -103,7 +101,6 @@ def test_whatever_is_written_a_call_that_comes_out_fits_its_schema(
 
 
 @ALL
-@settings(deadline=None)
 @given(text=st.text(max_size=60) | st.text(alphabet='{}[]":,\\ntrue<>/`json\n 19.eE-', max_size=60))
 def test_text_of_any_kind_is_only_text(form: Format, text: str) -> None:
     written = parse(text, CALLING, form)
@@ -112,7 +109,6 @@ def test_text_of_any_kind_is_only_text(form: Format, text: str) -> None:
 
 
 @ALL
-@settings(deadline=None)
 @given(wanted=st.lists(calls, min_size=1, max_size=2))
 def test_a_call_cut_off_anywhere_is_a_problem_or_not_begun(
     form: Format, wanted: list[tuple[str, dict[str, Any]]]

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
@@ -167,7 +167,6 @@ def test_hostile_output_opens_no_turn(tokenizer: Any, family: str) -> None:
         assert opened(CASES[name]) == wanted, name
 
 
-@settings(deadline=None)
 @given(st.text(max_size=300), st.text(max_size=40), st.integers(0, 200))
 def test_any_text_from_anywhere_stays_in_its_frame(text: str, origin: str, limit: int) -> None:
     framed = as_data(text, origin, limit)
@@ -261,7 +260,6 @@ def test_links_and_images_are_shown_as_text_with_their_target() -> None:
     assert shown("10 %\r20 %\r\n") == "10 %\n20 %\n"
 
 
-@settings(deadline=None)
 @given(st.text(max_size=100))
 def test_what_is_written_out_can_be_printed_on_one_line(text: str) -> None:
     line = visible(text)

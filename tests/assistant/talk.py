@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -22,6 +22,8 @@ T = TypeVar("T")
 Scene = Callable[[Client], Coroutine[Any, Any, T]]
 
 DEADLINE_S = 20.0
+_LEFT: list[AsyncGenerator[Event, None]] = []
+"""Streams that a scene may leave in the middle; closed one by one before its client, as `asyncio.run` would not."""
 
 
 def with_client(scene: Scene[T], start: bool = False) -> T:
@@ -29,7 +31,11 @@ def with_client(scene: Scene[T], start: bool = False) -> T:
 
     async def play() -> T:
         async with asyncio.timeout(DEADLINE_S), await Client.connect(start=start) as client:
-            return await scene(client)
+            try:
+                return await scene(client)
+            finally:
+                while _LEFT:
+                    await _LEFT.pop().aclose()
 
     return asyncio.run(play())
 
@@ -39,8 +45,9 @@ async def ask(client: Client, text: str, name: str = "demo", **fields: Any) -> l
     return [event async for event in client.ask(name, AskRequest.model_validate({"text": text, **fields}))]
 
 
-async def until(events: AsyncIterator[Event], kind: type[T]) -> T:
+async def until(events: AsyncGenerator[Event, None], kind: type[T]) -> T:
     """The next event of this kind."""
+    _LEFT.append(events)
     async for event in events:
         if isinstance(event, kind):
             return event

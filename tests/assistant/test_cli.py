@@ -37,6 +37,11 @@ def test_ask_streams_plain_text_and_keeps_stdout_clean(shared_daemon: RunningDae
     assert done.stderr == ""
 
 
+def test_a_name_that_makes_a_conversation_is_said(daemon: RunningDaemon) -> None:
+    assert run("ask", "-c", "trip", "hello").stderr == "assistant: new conversation 'trip'\n"
+    assert run("ask", "-c", "trip", "hello").stderr == ""
+
+
 def test_a_terminal_is_told_what_resuming_took(daemon: RunningDaemon) -> None:
     run("ask", "-c", "demo", "hello")
     known = 5 + len(run_json("export", "demo")["turns"][1]["text"])
@@ -110,6 +115,9 @@ def test_flags_reach_the_daemon(daemon: RunningDaemon) -> None:
         (["ask", "fail 5 Needs 3 GiB."], None, 5, "Needs 3 GiB."),
         (["ask", "crash"], None, 1, "SIGKILL"),
         (["no-such-command"], None, 2, "No such command 'no-such-command'"),
+        (["asc"], None, 2, "Did you mean 'ask'? See: assistant --help"),
+        (["config", "show", "--orgin"], None, 2, "See: assistant config show --help"),
+        (["ask", "--policy", "recal", "q"], None, 2, "nearest policy is 'recall'"),
         (["export", "nobody"], None, 2, "no conversation 'nobody'"),
         (["conversations", "rm", "nobody"], None, 2, "no conversation 'nobody'"),
         (["conversations", "rename", "nobody", "x"], None, 2, "no conversation 'nobody'"),
@@ -217,6 +225,17 @@ def test_export_in_three_forms(daemon: RunningDaemon) -> None:
     assert run_json("export", "demo") == whole
     lines = [json.loads(line) for line in run("export", "demo", "--format", "jsonl").stdout.splitlines()]
     assert lines == whole["turns"]
+
+
+@pytest.mark.parametrize("form", ["json", "jsonl"])
+def test_what_was_exported_can_be_imported(daemon: RunningDaemon, home: Path, form: str) -> None:
+    run("ask", "-c", "demo", "My dog is called Biscuit.")
+    file = home / f"again.{form}"
+    file.write_text(run("export", "demo", "--format", form).stdout)
+    run("import", str(file), "-c", "again")
+    first, second = (run_json("export", name)["turns"] for name in ("demo", "again"))
+    kept = ("role", "text", "created")
+    assert [[turn[key] for key in kept] for turn in first] == [[turn[key] for key in kept] for turn in second]
 
 
 def test_export_pages_through_long_conversations(daemon: RunningDaemon, home: Path) -> None:
@@ -327,7 +346,8 @@ def test_the_life_of_a_daemon(home: Path) -> None:
         assert f"pid {started['pid']}" in second.stderr
         restarted = run_json("daemon", "restart")
         assert restarted["stopped_pid"] == started["pid"] != restarted["pid"] == listener(path)
-        assert f"pid: {restarted['pid']}" in run("daemon", "status").stdout
+        lines = run("daemon", "status").stdout.splitlines()
+        assert {f"pid: {restarted['pid']}", "running: yes", "listen: -", "memory budget: 0 B"} <= set(lines)
     finally:
         stopped = run_json("daemon", "stop")
     assert stopped["stopped"]

@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 
 from assistant.dialogue import As, read_dialogues
 from assistant.errors import UsageError
+from assistant.export import Form, exported
+from assistant.protocol import Conversation, Role, Turn
 
 FRIENDS: dict[str, Any] = {
     "id": "friends/1",
@@ -99,13 +101,43 @@ def test_people_as_roles_are_refused_with_the_way_out(tmp_path: Path) -> None:
         read_dialogues(write(tmp_path, FRIENDS), form="roles")
 
 
-@pytest.mark.parametrize("content", [MESSAGES, {"messages": MESSAGES}, [{"messages": MESSAGES}]])
+@pytest.mark.parametrize(
+    "content",
+    [MESSAGES, {"messages": MESSAGES}, [{"messages": MESSAGES}], "\n".join(json.dumps(one) for one in MESSAGES)],
+)
 def test_message_lists(tmp_path: Path, content: Any) -> None:
     assert turns(write(tmp_path, content, "chat.json")) == [
         ("system", "Be kind."),
         ("user", "Hi"),
         ("assistant", "Hello"),
     ]
+
+
+def test_a_file_of_one_message_and_results_of_tools(tmp_path: Path) -> None:
+    assert turns(write(tmp_path, MESSAGES[3])) == [("assistant", "Hello")]
+    lines = [MESSAGES[1], MESSAGES[2], {"role": "tool", "tool_call_id": "1", "content": "42"}]
+    assert turns(write(tmp_path, lines)) == [("user", "Hi"), ("tool", "42")]
+
+
+@pytest.mark.parametrize("form", [Form.JSON, Form.JSONL])
+def test_what_was_exported_comes_back_as_it_was(tmp_path: Path, form: Form) -> None:
+    conversation = Conversation(id="1", name="trip", title="trip", turns=4, created="2026-01-01", updated="2026-01-02")
+    said: list[tuple[Role, str]] = [
+        ("user", " Hi\n"),
+        ("assistant", "<tool>"),
+        ("tool", "42"),
+        ("transcript", "Ann: yo"),
+    ]
+    made = [
+        Turn(id=number, role=role, text=text, state="done", created=f"2026-01-01T00:00:0{number}+00:00")
+        for number, (role, text) in enumerate(said)
+    ]
+    other = Turn(id=9, role="assistant", text="another version", state="done", created="", shown=False)
+    empty = Turn(id=10, role="assistant", text="", state="interrupted", created="")
+    read = read_dialogues(write(tmp_path, exported(form, conversation, [*made, other, empty])))
+    assert [(turn.role, turn.text) for turn in read[0].turns] == said
+    assert [turn.created for turn in read[0].turns] == [datetime.fromisoformat(turn.created) for turn in made]
+    assert read[0].id == ("trip" if form is Form.JSON else None)
 
 
 @pytest.mark.parametrize("content", [EXPORT, [EXPORT]])

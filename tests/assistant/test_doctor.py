@@ -16,6 +16,7 @@ from assistant.commands import diagnosis, doctor
 from assistant.daemon.token import token_of
 from assistant.errors import AssistantError
 from assistant.places import Places, private
+from memory.budget import format_size
 from memory.database import check_sqlite
 from tests.assistant.command import run, run_json
 from tests.conftest import RunningDaemon, broken_embeddings
@@ -32,12 +33,14 @@ def findings(*args: str, code: int = 0) -> dict[str, dict[str, Any]]:
     return {finding["check"]: finding for finding in report["findings"]}
 
 
-def test_a_sound_installation(daemon: RunningDaemon) -> None:
+def test_a_sound_installation(daemon: RunningDaemon, home: Path) -> None:
     run("ask", "hello")
     found = findings()
     assert list(found) == CHECKS
     assert str(daemon.pid) in found["daemon"]["says"]
-    assert "sound" in found["history"]["says"]
+    path = home / "data" / "history.db"
+    size = sum(Path(f"{path}{end}").stat().st_size for end in ("", "-wal"))
+    assert found["history"]["says"] == f"{path}, {format_size(size)}, sound"
     assert " of 20.00 GiB" in found["stored KV"]["says"]
     lines = run("doctor").stdout.splitlines()
     assert [line.partition(":")[0] for line in lines] == [f"ok       {check}" for check in CHECKS]

@@ -9,6 +9,7 @@ import pytest
 from assistant.errors import UsageError
 from assistant.protocol import Sampling
 from assistant.settings import Settings, load_settings
+from memory.policy import POLICIES
 
 
 @pytest.fixture
@@ -120,10 +121,24 @@ def test_sizes_of_the_tiers_are_checked_and_may_be_plain_numbers(project: Path) 
         load_settings()
 
 
+def test_a_mistyped_policy_is_refused_with_the_nearest(project: Path) -> None:
+    assert {load_settings(policy=name).policy for name in POLICIES} == set(POLICIES)
+    with pytest.raises(UsageError, match=r"policy = 'snapvk' .flag --policy. .* nearest policy is 'snapkv'"):
+        load_settings(policy="snapvk")
+
+
 @pytest.mark.parametrize(("name", "value"), [("mode", "sometimes"), ("kv_codec", "zip"), ("layers", "most")])
 def test_mode_and_codec_are_words_of_a_list(
     project: Path, monkeypatch: pytest.MonkeyPatch, name: str, value: str
 ) -> None:
     monkeypatch.setenv(f"ASSISTANT_{name.upper()}", value)
     with pytest.raises(UsageError, match=f"{name} = '{value}' .environment"):
+        load_settings()
+
+
+def test_a_folder_that_is_gone_is_a_sentence(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    with pytest.raises(UsageError, match=r"is gone\. Change to another one"):
         load_settings()

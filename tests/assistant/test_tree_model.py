@@ -111,7 +111,7 @@ class Story:
 
 
 @given(st.lists(st.tuples(st.sampled_from(ACTIONS), st.integers(0, 9), st.integers(0, 99)), min_size=5, max_size=25))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_any_story_is_shown_as_it_went(actions: list[tuple[str, int, int]]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         story = Story(Path(folder) / "history.db")

@@ -86,7 +86,7 @@ def test_openai_client_streams_and_has_long_memory(start_daemon: Callable[..., R
     assert "> Where do we fly, and when? " in shown
 
     async def said(client: Client) -> list[str]:
-        return [turn.text for turn in await client.turns("trip") if turn.role == "user"]
+        return [turn.text for turn in await client.turns("flight") if turn.role == "user"]
 
     assert with_client(said) == ["We fly to Lisbon on Friday.", "Where do we fly, and when?"]
     first, second = (int(count) for count in re.findall(r"(\d+) of \d+ tokens were reused", shown))

@@ -31,7 +31,7 @@ def test_kmeans_finds_what_lies_together() -> None:
 
 
 @given(st.integers(1, 40), st.integers(1, 12), st.integers(0, 5))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_kmeans_is_deterministic_and_makes_no_more_groups_than_asked_or_possible(n: int, k: int, seed: int) -> None:
     vectors = normalize(torch.randn(n, 8, generator=torch.Generator().manual_seed(seed)), dim=-1)
     labels = kmeans(vectors, k)
@@ -64,7 +64,7 @@ def test_all_different_makes_no_more_groups_than_have_eight_members() -> None:
 
 
 @given(st.lists(st.integers(0, 5), min_size=1, max_size=80), st.integers(0, 3))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_groups_are_whole_and_their_sums_are_those_of_their_members(topics: list[int], seed: int) -> None:
     random = torch.Generator().manual_seed(seed)
     vectors = normalize(torch.eye(16)[topics] + 0.3 * torch.randn(len(topics), 16, generator=random), dim=-1)

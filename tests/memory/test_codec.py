@@ -29,7 +29,7 @@ def there_and_back(codec: RowCodec, keys: torch.Tensor, values: torch.Tensor) ->
     return out[0][:, 0], out[1][:, 0], *(part[0].float() for part in codec.digest(0, sections))
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     name=st.sampled_from(CODECS),
     seed=st.integers(0, 10_000),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -35,7 +35,6 @@ def decoded(codec: RowCodec, sections: Tensor, dtype: torch.dtype = torch.float3
     return out
 
 
-@settings(deadline=None)
 @given(st.sampled_from(ALL), st.lists(NUMBERS, min_size=1, max_size=64), st.lists(NUMBERS, min_size=1, max_size=64))
 def test_keys_never_leave_their_bounds_whatever_the_numbers(name: str, one: list[float], two: list[float]) -> None:
     columns = [(numbers * 64)[:64] for numbers in (one, two)]
@@ -48,7 +47,6 @@ def test_keys_never_leave_their_bounds_whatever_the_numbers(name: str, one: list
         assert (stored <= high[:, None]).all()
 
 
-@settings(deadline=None)
 @given(st.sampled_from(["int8", "int4"]), st.lists(NUMBERS, min_size=1, max_size=64))
 def test_half_precision_keys_keep_their_bounds_in_half_precision(name: str, numbers: list[float]) -> None:
     column = (numbers * 64)[:64]

@@ -44,7 +44,7 @@ def visible_entries(memory: Any) -> list[Tensor]:
 
 @pytest.mark.parametrize("policy", POLICIES)
 @pytest.mark.parametrize("kind", KINDS)
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=6)
 @given(length=st.integers(60, 400), block=st.integers(1, 40), capacity=st.integers(90, 140), seed=st.integers(0, 9))
 def test_equals_full_attention_with_the_same_entries_masked(
     kind: str, policy: str, length: int, block: int, capacity: int, seed: int

@@ -48,7 +48,7 @@ def test_int8_stays_close(kind: str, tmp_path: Path) -> None:
     assert divergence < 0.002
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_any_cut_into_turns_and_any_capacity_gives_the_same(
     data: st.DataObject, tmp_path_factory: pytest.TempPathFactory

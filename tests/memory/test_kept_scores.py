@@ -10,15 +10,15 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from memory.aside import PATCH
 from memory.score_store import KEPT
-from memory.selection import PATCH
 from tests.memory.models import tokens
 from tests.memory.selecting import ONE, OTHER, TEXT, read_turn, residents, same, score, scores_of, selecting
 
 pytestmark = pytest.mark.usefixtures("always_bearable")
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     lengths=st.lists(st.integers(1, 9), min_size=1, max_size=3),
     patch=st.integers(1, 60),

@@ -67,7 +67,7 @@ def shared(draw: st.DrawFn, layers: tuple[LayerGeometry, ...]) -> list[float]:
     return allocator.shares(profile, [at for at, layer in enumerate(layers) if layer.window is None])
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(data=st.data(), geometry=geometries(), budget=st.integers(1, 4000), block=st.sampled_from([16, 64, 256]))
 def test_the_layers_budgets_are_exactly_what_the_kv_bytes_hold(
     data: st.DataObject, geometry: Geometry, budget: int, block: int
@@ -152,7 +152,7 @@ def assert_within(memory: Memory, division: Plan) -> None:
 
 
 @pytest.mark.parametrize("policy", POLICIES)
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @given(division=divisions(), prefix=st.integers(0, 8))
 def test_no_layer_passes_its_budget_and_what_is_protected_stays(
     policy: str, division: tuple[int, int, tuple[int, ...]], prefix: int
@@ -168,7 +168,7 @@ def test_no_layer_passes_its_budget_and_what_is_protected_stays(
 
 @pytest.mark.parametrize("policy", ["sinks_recent", "recall"])
 @pytest.mark.parametrize("mode", ["auto", "exact", "bounded"])
-@settings(max_examples=4, deadline=None)
+@settings(max_examples=4)
 @given(division=divisions(least_block=12), prefix=st.integers(0, 8))
 def test_no_layer_passes_its_budget_with_tiers_below(
     policy: str,
@@ -192,7 +192,7 @@ def test_no_layer_passes_its_budget_with_tiers_below(
 
 
 @pytest.mark.parametrize("policy", ["sinks_recent", "patched_prompt"])
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(division=divisions(), seed=st.integers(0, 9))
 def test_equals_full_attention_with_the_same_entries_masked(
     policy: str, division: tuple[int, int, tuple[int, ...]], seed: int
@@ -217,7 +217,7 @@ def test_equals_full_attention_with_the_same_entries_masked(
         reference.set_attn_implementation("sdpa")
 
 
-@settings(max_examples=10, deadline=None, suppress_health_check=NO_FIXTURE_CHECK)
+@settings(max_examples=10, suppress_health_check=NO_FIXTURE_CHECK)
 @given(division=divisions(), cuts=st.sets(st.integers(1, 449), max_size=3), ram_rows=st.sampled_from([0, 3]))
 def test_exact_mode_equals_full_attention(
     division: tuple[int, int, tuple[int, ...]],

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache
 
@@ -107,7 +107,6 @@ def test_in_half_precision_the_profile_is_about_the_same() -> None:
 numbers = st.one_of(st.none(), st.floats(0, 2))
 
 
-@settings(deadline=None)
 @given(st.lists(numbers, max_size=50))
 def test_a_profile_comes_back_from_json_to_the_last_bit(values: list[float | None]) -> None:
     profile = Profile(tuple(values), tuple(values))

@@ -25,7 +25,7 @@ def divisions(draw: st.DrawFn) -> tuple[list[float], int, int, int]:
     return shares, draw(st.integers(floor * len(shares), cap * len(shares))), floor, cap
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(divisions())
 def test_sums_are_exact_within_bounds_and_follow_the_shares(division: tuple[list[float], int, int, int]) -> None:
     shares, total, floor, cap = division
@@ -39,7 +39,7 @@ def test_sums_are_exact_within_bounds_and_follow_the_shares(division: tuple[list
     assert entries == allocate(shares, total, floor, cap)
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(
     st.lists(st.integers(1, 50), min_size=1, max_size=30),
     st.integers(1, 100),

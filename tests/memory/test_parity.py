@@ -17,7 +17,7 @@ TOLERANCE = 1e-4
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(length=st.integers(2, 300), block=st.integers(1, 300), steps=st.integers(0, 8), seed=st.integers(0, 9))
 def test_prefill_and_decode_equal_full_attention(kind: str, length: int, block: int, steps: int, seed: int) -> None:
     ids = tokens(length + steps, seed)

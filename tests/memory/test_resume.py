@@ -24,7 +24,7 @@ def test_a_known_prefix_is_reused_and_the_result_is_the_same(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @given(known=st.integers(1, 90), common=st.integers(0, 90), seed=st.integers(0, 5))
 def test_an_edited_turn_equals_reading_it_afresh(kind: str, known: int, common: int, seed: int) -> None:
     common = min(common, known)

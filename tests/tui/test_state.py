@@ -163,6 +163,8 @@ def test_memory_of_the_daemon() -> None:
     assert (view.used_bytes, view.budget_bytes, view.model, view.stored) == (37, 100, "m", None)
     busy = with_status(View(phase="writing"), status(allocated.model_copy(update={"peak": 60})))
     assert (busy.used_bytes, busy.resident, busy.stored) == (60, 7, 8)
+    ahead = with_status(View(phase="writing"), status(allocated.model_copy(update={"resident_tokens": 9})))
+    assert (ahead.resident, ahead.stored) == (9, 9), "of what is stored, no more can be resident"
     assert with_status(View(model="m"), status(MemorySplit(), model=None)) == View(model="m")
 
 

@@ -89,7 +89,7 @@ def scribble(constraint: Constraint, seed: int, ids: list[int], limit: int = 600
 
 
 @ALL
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seed=st.integers(0, 2**32))
 def test_a_call_that_anybody_begins_can_be_made(form: Format, seed: int) -> None:
     ids = scribble(GRAMMARS.constraint(CALLING, form), seed, encode(begin(form)))
@@ -125,7 +125,7 @@ def test_calls_are_written_as_they_are_read(form: Format) -> None:
 
 
 @ALL
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seed=st.integers(0, 2**32))
 def test_no_reply_at_all_is_unreadable(form: Format, seed: int) -> None:
     ids = scribble(GRAMMARS.constraint(CALLING, form), seed, [])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from assistant.errors import ModelError
@@ -188,7 +188,6 @@ def test_each_step_of_a_program_extends_the_last_one(template: str | None) -> No
 
 
 @pytest.mark.parametrize("template", [None, TOOLS_CHATML])
-@settings(deadline=None)
 @given(
     parts=st.lists(
         st.sampled_from([*SPECIAL, "<|im", "_end|>", '"', "\\", "\n", "\ue100", "0\ue101", "\ue1020\ue103", "\ud800"]),

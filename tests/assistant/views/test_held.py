@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from assistant.protocol import Episodes
@@ -32,7 +32,6 @@ def test_a_conversation_that_is_nowhere_holds_nothing() -> None:
     assert held(Episodes(), KV, "trip") == []
 
 
-@settings(deadline=None)
 @given(st.dictionaries(st.integers(1, 40), st.integers(0, 10**6)), st.integers(0, 10**12))
 def test_divided_bytes_are_all_of_them(parts: dict[int | None, int], whole: int) -> None:
     given_ = divided(parts, whole)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from assistant.reports import KvStatus, MemoryReport, MemorySplit, Outside, TierUse
@@ -52,7 +52,6 @@ def test_what_the_system_sees_and_nobody_explains_is_the_gap() -> None:
     assert (seen.ours, named(seen.parts), seen.gap) == (600, outside.parts, 50)
 
 
-@settings(deadline=None)
 @given(
     st.dictionaries(
         st.sampled_from(["weights", "working sets", "free KV", "staging", "process"]), st.integers(0, 10**9)
@@ -69,7 +68,6 @@ def test_bytes_always_add_up(parts: dict[str, int], measured: int, budget: int) 
     assert sum(parts.values()) + named(drawn.parts).get("unaccounted", 0) - drawn.unused == measured
 
 
-@settings(deadline=None)
 @given(st.lists(st.integers(0, 10**9), min_size=1, max_size=9), st.integers(9, 200))
 def test_cells_always_fill_the_width(sizes: list[int], width: int) -> None:
     parts = [Part(f"part {at}", size) for at, size in enumerate(sizes)]
