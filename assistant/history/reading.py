@@ -8,6 +8,7 @@ from itertools import takewhile
 
 from assistant.errors import UsageError
 from assistant.history.base import LINE, Base, UnknownConversation, turn_of, unpack_ids
+from assistant.history.excerpt import excerpt
 from assistant.orders import WorkerTurn
 from assistant.protocol import Conversation, Hit, Turn
 
@@ -17,6 +18,7 @@ _CONVERSATION = """
            (SELECT o.name FROM conversations o WHERE o.id = c.origins ->> 0 AND o.removed IS NULL) AS origin
     FROM conversations c"""
 _LONG_PROMPT = 10_000
+_MOST_WORDS = 64
 _LATEST = "(SELECT t.id FROM turns t WHERE t.conversation_id = c.id ORDER BY t.position DESC LIMIT 1)"
 _SAME_PLACE = "s.parent IS t.parent AND s.role = t.role AND s.conversation_id = t.conversation_id"
 _TURN = f"""
@@ -127,14 +129,11 @@ class Reading(Base):
 
         What forks share with their origin is found there only, unless a `conversation` is named.
         """
-        words = words.replace("\0", " ")  # FTS5 reads up to it
-        if not words.split():
-            raise UsageError("A search needs at least one word.")
-        terms = " ".join('"' + word.replace('"', '""') + '"' for word in words.split()) + "*"
+        wanted = _wanted(words)
+        terms = " ".join('"' + word.replace('"', '""') + '"' for word in wanted) + "*"
         within = None if conversation is None else self.find(conversation)
         rows = self._db.query(
-            """SELECT c.name AS conversation, t.id AS turn_id, t.role, t.created,
-                      snippet(turns_fts, 0, '[', ']', '…', 16) AS snippet
+            """SELECT c.name AS conversation, t.id AS turn_id, t.role, t.created, t.text
                FROM turns_fts JOIN turns t ON t.id = turns_fts.rowid JOIN conversations c ON c.id = t.conversation_id
                WHERE turns_fts MATCH :terms AND c.removed IS NULL AND c.id = coalesce(:within, c.id)
                  AND (:within IS NOT NULL OR NOT EXISTS (
@@ -143,7 +142,7 @@ class Reading(Base):
                ORDER BY turns_fts.rank, t.id DESC LIMIT :limit""",
             {"terms": terms, "within": within, "limit": limit},
         )
-        return [Hit(**row) for row in rows]
+        return [Hit(snippet=excerpt(row.pop("text"), wanted), **row) for row in rows]
 
     def _described(self, conversation_id: str) -> Conversation:
         return Conversation(**next(self._db.query(f"{_CONVERSATION} WHERE c.id = ?", [conversation_id])))
@@ -159,3 +158,18 @@ class Reading(Base):
     def _parent(self, turn_id: int) -> int | None:
         row = self._db.execute("SELECT parent FROM turns WHERE id = ?", [turn_id]).fetchone()
         return None if row is None else row[0]
+
+
+def _wanted(words: str) -> list[str]:
+    """The words of a search, each once, the last one at the end.
+
+    Raises:
+        UsageError: there are none, or too many.
+    """
+    said = words.replace("\0", " ").split()  # FTS5 reads up to it
+    wanted = list(dict.fromkeys(said[::-1]))[::-1]
+    if not wanted:
+        raise UsageError("A search needs at least one word.")
+    if len(wanted) > _MOST_WORDS:
+        raise UsageError(f"A search takes {_MOST_WORDS} different words at most; these are {len(wanted):,}.")
+    return wanted
