@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+from textual import events
+
 from assistant.client import Client
 from tests.conftest import RunningDaemon
 from tests.tui.driver import Driver
@@ -11,6 +14,7 @@ from tests.tui.test_chat import history, play, seed
 from tests.tui.test_screens import names
 from tui.options import Options
 from tui.screens.pick import Pick
+from tui.screens.switcher import Switcher
 from tui.screens.why import WhyScreen
 from tui.widgets.selectable import Selectable
 from tui.widgets.turn import ReplyTurn, UserTurn
@@ -49,7 +53,8 @@ def test_escape_twice_goes_back_and_sending_makes_another_version(daemon: Runnin
     async def scenario(driver: Driver) -> None:
         for text in ("one", "two", "three"):
             await driver.ask(text)
-        await driver.pilot.press("escape", "escape")
+        for _ in range(2):
+            driver.send(events.Key("escape", None))
         await driver.until(lambda: isinstance(driver.app.screen, Pick), "the list")
         await driver.pilot.press("up", "enter")
         await driver.until(lambda: driver.prompt.text == "two", "the text is in the prompt")
@@ -61,6 +66,22 @@ def test_escape_twice_goes_back_and_sending_makes_another_version(daemon: Runnin
         assert await turns_of("trip") == [("one", 1, 1), ("You said:", 1, 1), ("two more", 2, 2), ("You said:", 1, 1)]
 
     play(scenario, size=(100, 40))
+
+
+def test_escape_before_and_after_a_list_is_not_twice(daemon: RunningDaemon, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tui.screens.chat._TWICE_S", 600.0)
+
+    async def scenario(driver: Driver) -> None:
+        await driver.ask("one")
+        await driver.pilot.press("escape", "ctrl+s")
+        await driver.until(lambda: isinstance(driver.app.screen, Switcher), "the list")
+        await driver.pilot.press("escape")
+        await driver.until(lambda: driver.app.screen is driver.chat, "the chat")
+        await driver.pilot.press("escape")
+        await driver.settle()
+        assert driver.app.screen is driver.chat
+
+    play(scenario)
 
 
 def test_a_turn_that_is_drawn_anew_is_still_the_one_that_is_changed(daemon: RunningDaemon) -> None:

@@ -228,6 +228,10 @@ class ChatScreen(Screen[None]):
     async def _stop(self) -> None:
         await self.desk.stop()
 
+    def on_screen_suspend(self) -> None:
+        """An Esc before a list and one after it are not twice."""
+        self._escaped = -_TWICE_S
+
     def action_interrupt(self) -> None:
         prompt = self.prompt
         if prompt.selected_text:
