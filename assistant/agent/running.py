@@ -100,11 +100,13 @@ async def run_child(
     printed, over = Kept(limits.output), asyncio.Event()
     line = _Line(over)
     process = _start(command, stdin, env, folder, framed=framed)
-    streams = [(process.stdout, line.feed if framed else printed.feed), (process.stderr, printed.feed)]
+    takes = {process.stdout: line.feed if framed else printed.feed, process.stderr: printed.feed}
+    streams = {stream: take for stream, take in takes.items() if stream is not None}
     readers: list[_Reader] = []
     try:
         end = _End(process, over)
-        readers += [await _read(stream, take) for stream, take in streams if stream is not None]
+        for stream, take in streams.items():
+            readers.append(await _read(stream, take))  # one by one: being cancelled must not lose one
         stopped = await _until(over, process.pid, folder, limits, seconds)
         _kill(process)
         await _drained(readers)
@@ -113,6 +115,8 @@ async def run_child(
         process.wait()
         for reader in readers:
             reader.close()
+        for stream in streams:
+            stream.close()
     text, left_out = printed.text()
     return Ended(line.line, text, left_out, end.status, stopped)
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -19,6 +21,7 @@ from assistant.agent.definition import Tool, Traits
 from assistant.agent.execution import Result, execute
 from assistant.agent.limits import KIB, MIB, Limits
 from assistant.agent.permit import Permit, arguments_digest
+from assistant.agent.running import run_child
 from assistant.agent.sandbox import Sandbox, find_sandbox
 from assistant.agent.toolbox import Toolbox
 from assistant.places import find_places
@@ -222,6 +225,24 @@ def test_a_call_that_is_cancelled_leaves_nothing(scratch: Path, tmp_path: Path, 
     asyncio.run(asyncio.wait_for(cancelled(), 30))
 
 
+@pytest.mark.parametrize("turns", range(6))
+def test_one_that_is_cancelled_as_it_starts_leaves_no_pipe(tmp_path: Path, turns: int) -> None:
+    """After so many turns of the loop: each pipe is connected in turns of its own."""
+
+    async def cancelled() -> None:
+        child = run_child(
+            ["sleep", "600"], stdin=b"", env=os.environ, folder=tmp_path, limits=Limits(), seconds=600, framed=True
+        )
+        task = asyncio.create_task(child)
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.wait([task])
+
+    asyncio.run(cancelled())
+    gc.collect()  # a pipe that was lost says so, and a warning is an error
+
+
 def test_calls_can_run_side_by_side(scratch: Path, tmp_path: Path) -> None:
     body = '    """Do it."""\n    import os, time\n    open("mine", "x").close()\n    time.sleep(1)\n    return a\n'
     tool = tool_of(tmp_path, f"{DECLARE}def tool(a: int):\n{body}")
@@ -348,6 +369,7 @@ import asyncio, pathlib, tempfile
 from assistant.agent.definition import Tool, Traits
 from assistant.agent.execution import execute
 from assistant.agent.permit import Permit, arguments_digest
+from assistant.agent.running import run_child
 from assistant.agent.sandbox import find_sandbox
 from assistant.agent.toolbox import Toolbox
 from assistant.places import find_places
