@@ -57,13 +57,13 @@ class Reading(Base):
 
         `archived`: archived ones too, at the end; `removed`: instead those that were put away.
         """
-        pattern = "%" + query.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_") + "%"
         rows = self._db.query(
             f"""{_CONVERSATION}
-                WHERE (coalesce(c.name_before, c.name) LIKE :pattern ESCAPE '\\' OR c.title LIKE :pattern ESCAPE '\\')
+                WHERE (instr(lower(coalesce(c.name_before, c.name)), lower(:query))
+                       OR instr(lower(c.title), lower(:query)))
                   AND c.archived <= :archived AND (c.removed IS NOT NULL) = :removed
                 ORDER BY c.archived, c.pinned DESC, c.removed DESC, {_LATEST} DESC""",
-            {"pattern": pattern, "archived": archived or removed, "removed": removed},
+            {"query": query, "archived": archived or removed, "removed": removed},
         )
         return [Conversation(**row) for row in rows]
 

@@ -180,6 +180,7 @@ def test_conversations_are_found_by_name_and_title_the_latest_first(history: His
     assert [found.name for found in history.conversations()] == ["trip", "50%_off", "dog"]
     assert [found.name for found in history.conversations("LISBON")] == ["trip"]
     assert [found.name for found in history.conversations("%_")] == ["50%_off"]
+    assert history.conversations("x" * 100_000) == []  # longer than a pattern of LIKE may be
 
 
 def test_removed_means_gone_from_every_file(history: History) -> None:
