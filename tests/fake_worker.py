@@ -211,6 +211,8 @@ class FakeWorker:
         else:
             if stop.is_set():
                 finish = "cancelled"
+            elif _cut(run):
+                finish = "length"
         if not _last_text(run).startswith(("fail", "overflow")):
             self._done(run, text, finish, fresh)
 
@@ -232,6 +234,8 @@ class FakeWorker:
         match word:
             case "call" | "half":
                 yield text
+            case "cut":
+                yield " ".join(rest.split()[: run.sampling.max_tokens if run.sampling else None])
             case "mark":
                 words, _, calls = rest.partition("|")
                 yield from re.findall(r"\S+\s*", words)
@@ -451,6 +455,12 @@ def _embedded(request: Embed) -> WorkerEvent:
         for word in text.split():
             vector[zlib.crc32(word.encode()) % 384] = 1.0
     return Embedded(vectors=vectors, tokens=sum(sizes))
+
+
+def _cut(run: Run) -> bool:
+    """Whether the limit of tokens (words here) ends a reply of the kind that minds it."""
+    words = _line_of(run).split()
+    return words[:1] == ["cut"] and run.sampling is not None and len(words) - 1 > run.sampling.max_tokens
 
 
 def _line_of(run: Run) -> str:

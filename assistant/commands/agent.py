@@ -26,7 +26,7 @@ from assistant.commands.approver import approver_at_terminal
 from assistant.commands.asked import asked
 from assistant.commands.supply import supply_model
 from assistant.commands.terminal import checked_name, read_prompt, say, show
-from assistant.errors import AssistantError, UsageError
+from assistant.errors import AssistantError, Exit, UsageError
 from assistant.places import find_places
 from assistant.protocol import Sampling
 from assistant.settings import Settings, load_settings
@@ -166,8 +166,8 @@ class Teller:
             case Ending(ok=True):
                 show(event.text)
             case Ending():
-                again = f" Resume it with: assistant agent --resume {event.run}" if event.run else ""
-                say(event.text + again)
+                resumable = event.run and event.exit_code != Exit.USAGE
+                say(event.text + (f" Resume it with: assistant agent --resume {event.run}" if resumable else ""))
             case Message(calls=0):
                 pass
             case Message():

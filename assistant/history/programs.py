@@ -28,6 +28,7 @@ _PROGRAM = """
 _LOST = (
     "The program was stopped while this tool ran. Whether it did its work is not known: look before you call it again."
 )
+_ANSWERED = "The program {} has answered already; there is nothing to go on with."
 
 
 class UnknownProgram(UsageError):
@@ -97,7 +98,7 @@ class Programs(Writing):
     def begin_step(self, program: str, text: str | None = None) -> Step:
         """Commit what the tools said as turns, and a pending reply after them.
 
-        A last reply that did not become whole is left aside: its place is written again.
+        A last reply that is not whole, or with which the run ended without an answer, is left aside and written again.
 
         Raises:
             UsageError: a call of the last reply has not ended, or the program has nothing to answer.
@@ -135,14 +136,22 @@ class Programs(Writing):
         return _call_of(next(self._db.query("SELECT * FROM calls WHERE id = ?", [call])))
 
     def lose_calls(self, program: str) -> None:
-        """End calls that ran when their agent died: what became of them is not known, and they are not repeated."""
-        for call in self.program(program).calls:
+        """End calls that ran when their agent died: what became of them is not known, and they are not repeated.
+
+        Raises:
+            Conflict: the program has answered.
+        """
+        for call in self._open_program(program).calls:
             if call.state == "running":
                 self.change_call(program, call.id, CallChange(state="failed", result=_LOST))
 
     def fork_program(self, program: str) -> str:
-        """Begin a program with everything this one has done; its id. What is read already is not read again."""
-        about = self.program(program)
+        """Begin a program with everything this one has done; its id. What is read already is not read again.
+
+        Raises:
+            Conflict: the program has answered.
+        """
+        about = self._open_program(program)
         with self._commit():
             last = self._last_whole(self.find(about.conversation))
         name = self.fork(about.conversation, last)
@@ -177,6 +186,12 @@ class Programs(Writing):
         rows = self._db.query("SELECT program_id AS program, tool, record, created FROM approvals ORDER BY id")
         return [ApprovalRow(**{**row, "record": json.loads(row["record"])}) for row in rows]
 
+    def _open_program(self, program: str) -> Program:
+        about = self.program(program)
+        if about.state == "done":
+            raise Conflict(_ANSWERED.format(about.id))
+        return about
+
     def _belongs(self, program: str, call: int) -> bool:
         row = self._db.execute(
             """SELECT 1 FROM calls k JOIN turns t ON t.id = k.turn_id
@@ -201,10 +216,17 @@ class Programs(Writing):
         said = [call.result for call in calls if call.result is not None] + ([text] if text else [])
         role = self._db.execute("SELECT role FROM turns WHERE id = ?", [tip]).fetchone()[0]
         if role == "assistant" and not said:
-            raise Conflict(f"The program {about.id} has answered already; there is nothing to go on with.")
+            return self._without(tip, about)
         for result in said:
             tip = self._insert(conversation, tip, "tool", result, "done")
         return tip
+
+    def _without(self, reply: int, about: Program) -> int:
+        """Take the last reply off the path of a program that ended without an answer; the turn before it."""
+        if about.state not in ("stopped", "failed"):
+            raise Conflict(_ANSWERED.format(about.id))
+        self._db.execute("UPDATE turns SET shown = 0 WHERE id = ?", [reply])
+        return int(self._db.execute("SELECT parent FROM turns WHERE id = ?", [reply]).fetchone()[0])
 
     def _open_calls(self, conversation: str) -> list[CallRow]:
         """The calls of the last whole reply, as long as nothing was said after it."""

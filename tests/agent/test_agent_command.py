@@ -132,6 +132,25 @@ def test_a_call_that_needs_a_yes_ends_the_run_and_can_be_allowed(daemon: Running
     assert last[-1]["text"] == "Kept."
 
 
+def test_a_run_whose_answer_was_cut_is_resumed_with_a_larger_limit(daemon: RunningDaemon, tools: Path) -> None:
+    cut = run("agent", "--tools", str(tools), "--max-tokens", "2", script(ADD, "cut one two three"), code=3)
+    assert "cut at" in cut.stderr
+    assert "--resume" in cut.stderr
+    last = agent(tools, "--resume", "last", "--max-tokens", "20")
+    assert last[-1]["text"] == "one two three"
+    assert states(last) == [], "no call is made twice"
+
+
+def test_a_run_that_has_answered_stays_done(daemon: RunningDaemon, tools: Path) -> None:
+    agent(tools, script("Well."))
+    listed = run("agent", "--list").stdout
+    for flag in ("--resume", "--fork"):
+        refused = run("agent", "--tools", str(tools), flag, "last", code=2)
+        assert "answered already" in refused.stderr
+        assert "--resume" not in refused.stderr, "advice that leads nowhere"
+    assert run("agent", "--list").stdout == listed
+
+
 def test_a_policy_can_allow_and_deny(daemon: RunningDaemon, tools: Path, tmp_path: Path) -> None:
     rules = tmp_path / "rules.toml"
     rules.write_text('[[rule]]\ntool = "keep"\ndecision = "allow"\n[[rule]]\ntool = "add"\ndecision = "deny"\n')
