@@ -91,15 +91,19 @@ class _Lines:
     """For logs and pipes: nothing during the first two seconds, then a line now and then."""
 
     def __init__(self) -> None:
+        self._what = ""
         self._began = self._said = time.monotonic()
+        self._first = 0
 
     def show(self, what: str, done: int, total: int, rate: str) -> None:
         now = time.monotonic()
+        if what != self._what:
+            self._what, self._began, self._first = what, now, done
         if now - self._said < LINE_EVERY_S:
             return
         self._said = now
         share = f" {100 * done // total} %" if total else ""
-        left = (now - self._began) * (total - done) / done if done else 0
+        left = (now - self._began) * (total - done) / (done - self._first) if done > self._first else 0
         say(f"{what}:{share} ({rate}{f', {left:.0f} s left' if left else ''})")
 
     def stop(self) -> None:
