@@ -97,9 +97,9 @@ class Client(Connection):
         answer = await self._send("POST", "/api/kv/check", json=request.model_dump(), timeout=CHECK_S)
         return KvCheck.model_validate(answer.json())
 
-    async def models(self, *, fit: bool = False) -> list[ModelStatus]:
-        """The catalogue, and what of it is on this machine; `fit`: and whether it fits."""
-        return await self._get("/api/models", list[ModelStatus], fit=fit)
+    async def models(self, *, fit: bool = False, budget: str | None = None) -> list[ModelStatus]:
+        """The catalogue, and what of it is on this machine; `fit`: and whether it fits `budget`."""
+        return await self._get("/api/models", list[ModelStatus], fit=fit, budget=budget)
 
     async def conversations(self, query: str = "", archived: bool = False, removed: bool = False) -> list[Conversation]:
         """Conversations whose name or title contains `query`: pinned ones first, then the one written to last.
@@ -118,8 +118,7 @@ class Client(Connection):
 
         Those of the path that is shown, or with `versions` all that there are.
         """
-        page: dict[str, Any] = {"limit": limit} if before is None else {"limit": limit, "before": before}
-        return await self._get(_path(name, "/turns"), list[Turn], versions=versions, **page)
+        return await self._get(_path(name, "/turns"), list[Turn], limit=limit, before=before, versions=versions)
 
     async def all_turns(self, name: str, versions: bool = False) -> list[Turn]:
         """Every turn, oldest first, however many there are."""
@@ -153,8 +152,7 @@ class Client(Connection):
 
     async def search(self, words: str, limit: int = 20, conversation: str | None = None) -> list[Hit]:
         """Turns that contain all words, of all conversations or one."""
-        within = {} if conversation is None else {"conversation": conversation}
-        return await self._get("/api/search", list[Hit], words=words, limit=limit, **within)
+        return await self._get("/api/search", list[Hit], words=words, limit=limit, conversation=conversation)
 
     def ask(self, name: str, request: AskRequest) -> AsyncGenerator[Event, None]:
         """Send a message; what happens, up to Done or Failed. Closing the iterator early stops the reply."""

@@ -88,7 +88,8 @@ class Connection:
             raise VersionSkew(_skew(version))
 
     async def _get(self, path: str, kind: type[T], **params: Any) -> T:
-        answer = await self._send("GET", path, params=params)
+        given = {name: value for name, value in params.items() if value is not None}
+        answer = await self._send("GET", path, params=given)
         return TypeAdapter(kind).validate_json(answer.content)
 
     async def _send(self, method: str, path: str, **content: Any) -> httpx2.Response:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Callable
 
 from pydantic import BaseModel, ConfigDict
 
+from assistant.errors import BudgetError
 from memory.aside import choosing_bytes, staging_bytes
 from memory.budget import MIB, PROCESS, Plan, format_size, plan
 from memory.errors import BudgetTooSmall
@@ -19,6 +21,9 @@ SMALL_TENSORS = 1.005
 
 HALVES = platform.machine().lower() in ("x86_64", "amd64")
 """Whether a CPU of this kind multiplies matrices that are kept in fp16 (assistant.worker.halves)."""
+
+ENCODER_SHARE = 2
+"""On a CPU the embedding model comes out of the budget, as long as the capacity stays one part in so many."""
 
 GGUF_NOTE = "A GGUF saves no memory here: it is converted once, and loaded in one of the quantisations above."
 
@@ -69,19 +74,35 @@ class Fit(BaseModel):
         )
 
 
-def fits(geometry: Geometry, budget: int, itemsize: int, block: int, *, stores: bool = True) -> list[Fit]:
+def fits(
+    geometry: Geometry, budget: int, itemsize: int, block: int, *, stores: bool = True, encoder: int = 0
+) -> list[Fit]:
     """Every quantisation against `budget`, on a device that computes in numbers of `itemsize` bytes.
 
     `stores`: KV is kept in tiers (the setting `spill`), which takes room for rows on their way; on a CPU (numbers of 4
-    bytes) also for choosing among them, here as the default policy does it.
+    bytes) also for choosing among them, here as the default policy does it. `encoder`: bytes that the embedding model
+    takes out of the budget, where there is room for it.
     """
     sizes = {"fp32": 4, "bf16": 2, "fp16": 4, "int8": itemsize, "nf4": itemsize}
     choosing = choosing_bytes(geometry, "current", "latest") if itemsize == 4 else 0
     found = []
     for name, size in sizes.items():
         aside = staging_bytes(geometry, size) + choosing if stores else 0
-        found.append(_fit(geometry, name, budget, size, block, aside, here=_here(name, size, itemsize)))
+        found.append(_fit(geometry, name, budget, size, block, aside, encoder, here=_here(name, size, itemsize)))
     return found
+
+
+def with_encoder(make: Callable[[int], Plan], encoder: int) -> tuple[Plan, int]:
+    """The plan with room for the embedding model, and that room; or without it, where it would take too much.
+
+    `make` plans with so many bytes for the process.
+    """
+    alone = make(PROCESS)
+    try:
+        beside = make(PROCESS + encoder)
+    except (BudgetError, BudgetTooSmall):
+        return alone, 0
+    return (beside, encoder) if beside.capacity * ENCODER_SHARE >= alone.capacity else (alone, 0)
 
 
 def automatic(*, halves: bool) -> tuple[str, ...]:
@@ -131,10 +152,15 @@ def verdict(found: list[Fit], budget: int, asked: str = "auto") -> str:
     return f"no: {format_size(budget)} is too small; the smallest budget that works is {smallest}"
 
 
-def _fit(geometry: Geometry, name: str, budget: int, itemsize: int, block: int, aside: int, *, here: bool) -> Fit:
+def _fit(
+    geometry: Geometry, name: str, budget: int, itemsize: int, block: int, aside: int, encoder: int, *, here: bool
+) -> Fit:
     weights = weight_bytes(geometry, name, itemsize)
     smallest = _smallest(geometry, weights, itemsize, block, aside)
-    division = plan(geometry, max(budget, smallest), weights, itemsize, block, staging=aside, process=PROCESS)
+    size = max(budget, smallest)
+    division, _ = with_encoder(
+        lambda process: plan(geometry, size, weights, itemsize, block, staging=aside, process=process), encoder
+    )
     return _described(name, division, smallest, fits=budget >= smallest, here=here)
 
 

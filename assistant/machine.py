@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import psutil
 
 from memory.budget import MIB, default_budget
+from memory.minilm import encoder_room
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +28,11 @@ class Machine:
     def itemsize(self) -> int:
         """Bytes of one number in the type models compute in: half precision on a GPU, fp32 on a CPU."""
         return 4 if self.free_gpu is None else 2
+
+    @property
+    def encoder(self) -> int:
+        """Bytes of a budget that the embedding model may take: it lies in RAM, whatever the language model lies in."""
+        return encoder_room() if self.free_gpu is None else 0
 
     @property
     def device(self) -> str:

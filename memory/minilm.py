@@ -38,6 +38,14 @@ def find_minilm(package: str = PACKAGE) -> Path:
     return folder
 
 
+def encoder_room() -> int:
+    """Bytes of a budget that the embedding model takes where it shares memory with the model; 0 without one."""
+    try:
+        return encoder_bytes(find_minilm())
+    except EncoderMissing:
+        return 0
+
+
 def encoder_bytes(folder: Path) -> int:
     """Bytes that the embedding model takes at most once it has worked: its weights and a batch."""
     return (folder / _NEEDED[-1]).stat().st_size + ROOM

@@ -74,8 +74,8 @@ class Session:
         return await self._reached().status()
 
     async def models(self, *, fit: bool = False) -> list[ModelStatus]:
-        """The catalogue; `fit`: and what of it fits this machine."""
-        return await self._reached().models(fit=fit)
+        """The catalogue; `fit`: and what of it fits the budget."""
+        return await self._reached().models(fit=fit, budget=self.options.budget)
 
     async def prompts(self) -> list[str]:
         """What the user wrote last in all conversations, the oldest of it first."""

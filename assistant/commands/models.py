@@ -127,7 +127,7 @@ def _fit(entry: ModelEntry, places: Places, budget: str | None) -> dict[str, Any
     here = machine.look()
     settings = load_settings(budget=budget)
     size = _size(settings.budget) if settings.budget else here.budget
-    found = fits(geometry, size, here.itemsize, settings.block, stores=settings.spill)
+    found = fits(geometry, size, here.itemsize, settings.block, stores=settings.spill, encoder=here.encoder)
     return {
         "geometry": _geometry(geometry),
         "fit": {

@@ -149,8 +149,8 @@ def _add_state(app: FastAPI, service: Service, shut_down: Callable[[], None]) ->
         return await service.status()
 
     @app.get("/api/models")
-    async def models(fit: TrueFalse = False) -> list[ModelStatus]:
-        return await asyncio.to_thread(service.engines.models, fit=fit)
+    async def models(fit: TrueFalse = False, budget: Annotated[Size | None, Query()] = None) -> list[ModelStatus]:
+        return await asyncio.to_thread(service.engines.models, fit=fit, budget=budget)
 
     @app.get("/api/memory")
     async def memory() -> MemoryReport:

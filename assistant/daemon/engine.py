@@ -96,28 +96,36 @@ class Engines:
             disk=parse_size(settings.disk),
         )
 
-    def models(self, *, fit: bool = False) -> list[ModelStatus]:
-        """Every model of the catalogue; `fit`: and whether it fits this machine (asks the GPU's driver: slow)."""
+    def models(self, *, fit: bool = False, budget: str | None = None) -> list[ModelStatus]:
+        """Every model of the catalogue; `fit`: and whether it fits `budget` here, or the one of the settings.
+
+        To find out asks the GPU's driver: slow.
+
+        Raises:
+            UsageError: the budget is not a size.
+        """
+        budget = _size(budget) or self.settings.budget
         catalog = load_catalog(self.places)
         found = catalog.statuses(self.places, self.settings.model)
         if fit:
             here = machine.look()
             for one in found:
-                one.verdict = self._verdict(catalog.find(one.id), here)
+                one.verdict = self._verdict(catalog.find(one.id), here, budget)
         return found
 
-    def _verdict(self, entry: ModelEntry, here: machine.Machine) -> str | None:
+    def _verdict(self, entry: ModelEntry, here: machine.Machine, budget: str | None) -> str | None:
         try:
             geometry = entry.shape(self.places)
         except ModelError as error:
             return str(error)
         if geometry is None:
             return None
-        budget = parse_size(self.settings.budget) if self.settings.budget else here.budget
-        return verdict(self._fits(geometry, budget, here), budget)
+        size = parse_size(budget) if budget else here.budget
+        return verdict(self._fits(geometry, size, here), size)
 
     def _fits(self, geometry: Geometry, budget: int, here: machine.Machine) -> list[Fit]:
-        return fits(geometry, budget, here.itemsize, self.settings.block, stores=self.settings.spill)
+        block, stores = self.settings.block, self.settings.spill
+        return fits(geometry, budget, here.itemsize, block, stores=stores, encoder=here.encoder)
 
 
 def _size(text: str | None) -> str | None:

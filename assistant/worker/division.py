@@ -6,13 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from assistant.errors import BudgetError, ModelError, UsageError
-from assistant.fit import automatic, weight_bytes
+from assistant.fit import automatic, weight_bytes, with_encoder
 from memory.budget import PROCESS, Plan, plan
 from memory.errors import BudgetTooSmall, UnsupportedModel
 from memory.geometry import Geometry
-
-ENCODER_SHARE = 2
-"""On a CPU the embedding model comes out of the budget, as long as the capacity stays one part in so many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +57,9 @@ class Division:
             BudgetError: the weights and the smallest working set do not fit.
             ModelError: the layers of this model cannot share a budget as asked.
         """
-        alone = self._plan(budget, weights, PROCESS, self.staging, self.shares)
-        try:
-            beside = self._plan(budget, weights, PROCESS + self.encoder, self.staging, self.shares)
-        except BudgetError:
-            return alone, 0
-        return (beside, self.encoder) if beside.capacity * ENCODER_SHARE >= alone.capacity else (alone, 0)
+        return with_encoder(
+            lambda process: self._plan(budget, weights, process, self.staging, self.shares), self.encoder
+        )
 
     def preview(self, budget: int, quant: str, weights: int) -> tuple[str, Plan]:
         """Quantisation and plan of another budget; `quant` and `weights` are those of the loaded model.

@@ -41,14 +41,6 @@ def wait_for(observed: Future[None], unless: Callable[[], bool]) -> None:
         pass
 
 
-def encoder_room(device: torch.device) -> int:
-    """Bytes of the budget that the embedding model takes; 0 when there is none, or it lies in other memory."""
-    try:
-        return encoder_bytes(find_minilm()) if device.type == "cpu" else 0
-    except EncoderMissing:
-        return 0
-
-
 def open_episodes(spec: ModelSpec, room: int, device: torch.device) -> Episodes:
     """The episodes in the KV folder (without one: in memory), with an encoder where `encoder_room` found room.
 
@@ -168,9 +160,8 @@ def explain(loaded: Loaded | None, request: Explain) -> Told:
         return look_up(Path(request.folder), name)
     told.notice = episodes.failure or episodes.reason
     told.stored = _stored(loaded, name)
-    if memory.sealer.trail.conversation == name:
-        with suppress(RuntimeError, IndexError):  # a reply that is being written moves entries meanwhile
-            told.residency = residency(memory)
+    with suppress(RuntimeError, IndexError, KeyError):  # a reply that is being written moves entries meanwhile
+        told.residency = residency(memory, name)
     return told
 
 
@@ -180,13 +171,17 @@ def _stored(loaded: Loaded, conversation: str) -> int:
     return 0 if spill is None else stored_tokens(spill.disk.folder.path, conversation, spill.disk.fingerprint.digest)
 
 
-def residency(memory: Memory) -> list[float]:
-    """The share of each 64 tokens of the active conversation that is on the device, over layers and their heads."""
-    tokens = len(memory.tokens)
+def residency(memory: Memory, conversation: str) -> list[float] | None:
+    """The share of each 64 tokens of a conversation that is on the device, over layers and their heads; None when
+    nothing of it is."""
+    if (trail := memory.sets().get(conversation)) is None:
+        return None
+    tokens, cache = len(trail.tokens), memory.working_set
+    waiting = cache.waiting.get(conversation)
     counts, heads = torch.zeros(-(-tokens // CHUNK)), 0
-    for layer in memory.working_set.layers:
+    for index, layer in enumerate(cache.layers):
         if not layer.is_sliding:
-            origins = layer.origins().to("cpu", torch.int64)
+            origins = (waiting.layers[index].origins if waiting else layer.origins()).to("cpu", torch.int64)
             found = torch.bincount(origins.flatten() // CHUNK, minlength=len(counts))[: len(counts)]
             counts, heads = counts + found, heads + origins.shape[0]
     sizes = [min(CHUNK, tokens - first) * heads for first in range(0, tokens, CHUNK)]

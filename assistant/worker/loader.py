@@ -21,7 +21,7 @@ from assistant.template import encode_text, prepare_tokenizer, sentence_ends
 from assistant.worker.calling import Caller
 from assistant.worker.device import Gauge, compute_dtype, pick_device, standard_budget
 from assistant.worker.division import Division
-from assistant.worker.episodes import encoder_room, open_episodes
+from assistant.worker.episodes import open_episodes
 from assistant.worker.halves import HalfLinear, can_halve, halve
 from assistant.worker.layers import layer_shares
 from assistant.worker.tiers import expected_staging, fingerprint_of, open_spill, ram_bytes, staging_for
@@ -34,6 +34,7 @@ from memory.codec import make_codecs
 from memory.episode import Episodes
 from memory.errors import UnsupportedModel
 from memory.geometry import Geometry
+from memory.minilm import encoder_room
 from memory.policy import POLICIES, Policy
 from memory.store import Memory, make_policy
 
@@ -118,7 +119,7 @@ def _division(spec: ModelSpec, geometry: Geometry, dtype: torch.dtype, device: t
         expected=expected_staging(geometry, spec.kv, dtype) + choosing if spec.kv else 0,
         staging=0,
         ram=ram_bytes(spec.kv, device) if spec.kv and device.type == "cpu" else 0,
-        encoder=encoder_room(device),
+        encoder=encoder_room() if device.type == "cpu" else 0,
         halves=can_halve(device),
     )
 

@@ -26,9 +26,10 @@ from assistant.served.reply import Reply
 from assistant.served.upstream import TooLongThere, Upstream
 from assistant.served.wire import Spent
 from assistant.worker.calling import taken_apart
-from assistant.worker.episodes import encoder_room, open_episodes, route_of, turns_of, wait_for, written_after
+from assistant.worker.episodes import open_episodes, route_of, turns_of, wait_for, written_after
 from memory.episode_view import Route, SegmentView
 from memory.errors import TextTooLong
+from memory.minilm import encoder_room
 from memory.segment import EpisodeTurn, lines
 
 CONTEXT = 8192
@@ -63,7 +64,7 @@ class Served:
         assert spec.server is not None
         cpu = torch.device("cpu")
         self.spec = spec
-        self.episodes = open_episodes(spec, encoder_room(cpu), cpu)
+        self.episodes = open_episodes(spec, encoder_room(), cpu)
         self._upstream = Upstream(spec.server)
         self._name = spec.server.model
         self._context = spec.server.context or 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -53,6 +54,18 @@ def test_the_model_picker_says_what_fits(daemon: RunningDaemon) -> None:
         assert driver.app.session.options.model == "fake"
         await driver.ready()
         await driver.ask("hello")
+
+    play(scenario, size=(100, 40))
+
+
+def test_the_model_picker_goes_by_the_budget_of_the_next_turn(daemon: RunningDaemon) -> None:
+    async def scenario(driver: Driver) -> None:
+        await driver.ready()
+        driver.app.session.options = replace(driver.app.session.options, budget="700MiB")
+        await driver.pilot.press("f8")
+        await shows(driver, Pick)
+        await driver.pilot.press(*"smollm2-135m")
+        await driver.sees("700 MiB")
 
     play(scenario, size=(100, 40))
 

@@ -65,6 +65,20 @@ def test_an_import_is_divided_and_questions_are_routed(folder: Path, kv: KvSpec)
         assert again.usage.peak_bytes <= again.usage.budget_bytes
 
 
+def test_a_conversation_that_waits_on_the_device_is_told_so(folder: Path, kv: KvSpec) -> None:
+    with WorkerProcess(folder, kv=kv, **ROOMY) as worker:
+        read = worker.read(said(["dogs", "money"]))
+        worker.conversation, worker.turns = "another", []
+        worker.ask("Hello.", max_tokens=4)
+        told = explained(worker, kv)
+        assert told.residency is not None
+        assert (len(told.residency), set(told.residency)) == (-(-read.usage.stored_tokens // 64), {1.0})
+    with WorkerProcess(folder, kv=kv, **ROOMY) as worker:
+        worker.conversation = "another"
+        worker.ask("Hello again.", max_tokens=4)
+        assert explained(worker, kv).residency is None, "only on disk"
+
+
 def test_another_worker_goes_on_with_the_same_episodes(folder: Path, kv: KvSpec) -> None:
     with WorkerProcess(folder, kv=kv, **ROOMY) as worker:
         worker.read(said(["dogs", "money", "dogs", "money"]))

@@ -50,6 +50,15 @@ def test_the_smallest_budget_is_that_of_the_refusal(shape: Geometry) -> None:
             assert fit.smallest_budget == pytest.approx(refused.value.smallest, abs=3 * MIB)
 
 
+def test_the_embedding_model_takes_its_part_where_there_is_room_for_it(shape: Geometry) -> None:
+    def fp32(budget: int, encoder: int) -> Fit:
+        return fits(shape, budget * MIB, 4, 256, encoder=encoder)[0]
+
+    assert fp32(1100, 135 * MIB).process == PROCESS + 135 * MIB
+    assert fp32(1100, 135 * MIB).kv_tokens < fp32(1100, 0).kv_tokens
+    assert fp32(750, 135 * MIB) == fp32(750, 0), "a budget of which it would leave too little is used without it"
+
+
 def test_where_nothing_is_stored_nothing_is_set_aside_for_it(shape: Geometry) -> None:
     stored, alone = (fits(shape, 700 * MIB, 4, 256, stores=stores)[0] for stores in (True, False))
     assert stored.staging - alone.staging > 50 * MIB
