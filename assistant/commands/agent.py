@@ -207,7 +207,7 @@ def _list(output: Output) -> None:
         return
     for one in programs:
         first = one.task.splitlines()[0]
-        show(f"{one.id} · {one.state} · {one.updated[:16]} · {one.steps} steps · {first}")
+        show(f"{one.id} · {one.state} · {one.updated[:16]} · {one.steps} step{'s' * (one.steps != 1)} · {first}")
 
 
 async def _dry(wanted: Wanted) -> str:
@@ -219,7 +219,7 @@ def _task(task: str | None, resume: str | None, fork: str | None) -> str | None:
     if resume and fork:
         raise UsageError("Give --resume or --fork, not both.")
     if not (resume or fork):
-        return read_prompt(task)
+        return read_prompt(task, 'assistant agent "What is 17 * 23?"')
     if task:
         raise UsageError("A run that goes on has its task already; leave it out.")
     return None

@@ -9,6 +9,7 @@ import typer
 
 from assistant.commands.asked import asked
 from assistant.commands.options import AsJson
+from assistant.commands.terminal import say
 from assistant.controls import without_controls
 
 app = typer.Typer()
@@ -25,6 +26,8 @@ def search(words: Words, within: Within = None, limit: Limit = 20, as_json: AsJs
     if as_json:
         print(json.dumps([hit.model_dump() for hit in hits], ensure_ascii=False))
         return
+    if not hits:
+        say("no turn contains all of these words")
     for hit in hits:
         snippet = " ".join(without_controls(hit.snippet).split())
         where = f"{without_controls(hit.conversation)} · turn {hit.turn_id}"

@@ -15,6 +15,7 @@ from assistant.errors import UsageError
 from assistant.protocol import MAX_TEXT, Name
 
 _NAME: TypeAdapter[str] = TypeAdapter(Name)
+_ASK = 'assistant ask "What is my dog called?"'
 
 
 def say(sentence: str) -> None:
@@ -27,8 +28,10 @@ def show(text: str, end: str = "\n") -> None:
     print(without_controls(text) if sys.stdout.isatty() else text, end=end, flush=True)
 
 
-def read_prompt(argument: str | None) -> str:
+def read_prompt(argument: str | None, example: str = _ASK) -> str:
     """The question from the command line, from standard input, or both (then the question comes first).
+
+    `example`: what is told to who gave none.
 
     Raises:
         UsageError: there is none, it is too long, or it is not text.
@@ -36,7 +39,7 @@ def read_prompt(argument: str | None) -> str:
     parts = [argument or "", _piped() if argument in (None, "", "-") or _has_pipe() else ""]
     if argument == "-":
         parts[0] = ""
-    return checked("\n\n".join(part for part in parts if part.strip()))
+    return checked("\n\n".join(part for part in parts if part.strip()), example)
 
 
 def is_given(argument: str | None) -> bool:
@@ -44,7 +47,7 @@ def is_given(argument: str | None) -> bool:
     return bool(argument and argument.strip()) or _has_pipe()
 
 
-def checked(text: str) -> str:
+def checked(text: str, example: str = _ASK) -> str:
     """A prompt that can be sent; control characters are taken out and counted aloud."""
     try:
         text.encode()
@@ -52,7 +55,7 @@ def checked(text: str) -> str:
         raise UsageError("The question is not UTF-8 text; nothing was sent.") from None
     clean = CONTROL.sub("", text.replace("\r\n", "\n"))
     if not clean.strip():
-        raise UsageError('There is no question. Write one: assistant ask "What is my dog called?"')
+        raise UsageError(f"There is no question. Write one: {example}")
     if len(clean) > MAX_TEXT:
         raise UsageError(f"The question has {len(clean):,} characters, at most {MAX_TEXT:,} fit; nothing was sent.")
     if removed := len(text.replace("\r\n", "\n")) - len(clean):

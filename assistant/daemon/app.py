@@ -20,7 +20,7 @@ from starlette.routing import Match
 
 from assistant import __version__
 from assistant.daemon.exchange import Exchange
-from assistant.daemon.failures import Failures, broken, declared, where
+from assistant.daemon.failures import Failures, broken, complaint, declared
 from assistant.daemon.guard import Guard, Rules, check_model
 from assistant.daemon.keeper import Doorkeeper
 from assistant.daemon.lane import STOPPING, LaneFull
@@ -344,8 +344,7 @@ def _add_errors(app: FastAPI, failures: Failures) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> Response:
-        said = f"{where(error) or 'The request'}: {error.errors()[0]['msg'].removeprefix('Value error, ')}."
-        return failures.answer(request.scope["path"], 422, said, Exit.USAGE)
+        return failures.answer(request.scope["path"], 422, complaint(error), Exit.USAGE)
 
     @app.exception_handler(HTTPException)
     async def unknown(request: Request, error: HTTPException) -> Response:

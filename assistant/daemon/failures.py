@@ -19,6 +19,8 @@ from assistant.protocol import Failed, dump
 Shape = Callable[[int, str, int], BaseModel]
 """Status, sentence, exit code → the body of the answer."""
 
+_NO_JSON = "json_invalid"
+
 RETRY_S = 5
 """What Retry-After says where the same request may do better later."""
 
@@ -76,7 +78,16 @@ def broken(error: Exception) -> str:
 
 def where(error: RequestValidationError) -> str:
     """The field that was refused first; empty when it is the whole request."""
-    return ".".join(str(part) for part in error.errors()[0]["loc"][1:])
+    first = error.errors()[0]
+    return "" if first["type"] == _NO_JSON else ".".join(str(part) for part in first["loc"][1:])
+
+
+def complaint(error: RequestValidationError) -> str:
+    """What is wrong with the field that was refused first, as a sentence."""
+    first = error.errors()[0]
+    if first["type"] == _NO_JSON:
+        return f"The body of the request is not JSON ({first['ctx']['error']})."
+    return f"{where(error) or 'The request'}: {first['msg'].removeprefix('Value error, ').rstrip('.')}."
 
 
 @dataclass(frozen=True, slots=True)

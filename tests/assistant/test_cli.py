@@ -103,6 +103,7 @@ def test_flags_reach_the_daemon(daemon: RunningDaemon) -> None:
     [
         (["ask"], None, 2, "There is no question"),
         (["ask", "  \n "], None, 2, "There is no question"),
+        (["agent"], None, 2, "Write one: assistant agent"),
         (["ask"], b"\xff\xfe binary", 2, "not UTF-8 text (byte 0); nothing was sent"),
         (["ask", "-c", "x" * 81, "q"], None, 2, "1 to 80 printable characters"),
         (["ask", "--model", "smollm2-135", "q"], None, 6, "smollm2-135m"),
@@ -253,6 +254,8 @@ def test_conversations_and_search(daemon: RunningDaemon) -> None:
     hit = run_json("search", "biscuit")[0]
     assert (hit["conversation"], hit["role"]) == ("demo", "user")
     assert "[Biscuit]" in run("search", "my", "bisc").stdout
+    nothing = run("search", "zebra")
+    assert (nothing.stdout, "no turn contains" in nothing.stderr) == ("", True)
     assert run_json("conversations", "rename", "trip", "portugal") == {"renamed": "trip", "name": "portugal"}
     assert "already a conversation 'demo'" in run("conversations", "rename", "portugal", "demo", code=2).stderr
     assert run_json("conversations", "rm", "demo", "portugal") == {"removed": ["demo", "portugal"]}

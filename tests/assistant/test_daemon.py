@@ -251,7 +251,9 @@ def test_only_json_and_not_too_much_of_it(http: httpx2.Client) -> None:
         headers = {"Content-Type": "application/json"}
         assert http.post(path, content=endless(), headers=headers).status_code == 413
         assert http.post("/api/conversations/demo/import", json={"turns": []}).status_code == 422
-        assert http.post(path, content=b"{nonsense", headers=headers).status_code == 422
+        for place in (path, "/v1/chat/completions"):
+            refused = http.post(place, content=b"{nonsense", headers=headers)
+            assert (refused.status_code, "The body of the request is not JSON (" in refused.text) == (422, True)
         assert http.get("/health").status_code == 200
 
 

@@ -13,7 +13,7 @@ from fastapi.routing import APIRoute
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
-from assistant.daemon.failures import broken, retry_after, where
+from assistant.daemon.failures import broken, complaint, retry_after, where
 from assistant.daemon.lane import LaneFull
 from assistant.errors import AssistantError, BudgetError, DaemonError, Exit, ModelError, UsageError
 from assistant.history import NameTaken, UnknownConversation, UnknownResponse
@@ -122,8 +122,7 @@ def failure(failed: Failed, param: str = "messages") -> ApiError:
 
 
 def _invalid(error: RequestValidationError) -> ApiError:
-    place = where(error)
-    return ApiError(f"{place or 'The request'}: {error.errors()[0]['msg'].rstrip('.')}.", 422, param=place or None)
+    return ApiError(complaint(error), 422, param=where(error) or None)
 
 
 def _type(status: int) -> str:
