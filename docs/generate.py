@@ -43,7 +43,8 @@ CONFIGURATION = f"""# Configuration
 
 A setting comes from the first of these that names it: a flag, the environment, `{PROJECT_FILE}` in the working folder,
 `config.toml` in the configuration folder, its default. An unknown key is an error that names the nearest known one.
-`assistant config show --origin` prints what is in force and where it comes from.
+`assistant config show --origin` prints what is in force and where it comes from. While a model is loaded, its budget,
+quantisation, policy and mode stay as they are for requests that name none ([the daemon](daemon.md)).
 
 ```toml
 model = "smollm2-135m"
