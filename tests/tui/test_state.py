@@ -174,7 +174,7 @@ def test_an_opened_conversation_speaks_for_itself() -> None:
         Turn(id=2, role="assistant", text="b", state="done", created="", usage=usage()),
         Turn(id=3, role="user", text="c", state="done", created=""),
     ]
-    assert opened(View(), turns).stored == 18_612
+    assert (opened(View(), turns).resident, opened(View(), turns).stored) == (None, 18_612)
     assert opened(opened(View(), turns), turns[:1]).stored is None
 
 
