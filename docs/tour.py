@@ -58,7 +58,7 @@ def back(tmux: Tmux) -> None:
 def resume(tmux: Tmux) -> None:
     """A conversation of six evenings is opened again. What it takes to go on is told with the
     next reply: see the fork."""
-    tmux.until("ready", "PLM-7731")
+    tmux.until("ready", "PLM-7731", "tokens resident")
 
 
 def new_chat(tmux: Tmux) -> None:
