@@ -131,7 +131,7 @@ def _used(memory: MemorySplit) -> int:
 
 
 def opened(view: View, turns: list[Turn]) -> View:
-    """Another conversation is on the screen: its last usage record says how long it is, and not what is resident now."""
+    """Another conversation is on the screen: its last usage record says how long it is, not what is resident now."""
     last = next((turn.usage for turn in reversed(turns) if turn.usage), None)
     stored = None if last is None else last.stored_tokens
     return replace(view, resident=None, stored=stored, ttft_s=None, tok_s=None, counted=False)
